@@ -1,0 +1,9 @@
+"""The one exception for mistakes of a user."""
+
+
+class UserError(ValueError):
+    """A mistake that the user can put right, told in one sentence.
+
+    The sentence gives the rule first, then the value, then what to do. The command line prints it
+    to stderr and exits with code 2.
+    """

@@ -1,0 +1,97 @@
+"""Rank correlations, regret and bootstrap intervals: numbers in, numbers out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from hypernas.errors import UserError
+
+
+def _values(values: ArrayLike, name: str) -> np.ndarray:
+    """Return `values` as a finite (n,) float64 array. Raises UserError where they are not."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise UserError(f"{name} must have one axis, got shape {array.shape}: flatten it first")
+    if len(array) < 2:
+        raise UserError(f"{name} must hold at least 2 values, got {len(array)}: give more")
+    bad = int((~np.isfinite(array)).sum())
+    if bad:
+        raise UserError(f"{name} must be finite, got {bad} NaN or infinite of {len(array)}: leave these out")
+    return array
+
+
+def _pair(a: ArrayLike, b: ArrayLike, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return two finite float64 arrays of the same length (n,). Raises UserError otherwise."""
+    first, second = _values(a, names[0]), _values(b, names[1])
+    if len(first) != len(second):
+        raise UserError(
+            f"{names[0]} and {names[1]} must have the same length, got {len(first)} and {len(second)}: "
+            "give one value of each for every architecture"
+        )
+    return first, second
+
+
+def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
+    """Kendall's tau-b of a (n,) and b (n,), in O(n log n), ties counted.
+
+    Where one side is constant no pair is ordered and the tau is 0.
+
+    >>> round(kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]), 6)
+    0.666667
+    """
+    first, second = _pair(a, b, ("a", "b"))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(stats.kendalltau(first, second, variant="b", method="asymptotic").statistic)
+
+
+def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman's rho of a (n,) and b (n,), tied values at their mean rank; 0 where one side is constant.
+
+    >>> round(spearman_rho([1, 2, 3, 4], [1, 2, 4, 3]), 6)
+    0.8
+    """
+    first, second = _pair(a, b, ("a", "b"))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
+
+
+def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
+    """Best of `true` less the best of `true` among the k highest predictions, in the units of `true`.
+
+    predicted (n,), true (n,) -> float >= 0; equal predictions keep their order.
+    """
+    guess, truth = _pair(predicted, true, ("predicted", "true"))
+    if not 1 <= k <= len(guess):
+        raise UserError(f"k must be from 1 to {len(guess)}, the number of architectures, got {k}")
+    top = np.argsort(-guess, kind="stable")[:k]
+    return float(truth.max() - truth[top].max())
+
+
+def bootstrap_interval(
+    values: ArrayLike, level: float = 0.95, n: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of the mean of `values` (m,), in their units.
+
+    `n` resamples; the same seed gives the same interval.
+    """
+    sample = _values(values, "values")
+    if not 0 < level < 1:
+        raise UserError(f"level must be between 0 and 1, got {level}: 0.95 is usual")
+    if n < 1:
+        raise UserError(f"n must be at least 1 resample, got {n}: 2000 is usual")
+    index = np.random.default_rng(seed).integers(0, len(sample), (n, len(sample)))
+    low, high = np.quantile(sample[index].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float, float]:
+    """Mean of a - b over paired runs (m,), (m,) and its 95 % bootstrap interval: (mean, low, high)."""
+    first, second = _pair(a, b, ("a", "b"))
+    difference = first - second
+    return float(difference.mean()), *bootstrap_interval(difference)
