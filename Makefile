@@ -1,0 +1,51 @@
+# make book   environment, notebooks in the quick profile, book; prints the page to open
+# make test   environment, tests
+# make lint   environment, ruff, mypy, import-linter
+# make env    the environment alone, in .venv
+#
+# PYTHON=python3.12   the interpreter of .venv        PROFILE=standard   the size of the notebooks' runs
+# PIP_FLAGS=...       for pip, such as an index of torch builds without CUDA
+
+PYTHON ?= python3
+PROFILE ?= quick
+PIP_FLAGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+EXECUTED := $(NOTEBOOKS:notebooks/%=book/notebooks/%)
+LIBRARY := $(shell find hypernas -name '*.py' -o -name '*.toml')
+RECORDED := $(wildcard data/*.csv data/results/*.jsonl)
+
+.PHONY: env book test lint clean
+.DELETE_ON_ERROR:
+
+env: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python must be 3.11 or newer, got %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(PIP) torch==2.13.0
+	$(PIP) hatchling editables
+	$(PIP) --no-build-isolation --editable '.[book,test,lint]'
+	@touch $@
+
+book/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) $(RECORDED) | .venv/installed
+	$(BIN)/hypernas run $< --profile $(PROFILE) -o book/notebooks
+
+book: .venv/installed $(EXECUTED)
+	$(BIN)/python book/generate.py
+	$(BIN)/jupyter-book build book --quiet -W --keep-going
+	@echo "Open $(CURDIR)/book/_build/html/index.html"
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf book/_build book/notebooks book/reproduction.md book/notes_paper.md
