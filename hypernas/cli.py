@@ -1,0 +1,234 @@
+"""The command line: `hypernas experiment | table | run | data list`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hypernas.errors import UserError
+
+if TYPE_CHECKING:
+    from hypernas.experiments import Experiment
+
+
+class Commands(click.Group):
+    """A group whose mistakes of a user are one sentence on stderr and exit code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+        except click.ClickException as error:
+            prefix = "" if isinstance(error, click.exceptions.NoArgsIsHelpError) else "Error: "
+            click.echo(f"{prefix}{error.format_message()}", err=True)
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Stopped; recorded rows are kept, the same command goes on from there.", err=True)
+            sys.exit(130)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group("hypernas", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hypernas")
+def main() -> None:
+    """HyperNAS as a reproducibility book: experiments, tables, notebooks and data."""
+
+
+def whole_numbers(name: str, text: str) -> list[int]:
+    """`0,2,5:8` -> [0, 2, 5, 6, 7]. Raises UserError for anything else and for an empty range."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, colon, end = part.partition(":")
+        try:
+            numbers += range(int(first), int(end)) if colon else [int(first)]
+        except ValueError as error:
+            raise UserError(f"{name} must be whole numbers such as 78, 39,78 or 0:5, got {text!r}") from error
+    if not numbers:
+        raise UserError(f"{name} must hold at least one number, got the empty range {text!r}")
+    return list(dict.fromkeys(numbers))
+
+
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """`key=value` texts -> dictionary. Raises UserError for another form and for a key given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals or key in found:
+            raise UserError(f"--set must be key=value with every key once, got {text!r}")
+        found[key] = value
+    return found
+
+
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that are settings of a method; all others are reached with --set."""
+    for name, text in (
+        ("images", "Auxiliary images: digits or cifar10."),
+        ("epochs", "Passes over the training architectures."),
+        ("reading", "Exponent of the loss: printed (q) or text (q - 1)."),
+        ("q", "Preference coefficient of the loss, above 0."),
+        ("loss", "Loss of the predictor."),
+        ("context", "What a cell knows of those before it: sum, concat, position or none."),
+        ("graph-form", "Graph of an architecture: raw, pruned or contracted."),
+    ):
+        command = click.option(f"--{name}", help=text)(command)
+    return command
+
+
+@main.command()
+@click.option("--table", default="few_shot", show_default=True, help="Results file the row belongs to.")
+@click.option("--space", required=True, help="Search space.")
+@click.option("--dataset", required=True, help="Dataset of the benchmark table.")
+@click.option("--method", default="hypernas", show_default=True, help="Predictor, or several with commas.")
+@click.option("--n-train", required=True, help="Number of training architectures, or several with commas.")
+@click.option("--seed", default="0", show_default=True, help="Seed, several with commas, or 0:5.")
+@click.option("--profile", default="standard", show_default=True, help="quick, standard or paper.")
+@setting_options
+@click.option("--set", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--force", is_flag=True, help="Train again and replace the recorded row.")
+@click.option("--json", "as_json", is_flag=True, help="Print each row as one line of JSON.")
+def experiment(
+    extra: tuple[str, ...], threads: int | None, device: str, force: bool, as_json: bool, **options: Any
+) -> None:
+    """Train a predictor, rank all other architectures, record one row for each method, size and seed.
+
+    A recorded row is read, not computed again. The command may be stopped at any moment and repeated.
+    """
+    import torch
+
+    from hypernas.experiments import run_many
+
+    if threads:
+        torch.set_num_threads(threads)
+    experiments = plan(pairs(extra), options)
+    rows = run_many(experiments, force, sys.stderr.isatty(), device)
+    for row in with_progress(rows, len(experiments)):
+        click.echo(json.dumps(row) if as_json else in_words(row))
+
+
+def plan(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
+    """Every combination of method, size and seed; a setting reaches the methods that have it."""
+    from hypernas.experiments import Experiment, settings_of
+
+    names = ("table", "space", "dataset", "profile")
+    fixed = {name: options[name] for name in names}
+    listed = ("method", "n_train", "seed")
+    chosen = {
+        name: value for name, value in options.items() if name not in names + listed and value is not None
+    }
+    if twice := chosen.keys() & extra.keys():
+        raise UserError(f"a setting must be given once, got {sorted(twice)[0]!r} twice")
+    chosen |= extra
+    methods = list(dict.fromkeys(options["method"].split(",")))
+    accepted = {method: {"graph_form", *settings_of(method)} for method in methods}
+    anywhere = set().union(*accepted.values())
+    sizes, seeds = whole_numbers("n_train", options["n_train"]), whole_numbers("seed", options["seed"])
+    return [
+        Experiment(**fixed, method=method, n_train=size, seed=seed, settings={
+            name: value for name, value in chosen.items() if name in accepted[method] or name not in anywhere
+        })
+        for method in methods for size in sizes for seed in seeds
+    ]  # fmt: skip
+
+
+def with_progress(rows: Iterable[dict[str, Any]], total: int) -> Iterable[dict[str, Any]]:
+    """The rows, with a bar on stderr that leaves the lines printed on stdout whole."""
+    from tqdm import tqdm
+
+    bar = tqdm(total=total, unit="row", file=sys.stderr, disable=None if total > 1 else True)
+    with bar:
+        for row in rows:
+            with nullcontext() if bar.disable else tqdm.external_write_mode(sys.stdout):
+                yield row
+            bar.update()
+
+
+def in_words(row: dict[str, Any]) -> str:
+    unseen = "–" if row["kendall_tau_unseen"] is None else f"{row['kendall_tau_unseen']:.4f}"
+    return (
+        f"{row['method']}  {row['space']}/{row['dataset']}  n_train {row['n_train']}  seed {row['seed']}  "
+        f"{row['settings']['graph_form']}  kendall_tau {row['kendall_tau']:.4f}  unseen {unseen}  "
+        f"spearman_rho {row['spearman_rho']:.4f}  {row['seconds']:.1f} s"
+    )
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True
+)
+def table(name: str, form: str) -> None:
+    """Print the recorded rows of table NAME, mean ± std over seeds, beside the paper's figures."""
+    from hypernas import results
+
+    lines = results.table(name)
+    if form == "csv":
+        click.echo(lines.to_csv(index=False), nl=False)
+    elif form == "json":
+        click.echo(lines.to_json(orient="records", force_ascii=False, indent=1))
+    else:
+        click.echo(results.markdown(lines))
+
+
+@main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE")
+@click.option("--profile", help="The notebook's parameter `profile`: quick, standard or paper.")
+@click.option(
+    "-o", "--output", "folder", type=click.Path(path_type=Path), default="executed", show_default=True
+)
+@click.option("--name", help="Name of the executed notebook, by default that of NOTEBOOK.")
+def run(
+    notebook: Path,
+    parameters: tuple[tuple[str, str], ...],
+    profile: str | None,
+    folder: Path,
+    name: str | None,
+) -> None:
+    """Execute NOTEBOOK with checked parameters into the folder -o; a failed one is kept, named."""
+    from hypernas import notebooks
+
+    given = [*parameters, *([("profile", profile)] if profile is not None else [])]
+    chosen = dict(given)
+    if len(chosen) < len(given):
+        raise UserError(f"every parameter must be given once, got {', '.join(key for key, _ in given)}")
+    try:
+        click.echo(notebooks.run(notebook, chosen, folder, name))
+    except notebooks.NotebookFailed as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+@main.group()
+def data() -> None:
+    """Benchmark tables and images."""
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print each source as one line of JSON.")
+def list_data(as_json: bool) -> None:
+    """Show every source: what is present, where it would come from, licence, size, sha256."""
+    from dataclasses import asdict
+
+    from hypernas.data import sources, status
+
+    for source in sources():
+        facts = {**asdict(source), "status": status(source)}
+        if as_json:
+            click.echo(json.dumps(facts, default=str))
+            continue
+        size = f"{source.size / 1e6:,.1f} MB" if source.size else "unknown"
+        click.echo(f"{source.name}: {source.what}")
+        click.echo(f"  status   {facts['status']}\n  from     {source.url}\n  licence  {source.licence}")
+        click.echo(f"  size     {size}\n  sha256   {source.sha256 or 'not known'}")
+        if source.note:
+            click.echo(f"  note     {source.note}")

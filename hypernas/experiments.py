@@ -1,0 +1,219 @@
+"""Experiments: train a predictor on a few rows of a benchmark, rank all others, record one row."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hypernas import predictors, spaces
+from hypernas.benchmark import Benchmark
+from hypernas.errors import UserError
+from hypernas.metrics import kendall_tau, spearman_rho
+from hypernas.results import Results, Row, row_key, table
+from hypernas.settings import PROFILES, checked, resolve, typed
+
+__all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]
+
+# Arguments of a predictor that are no settings of an experiment.
+NOT_SETTINGS = ("seed", "progress", "device")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question to a predictor: after `n_train` labels of this benchmark, how well does it rank the rest?
+
+    `settings` are those that differ from the defaults; `resolved()` holds them all.
+    """
+
+    table: str
+    space: str
+    dataset: str
+    method: str
+    n_train: int
+    seed: int
+    profile: str = "standard"
+    protocol: str = "clean"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolved(self) -> Experiment:
+        """The same experiment with all its settings. Raises UserError for a wrong name, type or range."""
+        for name, kind in (("n_train", int), ("seed", int), ("profile", str), ("protocol", str)):
+            checked(name, typed(name, getattr(self, name), kind))
+        accepted = settings_of(self.method)
+        defaults = getattr(spaces.get(self.space), "defaults", {})
+        return dataclasses.replace(
+            self, settings=resolve(self.method, self.profile, accepted, defaults, self.settings)
+        )
+
+    def key(self) -> str:
+        """What the recorded row is found by: the canonical JSON of the resolved experiment."""
+        return row_key(dataclasses.asdict(self.resolved()))
+
+
+def settings_of(method: str) -> dict[str, Any]:
+    """A method's keyword arguments and their defaults. Raises UserError for an unknown method."""
+    parameters = inspect.signature(predictors.get(method)).parameters.values()
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {p.name: p.default for p in parameters if p.kind in kinds and p.name not in NOT_SETTINGS}
+
+
+@cache
+def _benchmark(space: str, dataset: str) -> Benchmark:
+    return Benchmark(space, dataset)
+
+
+@cache
+def _commit() -> str:
+    """Short hash of the checkout, `+dirty` where the library differs from it, `unknown` outside git."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        if not git("ls-files", "__init__.py", "errors.py"):
+            return "unknown"
+        dirty = "+dirty" if git("status", "--porcelain", "--", ".") else ""
+        return git("rev-parse", "--short", "HEAD") + dirty
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("hypernas")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _device_name(device: str) -> str:
+    """Model of the GPU, or model of the CPU and the number of threads."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = found[1] if found else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def _train(
+    group: list[Experiment], graphs: Any, progress: bool, device: str
+) -> tuple[list[Any], list[Any], float]:
+    """Fit experiments that differ in the seed only -> predictors, test indices, wall seconds."""
+    first, benchmark = group[0], _benchmark(group[0].space, group[0].dataset)
+    settings = {name: value for name, value in first.settings.items() if name != "graph_form"}
+    splits = [benchmark.split(first.n_train, each.seed) for each in group]
+    sets = [graphs[train] for train, _ in splits]
+    labels = [benchmark.validation[train] for train, _ in splits]
+    seeds = [each.seed for each in group]
+    extra = {"progress": progress, "device": device}
+    method = predictors.get(first.method)
+    extra = {name: value for name, value in extra.items() if name in inspect.signature(method).parameters}
+    start = time.perf_counter()
+    if len(group) > 1:
+        fitted = predictors.fit_many(first.method, {**settings, **extra}, sets, labels, seeds)
+    else:
+        fitted = [method(**settings, **extra, seed=seeds[0]).fit(sets[0], labels[0])]
+    return fitted, [test for _, test in splits], time.perf_counter() - start
+
+
+def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[Row]:
+    """Train resolved experiments that differ in the seed only, and give the row of each."""
+    benchmark = _benchmark(group[0].space, group[0].dataset)
+    graphs = benchmark.graphs(group[0].settings["graph_form"])
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    fitted, tests, seconds = _train(group, graphs, progress, device)
+    ids = np.asarray(benchmark.function_ids)
+    for experiment, predictor, test in zip(group, fitted, tests, strict=True):
+        start = time.perf_counter()
+        test = np.asarray(test)
+        predicted = np.asarray(predictor.predict(graphs[test]), dtype=np.float64)
+        wall = seconds / len(group) + time.perf_counter() - start
+        truth = np.asarray(benchmark.test)[test]
+        train = np.asarray(benchmark.split(experiment.n_train, experiment.seed)[0])
+        unseen = ~np.isin(ids[test], ids[train])
+        last = predictor.history[-1] if getattr(predictor, "history", None) else {}
+        yield {
+            **dataclasses.asdict(experiment),
+            "kendall_tau": kendall_tau(predicted, truth),
+            "kendall_tau_unseen": kendall_tau(predicted[unseen], truth[unseen]) if unseen.sum() > 1 else None,
+            "spearman_rho": spearman_rho(predicted, truth),
+            **{name: last[name] for name in ("target_accuracy",) if last.get(name) is not None},
+            "n_test": len(test),
+            "seconds": round(wall, 3),
+            "seeds_together": len(group),
+            "n_parameters": int(predictor.n_parameters),
+            "device": _device_name(device),
+            "version": _version(),
+            "commit": _commit(),
+            "started": started,
+            "source": benchmark.table.source,
+        }
+
+
+def _trains_together(method: str) -> bool:
+    """Whether `predictors.fit_many` can train several seeds of this method at once."""
+    able: Callable[[str], bool] = getattr(predictors, "can_fit_many", lambda _: False)
+    return hasattr(predictors, "fit_many") and able(method)
+
+
+def check(experiments: Iterable[Experiment]) -> None:
+    """Raise UserError for the first experiment that could not run, before any is trained."""
+    for each in experiments:
+        each = each.resolved()
+        _benchmark(each.space, each.dataset).split(each.n_train, each.seed)
+
+
+def run_many(
+    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
+) -> Iterator[Row]:
+    """The row of every experiment, recorded as soon as it exists; a recorded one is read, unless `force`.
+
+    Experiments that differ in the seed only stand side by side where several seeds train together.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device must be one that this machine has, got {device!r}: use cpu")
+    planned = [each.resolved() for each in experiments]
+    missing = [each for each in planned if force or Results.of(each.table).find(each.key()) is None]
+    check(missing)
+    for each in missing:
+        Results.of(each.table).require_writable()
+    return _run(planned, force, progress, device)
+
+
+def _run(planned: list[Experiment], force: bool, progress: bool, device: str) -> Iterator[Row]:
+    for _, group in groupby(planned, key=lambda each: dataclasses.replace(each, seed=0).key()):
+        missing = []
+        for each in group:
+            row = None if force else Results.of(each.table).find(each.key())
+            if row is None:
+                missing.append(each)
+            else:
+                yield row
+        together = bool(missing) and _trains_together(missing[0].method)
+        batches = [missing] if together and missing else [[each] for each in missing]
+        for batch in batches:
+            for row in _measure(batch, progress, device):
+                yield Results.of(row["table"]).add(row, replace=force)
+
+
+def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:
+    """The row of one experiment: read where it is recorded, unless `force`, else trained and recorded."""
+    return next(run_many([experiment], force, progress, device))

@@ -1,0 +1,218 @@
+"""Recorded rows: one JSON object a line, keyed by its experiment, never half written."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from hypernas.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
+METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
+FACTS = {
+    *METRICS,
+    "table",
+    "seed",
+    "seconds",
+    "n_test",
+    "n_parameters",
+    "device",
+    "version",
+    "commit",
+    "started",
+}
+FACTS |= {"target_accuracy", "seeds_together"}
+PLACE = ["space", "dataset", "method", "n_train"]
+
+Row = dict[str, Any]
+
+
+def checkout() -> Path | None:
+    """The folder of the source checkout this module lies in, None for an installed copy."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def results_directory() -> Path:
+    """`$HYPERNAS_RESULTS`, else `data/results` of the checkout or of the working directory."""
+    chosen = os.environ.get("HYPERNAS_RESULTS")
+    return Path(chosen) if chosen else (checkout() or Path.cwd()) / "data" / "results"
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: keys sorted, no spaces, no NaN.
+
+    >>> canonical_json({"q": 1.5, "epochs": 20})
+    '{"epochs":20,"q":1.5}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """What a row is an answer to: its experiment, the whole settings object included."""
+    return canonical_json([row[name] for name in KEY])
+
+
+class Results:
+    """The rows of one results file.
+
+    A change writes the whole file to a temporary name and renames it, under a lock between processes: whenever
+    a writer is killed, the old file or the new one stands.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @classmethod
+    def of(cls, table: str) -> Results:
+        """The file of `table` in the results directory."""
+        if not re.fullmatch(r"[a-z0-9_]+", table):
+            raise UserError(f"a table's name must be small letters, digits and _, got {table!r}")
+        return cls(results_directory() / f"{table}.jsonl")
+
+    def _read(self) -> dict[str, Row]:
+        """Key -> row in the file's order; of two rows with one key the later one counts."""
+        if not self.path.exists():
+            return {}
+        rows: dict[str, Row] = {}
+        for number, line in enumerate(self.path.read_bytes().splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                rows[row_key(row)] = row
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"every line of a results file must be one whole row, line {number} of {self.path} is not: "
+                    "mend or delete that line"
+                ) from error
+        return rows
+
+    def rows(self) -> list[Row]:
+        return list(self._read().values())
+
+    def find(self, key: str) -> Row | None:
+        return self._read().get(key)
+
+    def require_writable(self) -> None:
+        """Raise UserError where the file could not be written, before time is spent on a row for it."""
+        folder = self.path.parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UserError(f"the results directory must be writable, {folder} is not: set $HYPERNAS_RESULTS")
+
+    def add(self, row: Mapping[str, Any], replace: bool = False) -> Row:
+        """Record `row` and return the row that now stands under its key.
+
+        A row already recorded stays, so that of two processes with one experiment the first counts;
+        with `replace` the new one supersedes it. NaN and infinite numbers are recorded as null.
+        """
+        new = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        key = row_key(new)
+        self.require_writable()
+        path = self.path.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            rows = self._read()
+            if key in rows and not replace:
+                return rows[key]
+            rows.pop(key, None)
+            rows[key] = new
+            temporary = path.with_name(f".{path.name}.tmp")
+            with temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(each, allow_nan=False) + "\n" for each in rows.values())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        return new
+
+
+def frame(name: str) -> pd.DataFrame:
+    """All rows of a table, one column a field and one a setting (lists as JSON text)."""
+    import pandas as pd
+
+    flat = [{**row, **row["settings"]} for row in Results.of(name).rows()]
+    for row in flat:
+        del row["settings"]
+        row.update({k: canonical_json(v) for k, v in row.items() if isinstance(v, list | dict)})
+    columns = [*PLACE, "graph_form", "profile", "protocol", "source", "seed", "seconds", *METRICS]
+    return pd.DataFrame(flat, columns=list(dict.fromkeys([*columns, *(k for row in flat for k in row)])))
+
+
+def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
+    """Figures of a table in `data/paper.csv`: space, dataset, method, n_train, paper, paper_source."""
+    import pandas as pd
+
+    path = (checkout() or Path.cwd()) / "data" / "paper.csv"
+    columns = {"value": "paper", "source": "paper_source"}
+    if not path.is_file():
+        return pd.DataFrame(columns=[*PLACE, *columns.values()])
+    figures = pd.read_csv(path)
+    figures = figures[(figures["table"] == name) & (figures["metric"] == metric)]
+    return figures.rename(columns=columns)[[*PLACE, *columns.values()]]
+
+
+def table(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
+    """Ours beside the paper's: one line a method, n_train and settings, statistics over the seeds.
+
+    Columns: space, dataset, method, n_train, graph_form, profile, every other setting in which two lines of one
+    method differ, `<metric>_mean` and `<metric>_std` (NaN for one seed), n_seeds, seconds (mean), paper,
+    paper_source.
+    Figures without a run of ours stand with n_seeds 0. Raises UserError for a table that nobody knows.
+    """
+    rows, figures = frame(name), paper_figures(name, metric)
+    if rows.empty and figures.empty:
+        known = sorted(path.stem for path in results_directory().glob("*.jsonl"))
+        raise UserError(f"the table must be a recorded one ({', '.join(known) or 'none yet'}), got {name!r}")
+    first = [*PLACE, "graph_form", "profile"]
+    others = [column for column in rows.columns if column not in FACTS | {*first}]
+    groups = rows.groupby([*first, *others], dropna=False, sort=False)
+    statistics = {f"{m}_{how}": (m, how) for m in METRICS for how in ("mean", "std")}
+    ours = groups.agg(**statistics, n_seeds=("seed", "nunique"), seconds=("seconds", "mean")).reset_index()
+    spread = ours.groupby(PLACE[:3])[others].nunique(dropna=False)
+    ours = ours.drop(columns=[column for column in others if not (spread[column] > 1).any()])
+    for side in (ours, figures):
+        side["n_train"] = side["n_train"].astype("Int64")
+    joined = ours.merge(figures, on=PLACE, how="outer")
+    joined["n_seeds"] = joined["n_seeds"].fillna(0).astype(int)
+    return joined.sort_values([*PLACE, "graph_form"]).reset_index(drop=True)
+
+
+def markdown(lines: pd.DataFrame, metric: str = "kendall_tau") -> str:
+    """`table` as Markdown, with ours as `mean ± std (n)`."""
+
+    def ours(line: Mapping[str, Any], of: str) -> str:
+        mean, std = line[f"{of}_mean"], line[f"{of}_std"]
+        if mean != mean:
+            return "–"
+        return f"{mean:.3f}" + (f" ± {std:.3f}" if std == std else "") + f" ({line['n_seeds']})"
+
+    def text(value: Any) -> str:
+        missing = value is None or value != value or str(value) in ("<NA>", "nan")
+        return "–" if missing else str(value).replace("|", "\\|")
+
+    hidden = {f"{m}_{how}" for m in METRICS for how in ("mean", "std")} | {"n_seeds", "seconds"}
+    shown = [column for column in lines.columns if column not in hidden | {"paper", "paper_source"}]
+    head = [*shown, f"{metric} (n seeds)", "unseen", "paper", "source of the paper's figure"]
+    out = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for line in lines.to_dict("records"):
+        cells = [text(line[column]) for column in shown]
+        cells += [
+            ours(line, metric),
+            ours(line, "kendall_tau_unseen"),
+            text(line["paper"]),
+            text(line["paper_source"]),
+        ]
+        out.append("| " + " | ".join(cells) + " |")
+    return "\n".join(out)

@@ -1,0 +1,97 @@
+"""Settings of an experiment: profiles, types and ranges."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypernas.errors import UserError
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "quick": {"epochs": 20, "images": "digits"},
+    "standard": {"epochs": 200, "images": "digits"},
+    "paper": {"epochs": 200, "images": "cifar10"},
+}
+GRAPH_FORMS = ("raw", "pruned", "contracted")
+RECORDED = ("context", "loss", "q", "reading", "epochs", "images")
+
+
+def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in names, f"one of {', '.join(names)}"
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "n_train": (lambda value: value >= 2, "at least 2"),
+    "seed": (lambda value: value >= 0, "at least 0"),
+    "epochs": (lambda value: value >= 1, "at least 1"),
+    "q": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
+    "profile": _one_of(*PROFILES),
+    "protocol": _one_of("clean"),
+    "graph_form": _one_of(*GRAPH_FORMS),
+    "context": _one_of("sum", "concat", "position", "none"),
+    "reading": _one_of("printed", "text"),
+}
+
+
+def checked(name: str, value: Any) -> Any:
+    """`value`, if it obeys the rule for the setting called `name`. Raises UserError where it does not.
+
+    >>> checked("q", 1.5)
+    1.5
+    """
+    holds, rule = RULES.get(name, (lambda _: True, ""))
+    if not holds(value):
+        raise UserError(f"{name} must be {rule}, got {value}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number, got {value}")
+    return value
+
+
+def typed(name: str, value: Any, kind: type | None) -> Any:
+    """`value`, which may be text from a command line, as a `kind`; a kind of None takes any literal.
+
+    Raises UserError where it is of another type.
+
+    >>> typed("q", "2", float), typed("epochs", "20", int), typed("sizes", "[39, 78]", list)
+    (2.0, 20, [39, 78])
+    """
+    if isinstance(value, str) and kind is not str:
+        try:
+            literal = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
+        except (ValueError, SyntaxError):
+            literal = value
+        value = float(value) if kind is float and value.strip().lstrip("+-") in ("nan", "inf") else literal
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if kind is None or type(value) is kind:
+        return value
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    raise UserError(f"{name} must be {names.get(kind, f'a {kind.__name__}')}, got {value!r}")
+
+
+def resolve(
+    method: str,
+    profile: str,
+    accepted: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All settings of one experiment: the method's, the profile's, the space's `defaults`, the `chosen`.
+
+    `accepted` maps each setting that the method has to its default; a profile's or a space's setting that the
+    method does not have is left out. Raises UserError for a chosen one that it does not have, and for a wrong
+    type or range.
+    """
+    known = {"graph_form": "contracted", **accepted}
+    for name in chosen:
+        if name not in known:
+            raise UserError(f"a setting of {method} must be one of {', '.join(sorted(known))}, got {name!r}")
+    settings = {name: known[name] for name in ("graph_form", *RECORDED) if name in known}
+    for layer in (PROFILES[checked("profile", profile)], defaults):
+        settings.update({name: value for name, value in layer.items() if name in known})
+    for name, value in chosen.items():
+        kind = None if known[name] is None else type(known[name])
+        settings[name] = typed(name, value, kind)
+    return {name: checked(name, value) for name, value in settings.items()}
