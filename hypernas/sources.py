@@ -1,0 +1,146 @@
+"""Where data comes from: the list of sources, the lookup order, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+
+from hypernas.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data file: what it holds, where it is looked for, where it comes from. Read from sources.toml.
+
+    `files` is its path under `$HYPERNAS_DATA` and under the cache, and for an embedded source inside the
+    installed `distribution` too. `size` is in bytes (about, where the checksum is unknown; 0 unknown).
+    `sha256` is empty where unknown; `md5` may then hold the digest, or its known beginning.
+    """
+
+    name: str
+    what: str
+    files: str
+    licence: str
+    url: str = ""
+    sha256: str = ""
+    md5: str = ""
+    size: int = 0
+    embedded: bool = False
+    distribution: str = ""
+    note: str = ""
+
+
+@cache
+def sources() -> tuple[Source, ...]:
+    """Every known source, in the order of sources.toml."""
+    text = resources.files("hypernas").joinpath("sources.toml").read_text(encoding="utf-8")
+    return tuple(Source(**entry) for entry in tomllib.loads(text)["source"])
+
+
+def get_source(name: str) -> Source:
+    """The source called `name`. Raises UserError with the known names for another."""
+    known = {source.name: source for source in sources()}
+    if name not in known:
+        raise UserError(f"source must be one of {', '.join(known)}, got {name!r}")
+    return known[name]
+
+
+def cache_directory() -> Path:
+    """The user cache: `$XDG_CACHE_HOME/hypernas`, by default `~/.cache/hypernas`."""
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    return (Path(chosen) if chosen else Path.home() / ".cache") / "hypernas"
+
+
+def _data_directory() -> Path | None:
+    """`$HYPERNAS_DATA`, None where it is not set. Raises UserError where it is no folder."""
+    chosen = os.environ.get("HYPERNAS_DATA")
+    if not chosen:
+        return None
+    if not Path(chosen).is_dir():
+        raise UserError(f"HYPERNAS_DATA must be a folder, got {chosen}: create it or unset the variable")
+    return Path(chosen)
+
+
+def _embedded(source: Source) -> Path | None:
+    """The file of an embedded source inside its installed distribution, which is not imported."""
+    try:
+        return Path(str(metadata.distribution(source.distribution).locate_file(source.files)))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def locate(source: Source) -> tuple[str, Path] | None:
+    """The first place that holds `source`, as (place, path); None where none does. Reads no byte of it."""
+    folder = _data_directory()
+    places = [("$HYPERNAS_DATA", folder / source.files)] if folder else []
+    places.append(("user cache", cache_directory() / source.files))
+    installed = _embedded(source) if source.embedded else None
+    if installed:
+        places.append((f"package {source.distribution}", installed))
+    return next(((place, path) for place, path in places if path.is_file()), None)
+
+
+def check(source: Source, path: Path, content: bytes | None = None) -> None:
+    """Compare the checksum of `path` (or of its `content`, already read) with the known one.
+
+    Raises UserError where they differ. A source without a known checksum passes.
+    """
+    kind, known = ("sha256", source.sha256) if source.sha256 else ("md5", source.md5)
+    if not known:
+        return
+    try:
+        if content is None:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, kind).hexdigest()
+        else:
+            digest = hashlib.new(kind, content).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} must be readable, got {error.strerror}: check its permissions") from error
+    if not digest.startswith(known):
+        raise UserError(
+            f"the {kind} of {source.name} must be {known}, got {digest} for {path}: the file is truncated or "
+            f"altered, so {remedy(source, path)}"
+        )
+
+
+def remedy(source: Source, path: Path | None = None) -> str:
+    """What to do to get a good copy of `source`, as the end of a sentence."""
+    if source.embedded and (path is None or path == _embedded(source)):
+        return f"install its package again: pip install --force-reinstall --no-deps {source.url}"
+    place = f"put {source.files} under $HYPERNAS_DATA or {cache_directory()}"
+    if path is not None:
+        place = f"remove it or replace it with a good copy of {source.files}"
+    return f"{place} (`hypernas data list` says where it comes from)"
+
+
+def find(name: str) -> Path | None:
+    """The checked file of the source `name`, None where it is nowhere.
+
+    Looks in `$HYPERNAS_DATA`, then the user cache, then inside the installed distribution of an embedded
+    source. Raises UserError for an unknown name, and for a file whose checksum is not the known one: a bad
+    file is never passed over in silence.
+    """
+    source = get_source(name)
+    found = locate(source)
+    if found is None:
+        return None
+    check(source, found[1])
+    return found[1]
+
+
+def status(source: Source) -> str:
+    """One of `missing`, `present (place, checksum good | no checksum known)`, `altered (path)`."""
+    found = locate(source)
+    if found is None:
+        return "missing"
+    place, path = found
+    try:
+        check(source, path)
+    except UserError:
+        return f"altered ({path})"
+    return f"present ({place}, {'checksum good' if source.sha256 or source.md5 else 'no checksum known'})"

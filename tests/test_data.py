@@ -1,0 +1,286 @@
+"""Claims about hypernas.data and hypernas.sources: every file here is written by the test itself."""
+
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hypernas import data, sources
+from hypernas.errors import UserError
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Empty $HYPERNAS_DATA and user cache."""
+    places = {"data": tmp_path / "data", "cache": tmp_path / "xdg" / "hypernas"}
+    for place in places.values():
+        place.mkdir(parents=True)
+    monkeypatch.setenv("HYPERNAS_DATA", str(places["data"]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    return places
+
+
+def put(folder, name, content, monkeypatch, **known):
+    """Write `content` as the file of source `name`, noting what is `known` of it (default: its sha256)."""
+    entry = sources.get_source(name)
+    known = known or {"sha256": hashlib.sha256(content).hexdigest()}
+    others = tuple(source for source in sources.sources() if source.name != name)
+    changed = (*others, replace(entry, **known))
+    monkeypatch.setattr(sources, "sources", lambda: changed)
+    path = folder / entry.files
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def npz_bytes(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+class Architecture:
+    """A record as analog-nasbench pickles it."""
+
+
+Architecture.__module__ = "analognasbench.data"
+
+
+def analog_bytes(monkeypatch, n=15625, accuracy=50.0):
+    """Pickle `n` records under the module name of analog-nasbench, which is not imported for it."""
+    module = type(sys)("analognasbench.data")
+    module.Architecture = Architecture
+    monkeypatch.setitem(sys.modules, "analognasbench", type(sys)("analognasbench"))
+    monkeypatch.setitem(sys.modules, "analognasbench.data", module)
+    records = {}
+    for row, cell in zip(range(n), np.ndindex(5, 5, 5, 5, 5, 5), strict=False):
+        record = Architecture()
+        record.architecture, record.baseline_accuracy = cell, accuracy + row / n
+        records[cell] = record
+    return pickle.dumps(records, protocol=4)
+
+
+def test_every_source_is_complete_and_has_a_name_of_its_own():
+    entries = data.sources()
+    assert len({entry.name for entry in entries}) == len({entry.files for entry in entries}) == len(entries)
+    for entry in entries:
+        assert entry.what
+        assert entry.licence
+        assert entry.url
+        assert len(entry.sha256) in (0, 64)
+        assert entry.embedded == bool(entry.distribution)
+
+
+def test_hypernas_data_comes_before_the_cache(folders, monkeypatch):
+    second = put(folders["cache"], "cifar10", b"images", monkeypatch)
+    assert data.find("cifar10") == second
+    first = put(folders["data"], "cifar10", b"images", monkeypatch)
+    assert data.find("cifar10") == first
+
+
+def test_a_source_that_is_nowhere_is_none_and_missing(folders):
+    assert data.find("nasbench201") is None
+    assert data.status(sources.get_source("nasbench201")) == "missing"
+
+
+def test_the_embedded_table_is_found_without_importing_its_package(folders):
+    code = (
+        "import sys; from hypernas import data; path = data.find('analog-nasbench'); "
+        "ids, accuracy = data.read_analog(path); "
+        "assert not [m for m in sys.modules if m.startswith('analognasbench')]; "
+        "print(ids.shape, ids.min(), ids.max(), accuracy[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["(15625,", "6)", "0", "4", "60.7836"]
+
+
+def test_a_file_with_another_checksum_is_refused_not_passed_over(folders, monkeypatch):
+    put(folders["cache"], "nasbench201", b"good", monkeypatch)
+    path = put(folders["data"], "nasbench201", b"altered", monkeypatch, sha256="0" * 64)
+    with pytest.raises(UserError, match=r"sha256 of nasbench201 must be 000.*altered.*remove it"):
+        data.find("nasbench201")
+    assert data.status(sources.get_source("nasbench201")) == f"altered ({path})"
+
+
+def test_an_altered_wheel_is_refused_with_the_command_that_mends_it(monkeypatch, tmp_path, folders):
+    path = tmp_path / "data.anb"
+    path.write_bytes(analog_bytes(monkeypatch))
+    monkeypatch.setattr(sources, "_embedded", lambda source: path)
+    for read in (lambda: data.find("analog-nasbench"), lambda: data.read_analog(path)):
+        with pytest.raises(UserError, match=r"sha256 of analog-nasbench.*pip install .*==0\.1\.3"):
+            read()
+
+
+def test_the_beginning_of_an_md5_is_enough_where_no_more_is_known(folders, monkeypatch):
+    content = b"archive"
+    beginning = hashlib.md5(content).hexdigest()[:5]
+    name = "nasbench201-official"
+    path = put(folders["data"], name, content, monkeypatch, md5=beginning)
+    assert data.find(name) == path
+    assert data.status(sources.get_source(name)) == "present ($HYPERNAS_DATA, checksum good)"
+    put(folders["data"], name, b"other", monkeypatch, md5=beginning)
+    with pytest.raises(UserError, match="the md5 of nasbench201-official"):
+        data.find(name)
+
+
+def test_hypernas_data_that_is_no_folder_is_a_user_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("HYPERNAS_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"HYPERNAS_DATA must be a folder, got .*nowhere: create it"):
+        data.find("nasbench201")
+
+
+def test_an_unknown_source_names_the_known_ones():
+    with pytest.raises(UserError, match=r"one of nasbench201, .*got 'nasbench999'"):
+        data.find("nasbench999")
+
+
+def test_load_npz_reads_what_is_asked_for(tmp_path):
+    path = tmp_path / "table.npz"
+    path.write_bytes(npz_bytes(ops=np.zeros((4, 6)), names=np.array(["a", "b"]), more=np.zeros(1)))
+    arrays = data.load_npz(path, {"ops": (None, 6), "names": 1})
+    assert sorted(arrays) == ["names", "ops"]
+    assert arrays["ops"].shape == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("required", "words"),
+    [
+        ({"ops": (5, 6)}, r"ops in .* must have shape \(5, 6\), got shape \(4, 6\)"),
+        ({"ops": (None, 7)}, r"must have shape \(any, 7\), got shape \(4, 6\)"),
+        ({"ops": 3}, r"must have 3 axes, got shape \(4, 6\)"),
+        ({"val": 1}, "must hold the array 'val', which it lacks"),
+    ],
+)
+def test_a_table_of_the_wrong_shape_is_a_user_error(tmp_path, required, words):
+    path = tmp_path / "table.npz"
+    path.write_bytes(npz_bytes(ops=np.zeros((4, 6))))
+    with pytest.raises(UserError, match=words):
+        data.load_npz(path, required)
+
+
+def damaged(content):
+    """A whole npz file, cut and changed in several places."""
+    middle = len(content) // 2
+    return {
+        "empty": b"",
+        "cut": content[:middle],
+        "cut near the end": content[:-5],
+        "flipped": content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :],
+        "text": b"not a table",
+    }
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "cut near the end", "flipped", "text"])
+def test_a_truncated_or_altered_npz_is_a_user_error(tmp_path, how):
+    content = npz_bytes(ops=np.random.default_rng(0).normal(size=(40, 6)))
+    path = tmp_path / "table.npz"
+    path.write_bytes(damaged(content)[how])
+    with pytest.raises(UserError, match="truncated or altered"):
+        data.load_npz(path, {"ops": 2})
+
+
+def test_a_table_of_python_objects_is_never_unpickled(tmp_path):
+    path = tmp_path / "table.npz"
+    np.savez(path, ops=np.array([Trap(tmp_path / "sprung")], dtype=object))
+    with pytest.raises(UserError, match="plain arrays"):
+        data.load_npz(path, {"ops": 1})
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_single_array_is_no_table(tmp_path):
+    with (tmp_path / "table.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match="whole npz file"):
+        data.load_npz(tmp_path / "table.npz", {"ops": 1})
+
+
+class Trap:
+    """Pickles as a call that leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_the_unpickler_admits_nothing_but_the_records(tmp_path, monkeypatch):
+    trap = pickle.dumps({0: Trap(tmp_path / "sprung")})
+    for content in (trap, pickle.dumps(print), b"canalognasbench.data\nos.mkdir\n(S'sprung'\ntR."):
+        path = put(tmp_path, "analog-nasbench", content, monkeypatch)
+        with pytest.raises(UserError, match=r"plain records, got .* is not admitted"):
+            data.read_analog(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_records_come_back_in_the_file_s_order(tmp_path, monkeypatch):
+    path = put(tmp_path, "analog-nasbench", analog_bytes(monkeypatch), monkeypatch)
+    ids, accuracy = data.read_analog(path)
+    assert ids[:2].tolist() == [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]
+    assert (ids.dtype, accuracy.dtype) == (np.int64, np.float64)
+    assert accuracy[-1] == 50 + 15624 / 15625
+
+
+@pytest.mark.parametrize(("n", "accuracy"), [(15624, 50.0), (15625, float("nan"))])
+def test_records_that_are_not_the_whole_table_are_a_user_error(tmp_path, monkeypatch, n, accuracy):
+    path = put(tmp_path, "analog-nasbench", analog_bytes(monkeypatch, n, accuracy), monkeypatch)
+    with pytest.raises(UserError, match=r"must hold 15625 different cells .* finite"):
+        data.read_analog(path)
+
+
+def test_digits_are_always_there_standardised_and_split_the_same_way_each_time(folders):
+    first, second = data.load_images("digits"), data.load_images("digits")
+    assert first.train_images.shape == (1437, 1, 8, 8)
+    assert first.test_images.shape == (360, 1, 8, 8)
+    assert (first.train_images.dtype, first.train_labels.dtype) == (torch.float32, torch.int64)
+    assert torch.equal(first.train_images, second.train_images)
+    assert abs(float(first.train_images.mean())) < 1e-5
+    assert float(first.train_images.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    assert first.n_classes == len(first.train_labels.unique()) == 10
+
+
+def cifar_bytes(**changed):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8),
+        "y_train": np.arange(30, dtype=np.uint8) % 10,
+        "x_test": rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8),
+        "y_test": np.arange(10, dtype=np.uint8),
+    }
+    return arrays, npz_bytes(**(arrays | changed))
+
+
+def test_cifar10_comes_from_its_file_channels_first(folders, monkeypatch):
+    arrays, content = cifar_bytes()
+    put(folders["data"], "cifar10", content, monkeypatch)
+    images = data.load_images("cifar10")
+    assert images.train_images.shape == (30, 3, 32, 32)
+    assert images.train_images.mean(dim=(0, 2, 3)).abs().max() < 1e-5
+    channel = torch.from_numpy(arrays["x_test"][4, :, :, 2].astype(np.float32))
+    together = torch.stack([channel.flatten(), images.test_images[4, 2].flatten()])
+    assert float(torch.corrcoef(together)[0, 1]) == pytest.approx(1, abs=1e-5)
+    assert images.test_labels.tolist() == list(range(10))
+
+
+def test_cifar10_without_its_file_says_what_to_do(folders):
+    with pytest.raises(UserError, match=r"put images/cifar10_5k_1k\.npz under \$HYPERNAS_DATA .*'digits'"):
+        data.load_images("cifar10")
+
+
+def test_images_of_the_wrong_shape_are_a_user_error(folders, monkeypatch):
+    _, content = cifar_bytes(y_train=np.arange(29, dtype=np.uint8))
+    put(folders["data"], "cifar10", content, monkeypatch)
+    with pytest.raises(UserError, match="as many labels as images, got 29 and 30"):
+        data.load_images("cifar10")
+
+
+def test_unknown_images_name_the_known_ones():
+    with pytest.raises(UserError, match="images must be one of cifar10, digits, got 'imagenet'"):
+        data.load_images("imagenet")
