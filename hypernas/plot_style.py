@@ -1,0 +1,76 @@
+"""The look of the figures: palette, one colour a method, settings. matplotlib is imported when used."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, told apart with every common form of colour blindness.
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PINK, SKY, YELLOW, BLACK, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#222222", "#8A8A8A"
+
+METHODS = {
+    "np": ("NP", GREY, "s"),
+    "hypernas": ("HyperNAS", RED, "o"),
+    "hypernas-p": ("HyperNAS-P", BLUE, "^"),
+    "hypernas-h": ("HyperNAS-H", PINK, "v"),
+    "hypernas-plus": ("HyperNAS-plus", BLACK, "*"),
+    "pinat-mse": ("PINAT (MSE)", ORANGE, "D"),
+    "pinat-bce": ("PINAT (BCE)", ORANGE, "d"),
+    "tnasp": ("TNASP", YELLOW, "P"),
+    "nn-former": ("NN-Former", GREEN, "X"),
+    "ghn": ("GHN", SKY, "<"),
+    "ghn2": ("GHN-2", SKY, ">"),
+    "trees": ("trees", GREEN, "p"),
+    "graph-features": ("graph features", YELLOW, "h"),
+}
+LINES = {"contracted": "-", "pruned": "--", "raw": ":"}
+STYLE: dict[str, Any] = {
+    "figure.figsize": (6.4, 3.9), "figure.facecolor": "white", "figure.constrained_layout.use": True,
+    "savefig.dpi": 150, "svg.fonttype": "path", "svg.hashsalt": "hypernas",
+    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "axes.edgecolor": "#666666", "grid.color": "#DDDDDD", "grid.linewidth": 0.6,
+    "legend.frameon": False, "lines.linewidth": 1.8, "lines.markersize": 6,
+}  # fmt: skip
+
+
+def use_style() -> None:
+    """Set the style for all figures that follow; inside a notebook they become vector graphics."""
+    import matplotlib
+
+    matplotlib.rcParams.update(STYLE)
+    if "IPython" in sys.modules:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg")
+
+
+def method_style(method: str) -> dict[str, Any]:
+    """Label, colour and marker of a method, the same in every figure; one not listed gets them from its name.
+
+    >>> method_style("hypernas-p")
+    {'label': 'HyperNAS-P', 'color': '#0072B2', 'marker': '^'}
+    """
+    if method not in METHODS:
+        code = crc32(method.encode())
+        colours, markers = (GREEN, ORANGE, PINK, SKY, BLACK), "sD^vPX<>ph"
+        return {"label": method, "color": colours[code % 5], "marker": markers[code // 5 % 10]}
+    return dict(zip(("label", "color", "marker"), METHODS[method], strict=True))
+
+
+def axes(ax: Axes | None, height: float | None = None) -> Axes:
+    """`ax`, or the Axes of a new figure in the house style, `height` in inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure = plt.figure()
+        if height is not None:
+            figure.set_figheight(height)
+        return figure.add_subplot()

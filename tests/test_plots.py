@@ -1,0 +1,150 @@
+"""Figures show what they are given, and drawing needs no display."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hypernas.errors import UserError
+from hypernas.layered import layered
+
+EDGES = [(0, 1), (1, 3), (1, 5), (0, 2), (2, 6), (3, 6), (0, 4), (4, 7), (5, 7), (6, 7)]
+LIBRARIES = "import hypernas.plots, sys; sys.exit('matplotlib' in sys.modules)"
+
+
+@pytest.fixture(autouse=True)
+def no_display():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    yield
+    pyplot.close("all")
+
+
+def rows(seeds=5):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {"method": m, "graph_form": g, "n_train": n, "seed": s, "kendall_tau": rng.random()}
+            for m in ("np", "hypernas")
+            for g in ("raw", "contracted")
+            for n in (39, 78)
+            for s in range(seeds)
+        ]
+    )
+
+
+def random_graph(rng, n):
+    return [(i, j) for i in range(n) for j in range(i + 1, n) if rng.random() < 0.5]
+
+
+def test_importing_the_plots_does_not_import_matplotlib():
+    assert subprocess.run([sys.executable, "-c", LIBRARIES], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_edge_never_shares_a_place_with_a_node_it_does_not_end_at(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 9))
+    layout = layered(n, random_graph(rng, n))
+    for (i, j), route in layout.route.items():
+        others = {place for node, place in layout.position.items() if node not in (i, j)}
+        assert not others & set(route)
+        assert route[0] == layout.position[i]
+        assert route[-1] == layout.position[j]
+        assert all(b[0] - a[0] == 1 for a, b in pairwise(route))
+
+
+def test_no_two_nodes_share_a_place():
+    assert len(set(layered(8, EDGES).position.values())) == 8
+
+
+def test_the_nasbench201_cell_is_drawn_without_a_crossing():
+    steps = [step for route in layered(8, EDGES).route.values() for step in pairwise(route)]
+    for (a, b), (c, d) in ((s, t) for s in steps for t in steps if s[0][0] == t[0][0]):
+        assert (a[1] - c[1]) * (b[1] - d[1]) >= 0
+
+
+def test_an_edge_backwards_is_refused():
+    with pytest.raises(UserError, match="to a later one of the 3, got 2 -> 1"):
+        layered(3, [(2, 1)])
+
+
+def test_every_known_method_has_its_own_look():
+    from hypernas.plot_style import METHODS, method_style
+
+    looks = [tuple(method_style(name).values())[1:] for name in METHODS]
+    assert len(set(looks)) == len(looks)
+
+
+def test_the_interval_covers_its_mean_as_often_as_it_says():
+    from hypernas.plots import mean_interval
+
+    rng = np.random.default_rng(0)
+    bounds = [mean_interval(rng.normal(0.7, 0.02, 5)) for _ in range(1000)]
+    assert np.mean([low <= 0.7 <= high for _, low, high in bounds]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_tau_figure_draws_the_mean_over_seeds_of_every_method_and_form():
+    from hypernas import plots
+
+    frame = rows()
+    paper = pd.DataFrame({"method": ["hypernas"], "n_train": [78], "paper": [0.677]})
+    ax = plots.tau_against_n_train(frame, paper)
+    lines = {line.get_label(): line for line in ax.lines}
+    assert set(lines) == {
+        "NP, raw", "NP, contracted", "HyperNAS, raw", "HyperNAS, contracted", "HyperNAS, quoted",
+    }  # fmt: skip
+    means = frame.groupby(["method", "graph_form", "n_train"])["kendall_tau"].mean()
+    np.testing.assert_allclose(lines["NP, raw"].get_ydata(), means["np", "raw"])
+    assert lines["HyperNAS, quoted"].get_color() == lines["HyperNAS, raw"].get_color()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["39", "78"]
+
+
+def test_rows_of_two_settings_are_not_averaged():
+    from hypernas import plots
+
+    with pytest.raises(UserError, match="got two for"):
+        plots.tau_against_n_train(pd.concat([rows(1), rows(1)]))
+
+
+def test_the_scatter_counts_what_it_leaves_out():
+    from hypernas import plots
+
+    true = np.r_[np.full(5, 10.0), np.linspace(80, 94, 95)]
+    frame = pd.DataFrame({"true": true, "predicted": true, "train": np.arange(100) < 3})
+    ax = plots.predicted_against_true(frame)
+    assert ax.get_xlabel() == "true test accuracy, % (5 lower ones not shown)"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["not seen (97)", "training set (3)"]
+
+
+def test_a_method_without_a_hypernetwork_has_one_loss_curve():
+    from hypernas import plots
+
+    history = [{"epoch": e, "loss_pred": 1 / (e + 1)} for e in range(5)]
+    assert len(plots.loss_curves(history).lines) == 1
+
+
+def test_a_missing_column_is_named():
+    from hypernas import plots
+
+    with pytest.raises(UserError, match="predicted are missing"):
+        plots.predicted_against_true(pd.DataFrame({"true": [1.0]}))
+
+
+def test_a_drawn_cell_shows_every_operation_and_the_count_of_merged_edges():
+    from hypernas import plots
+
+    ax = plots.draw_cell(["input", "nor_conv_3x3", "output"], [(0, 1), (1, 2), (0, 2, 3)])
+    assert [text.get_text() for text in ax.texts] == ["×3", "input", "nor conv\n3x3", "output"]
+
+
+def test_the_pareto_front_equals_the_slow_definition():
+    from hypernas.plots import pareto_front
+
+    x, y = np.random.default_rng(0).integers(0, 20, (2, 200))
+    beaten = ((x[:, None] >= x) & (y[:, None] <= y) & ((x[:, None] > x) | (y[:, None] < y))).any(1)
+    front = pareto_front(x, y)
+    assert set(zip(x[front], y[front], strict=True)) == set(zip(x[~beaten], y[~beaten], strict=True))
