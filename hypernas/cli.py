@@ -219,7 +219,7 @@ def list_data(as_json: bool) -> None:
     """Show every source: what is present, where it would come from, licence, size, sha256."""
     from dataclasses import asdict
 
-    from hypernas.data import sources, status
+    from hypernas.sources import sources, status
 
     for source in sources():
         facts = {**asdict(source), "status": status(source)}

@@ -53,13 +53,12 @@ class Experiment:
 
     def resolved(self) -> Experiment:
         """The same experiment with all its settings. Raises UserError for a wrong name, type or range."""
-        for name, kind in (("n_train", int), ("seed", int), ("profile", str), ("protocol", str)):
-            checked(name, typed(name, getattr(self, name), kind))
+        kinds = {"n_train": int, "seed": int, "profile": str, "protocol": str}
+        plain = {name: checked(name, typed(name, getattr(self, name), kind)) for name, kind in kinds.items()}
         accepted = settings_of(self.method)
         defaults = getattr(spaces.get(self.space), "defaults", {})
-        return dataclasses.replace(
-            self, settings=resolve(self.method, self.profile, accepted, defaults, self.settings)
-        )
+        settings = resolve(self.method, self.profile, accepted, defaults, self.settings)
+        return dataclasses.replace(self, **plain, settings=settings)
 
     def key(self) -> str:
         """What the recorded row is found by: the canonical JSON of the resolved experiment."""
@@ -188,8 +187,10 @@ def run_many(
 
     Experiments that differ in the seed only stand side by side where several seeds train together.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device must be one that this machine has, got {device!r}: use cpu")
+    present = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    present += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if device not in present:
+        raise UserError(f"device must be one that this machine has ({', '.join(present)}), got {device!r}")
     planned = [each.resolved() for each in experiments]
     missing = [each for each in planned if force or Results.of(each.table).find(each.key()) is None]
     check(missing)

@@ -19,19 +19,8 @@ if TYPE_CHECKING:
 
 KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
 METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
-FACTS = {
-    *METRICS,
-    "table",
-    "seed",
-    "seconds",
-    "n_test",
-    "n_parameters",
-    "device",
-    "version",
-    "commit",
-    "started",
-}
-FACTS |= {"target_accuracy", "seeds_together"}
+FACTS = {*METRICS, "table", "seed", "seconds", "seeds_together", "n_test", "n_parameters", "target_accuracy"}
+FACTS |= {"device", "version", "commit", "started"}
 PLACE = ["space", "dataset", "method", "n_train"]
 
 Row = dict[str, Any]
@@ -66,8 +55,8 @@ def row_key(row: Mapping[str, Any]) -> str:
 class Results:
     """The rows of one results file.
 
-    A change writes the whole file to a temporary name and renames it, under a lock between processes: whenever
-    a writer is killed, the old file or the new one stands.
+    A change writes the whole file to a temporary name and renames it, under a lock between processes:
+    whenever a writer is killed, the old file or the new one stands.
     """
 
     def __init__(self, path: str | Path):
@@ -92,9 +81,9 @@ class Results:
                 row = json.loads(line)
                 rows[row_key(row)] = row
             except (ValueError, KeyError, TypeError) as error:
+                where = f"line {number} of {self.path}"
                 raise UserError(
-                    f"every line of a results file must be one whole row, line {number} of {self.path} is not: "
-                    "mend or delete that line"
+                    f"a line of results must be one whole row, {where} is not: mend it"
                 ) from error
         return rows
 
@@ -166,8 +155,8 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
 def table(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
     """Ours beside the paper's: one line a method, n_train and settings, statistics over the seeds.
 
-    Columns: space, dataset, method, n_train, graph_form, profile, every other setting in which two lines of one
-    method differ, `<metric>_mean` and `<metric>_std` (NaN for one seed), n_seeds, seconds (mean), paper,
+    Columns: space, dataset, method, n_train, graph_form, profile, every other setting in which two lines
+    of one method differ, mean and std (NaN for one seed) of each metric, n_seeds, seconds, paper,
     paper_source.
     Figures without a run of ours stand with n_seeds 0. Raises UserError for a table that nobody knows.
     """

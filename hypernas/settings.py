@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from hypernas.errors import UserError
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -50,13 +52,14 @@ def checked(name: str, value: Any) -> Any:
 
 
 def typed(name: str, value: Any, kind: type | None) -> Any:
-    """`value`, which may be text from a command line, as a `kind`; a kind of None takes any literal.
+    """`value`, which may be text or a NumPy scalar, as a `kind`; a kind of None takes any literal.
 
     Raises UserError where it is of another type.
 
     >>> typed("q", "2", float), typed("epochs", "20", int), typed("sizes", "[39, 78]", list)
     (2.0, 20, [39, 78])
     """
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, str) and kind is not str:
         try:
             literal = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))

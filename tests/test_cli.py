@@ -1,0 +1,237 @@
+"""Claims about the command line: what it prints, where, with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hypernas import experiments
+from hypernas.cli import main, pairs, whole_numbers
+from hypernas.errors import UserError
+
+EXPERIMENT = "experiment --space toy --dataset toyset --method linear --profile quick".split()
+
+
+class ToyBenchmark:
+    table = SimpleNamespace(source="a toy table")
+    inputs = torch.arange(30, dtype=torch.float64)
+    validation = test = inputs
+    function_ids = torch.arange(30)
+
+    def __init__(self, space, dataset):
+        if dataset != "toyset":
+            raise UserError(f"dataset must be toyset, got {dataset!r}")
+
+    def graphs(self, graph_form):
+        return self.inputs
+
+    def split(self, n_train, seed):
+        if n_train > 30:
+            raise UserError(f"n_train must be at most 30, got {n_train}")
+        order = torch.randperm(30, generator=torch.Generator().manual_seed(seed))
+        return order[:n_train], order[n_train:]
+
+
+class Constant:
+    n_parameters = 1
+
+    def __init__(self, *, epochs=200, seed=0):
+        pass
+
+    def fit(self, graphs, accuracy):
+        if len(accuracy) == 13:
+            raise KeyboardInterrupt
+        return self
+
+    def predict(self, graphs):
+        return graphs
+
+
+class Dial(Constant):
+    def __init__(self, *, epochs=200, q=1.5, seed=0):
+        pass
+
+
+def toy_method(name):
+    methods = {"linear": Constant, "dial": Dial}
+    if name not in methods:
+        raise UserError(f"method must be one of dial, linear, got {name!r}")
+    return methods[name]
+
+
+def toy_space(name):
+    if name != "toy":
+        raise UserError(f"search space must be toy, got {name!r}")
+    return SimpleNamespace()
+
+
+@pytest.fixture
+def hypernas(monkeypatch, tmp_path, capsys):
+    """Call the command line in this process -> exit code, lines of stdout, lines of stderr."""
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
+    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method))
+    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
+    experiments._benchmark.cache_clear()
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words], prog_name="hypernas")
+        out = capsys.readouterr()
+        return stop.value.code, out.out.splitlines(), out.err.splitlines()
+
+    yield call
+    experiments._benchmark.cache_clear()
+
+
+def python(code, *words, **changed):
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **changed}, timeout=60)
+
+
+def test_importing_the_command_line_loads_nothing_heavy():
+    heavy = "torch pandas papermill IPython nbformat sklearn matplotlib"
+    result = python(f"import sys, hypernas.cli; print(*set('{heavy}'.split()) & set(sys.modules))")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == ""
+
+
+def test_without_papermill_only_run_is_missing_and_says_so(tmp_path):
+    (tmp_path / "a.ipynb").write_text("{}")
+    absent = "import sys; sys.modules.update(papermill=None, nbformat=None, IPython=None);"
+    absent += "from hypernas.cli import main; main()"
+    result = python(absent, "run", str(tmp_path / "a.ipynb"))
+    assert result.returncode == 2
+    assert result.stderr == "Error: running a notebook needs papermill: pip install 'hypernas[book]'\n"
+    assert python(absent, "experiment", "--help").returncode == 0
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "hypernas", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: hypernas ")
+
+
+def test_every_combination_is_one_json_row_a_line(hypernas):
+    code, out, _ = hypernas(*EXPERIMENT, "--n-train", "5,7", "--seed", "0:3", "--json")
+    rows = [json.loads(line) for line in out]
+    assert code == 0
+    assert [(row["n_train"], row["seed"]) for row in rows] == [(n, s) for n in (5, 7) for s in range(3)]
+    assert hypernas(*EXPERIMENT, "--n-train", "5,7", "--seed", "0:3", "--json")[1] == out
+
+
+def test_in_words_a_row_is_one_line(hypernas):
+    code, out, err = hypernas(*EXPERIMENT, "--n-train", 5)
+    assert (code, len(out), err) == (0, 1, [])
+    assert "kendall_tau 1.0000" in out[0]
+
+
+def test_a_stop_keeps_the_rows_there_are(hypernas, tmp_path):
+    code, out, err = hypernas(*EXPERIMENT, "--n-train", "5,13,7", "--json")
+    assert (code, len(out)) == (130, 1)
+    assert "Stopped" in err[-1]
+    assert (tmp_path / "results" / "few_shot.jsonl").read_text().splitlines() == out
+
+
+def test_a_setting_reaches_the_methods_that_have_it(hypernas):
+    words = ["--n-train", 5, "--method", "linear,dial", "--q", 2, "--set", "epochs=3", "--json"]
+    code, out, _ = hypernas(*EXPERIMENT, *words)
+    assert code == 0
+    assert [json.loads(line)["settings"] for line in out] == [
+        {"graph_form": "contracted", "epochs": 3}, {"graph_form": "contracted", "q": 2.0, "epochs": 3},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--space nowhere --n-train 5",
+        "--dataset nothing --n-train 5",
+        "--method guess --n-train 5",
+        "--table Few/Shot --n-train 5",
+        "--profile huge --n-train 5",
+        *[f"--n-train {n}" for n in (0, 1, -5, 31, 99999, "2.5", "many", "5:5")],
+        *[f"--n-train 5 --method dial --q {q}" for q in (0, -1, "nan", "inf", "two")],
+        "--n-train 5 --q 1.5",
+        "--n-train 5 --seed -1",
+        "--n-train 5 --graph-form round",
+        "--n-train 5 --epochs 0",
+        "--n-train 5 --set epochs",
+        "--n-train 5 --set epochs=2 --epochs 3",
+        "--n-train 5 --threads 0",
+        "--n-train 5 --device cuda:7",
+        "--n-train 5 --device gpu",
+        "--n-train 5 --nothing",
+        "",
+    ],
+)
+def test_bad_input_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, words):
+    code, out, err = hypernas(*EXPERIMENT, *words.split())
+    assert (code, out, len(err)) == (2, [], 1)
+    assert err[0].startswith("Error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_is_printed_in_three_formats(hypernas, monkeypatch):
+    hypernas(*EXPERIMENT, "--n-train", "5", "--seed", "0:2")
+    assert any("1.000 ± 0.000 (2)" in line for line in hypernas("table", "few_shot")[1])
+    assert hypernas("table", "few_shot", "--format", "csv")[1][0].startswith(
+        "space,dataset,method,n_train,graph_form"
+    )
+    table = json.loads("\n".join(hypernas("table", "few_shot", "--format", "json")[1]))
+    assert [line["n_seeds"] for line in table if line["space"] == "toy"] == [2]
+
+
+def test_an_unknown_table_is_one_sentence(hypernas):
+    code, out, err = hypernas("table", "slow_shot")
+    assert (code, out, len(err)) == (2, [], 1)
+
+
+@dataclass
+class ToySource:
+    name: str = "toy"
+    what: str = "A toy table"
+    url: str = "https://example.org/toy.npz"
+    licence: str = "MIT"
+    size: int = 2_500_000
+    sha256: str = "ab12"
+    note: str = ""
+
+
+def test_data_list_shows_what_is_known_of_every_source(hypernas, monkeypatch):
+    from hypernas import sources
+
+    monkeypatch.setattr(sources, "sources", lambda: (ToySource(), ToySource("other", sha256="", size=0)))
+    monkeypatch.setattr(sources, "status", lambda source: "absent")
+    code, out, _ = hypernas("data", "list")
+    assert code == 0
+    for fact in (
+        "toy: A toy table",
+        "absent",
+        "https://example.org/toy.npz",
+        "MIT",
+        "2.5 MB",
+        "ab12",
+        "not known",
+    ):
+        assert any(fact in line for line in out), fact
+    assert [json.loads(line)["name"] for line in hypernas("data", "list", "--json")[1]] == ["toy", "other"]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("3", [3]), ("1,4", [1, 4]), ("0:3", [0, 1, 2]), ("9,0:2,9", [9, 0, 1])]
+)
+def test_numbers_are_lists_and_ranges(text, numbers):
+    assert whole_numbers("seed", text) == numbers
+
+
+def test_settings_are_pairs():
+    assert pairs(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+    with pytest.raises(UserError, match="key=value"):
+        pairs(["a=1", "a=2"])

@@ -1,0 +1,343 @@
+"""Claims about experiments and recorded rows, with a tiny benchmark and predictor for the real ones."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from hypernas import experiments, results
+from hypernas.errors import UserError
+from hypernas.experiments import Experiment, run, run_many
+from hypernas.results import Results, row_key
+
+ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=10, seed=0, profile="quick")
+
+
+class ToyBenchmark:
+    """40 architectures in 20 pairs of twins; accuracy is a linear function of three numbers."""
+
+    def __init__(self, space, dataset):
+        if dataset != "toyset":
+            raise UserError(f"dataset must be toyset, got {dataset!r}")
+        numbers = np.random.default_rng(0).normal(size=(20, 3)).repeat(2, 0)
+        self.inputs = torch.from_numpy(numbers)
+        self.validation = self.test = self.inputs @ torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64) + 90
+        self.function_ids = np.arange(40) // 2
+        self.table = SimpleNamespace(source="a toy table")
+
+    def graphs(self, graph_form):
+        return self.inputs
+
+    def split(self, n_train, seed):
+        if not 2 <= n_train <= 40:
+            raise UserError(f"n_train must be from 2 to 40 for toy, got {n_train}")
+        order = np.random.default_rng(seed).permutation(40)
+        return order[:n_train], order[n_train:]
+
+
+class Linear:
+    fitted = 0
+
+    def __init__(self, *, epochs=200, q=1.5, width=4, noise=0.0, seed=0, progress=False, device="cpu"):
+        self.noise, self.seed, self.n_parameters = noise, seed, 3
+        self.history = [{"epoch": 0, "target_accuracy": 55.0}]
+
+    def fit(self, graphs, accuracy):
+        Linear.fitted += 1
+        self.weight = torch.linalg.lstsq(graphs, accuracy[:, None] - 90).solution
+        return self
+
+    def predict(self, graphs):
+        noise = np.random.default_rng(self.seed).normal(size=len(graphs)) * self.noise
+        return (graphs @ self.weight)[:, 0] + torch.from_numpy(noise)
+
+
+def toy_method(name):
+    if name != "linear":
+        raise UserError(f"method must be linear, got {name!r}")
+    return Linear
+
+
+def toy_space(name):
+    if name != "toy":
+        raise UserError(f"search space must be toy, got {name!r}")
+    return SimpleNamespace(defaults={"width": 72, "hyper_width": 96})
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch, tmp_path):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
+    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method))
+    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
+    experiments._benchmark.cache_clear()
+    Linear.fitted = 0
+    yield tmp_path / "results" / "few_shot.jsonl"
+    experiments._benchmark.cache_clear()
+
+
+def recorded(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_row_holds_all_fields_and_is_what_the_file_holds(toy):
+    row = run(ASKED)
+    assert recorded(toy) == [row]
+    fields = (
+        "table space dataset method n_train seed profile protocol settings kendall_tau kendall_tau_unseen "
+    )
+    fields += "spearman_rho n_test seconds seeds_together n_parameters device version commit started source"
+    assert set(row) == {*fields.split(), "target_accuracy"}
+    assert row["n_test"] == 30
+    assert row["kendall_tau"] == pytest.approx(1)
+    assert row["settings"] == {"graph_form": "contracted", "q": 1.5, "epochs": 20, "width": 72}
+
+
+def test_an_existing_key_is_read_and_force_replaces_it(toy):
+    first = run(ASKED)
+    assert run(ASKED) == first
+    assert Linear.fitted == 1
+    again = run(ASKED, force=True)
+    assert Linear.fitted == 2
+    assert recorded(toy) == [again]
+    assert again is not first
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_train": 12}, {"seed": 1}, {"profile": "standard"}, {"settings": {"q": 2}}]
+)
+def test_another_experiment_is_another_row(toy, change):
+    run(ASKED)
+    run(replace(ASKED, **change))
+    assert len(recorded(toy)) == 2
+
+
+def test_a_setting_spelled_out_at_its_default_is_the_same_experiment():
+    assert replace(ASKED, settings={"q": "1.5", "epochs": 20}).key() == ASKED.key()
+    assert ASKED.resolved().key() == ASKED.key()
+
+
+def test_settings_come_from_profile_then_space_then_user():
+    settings = replace(ASKED, settings={"width": "9"}).resolved().settings
+    assert (settings["epochs"], settings["width"]) == (20, 9)
+    assert "hyper_width" not in settings
+
+
+def test_unseen_leaves_out_the_twins_of_training_rows(monkeypatch):
+    calls = []
+    monkeypatch.setattr(experiments, "kendall_tau", lambda a, b: calls.append(len(a)) or 0.5)
+    run(ASKED)
+    train, test = ToyBenchmark("toy", "toyset").split(10, 0)
+    unseen = sum(row // 2 not in set(train // 2) for row in test)
+    assert calls == [30, unseen]
+    assert 0 < unseen < 30
+
+
+def test_without_unseen_rows_the_row_still_parses(toy):
+    assert run(replace(ASKED, n_train=36))["kendall_tau_unseen"] is None
+    assert "NaN" not in toy.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"space": "nowhere"}, "search space must be"),
+        ({"dataset": "nothing"}, "dataset must be"),
+        ({"method": "guess"}, "method must be"),
+        ({"profile": "huge"}, "profile must be one of quick, standard, paper"),
+        ({"protocol": "lucky"}, "protocol must be"),
+        ({"table": "../x"}, "table's name must be"),
+        ({"seed": -1}, "seed must be at least 0"),
+        *[({"n_train": n}, "n_train must be") for n in (0, 1, -3, 41, 2.5)],
+        *[
+            ({"settings": {"q": q}}, "q must be")
+            for q in (0, -1.0, float("nan"), "nan", float("inf"), "two", True)
+        ],
+        ({"settings": {"epochs": 2.5}}, "epochs must be a whole number"),
+        ({"settings": {"graph_form": "round"}}, "graph_form must be one of raw"),
+        ({"settings": {"colour": 1}}, "a setting of linear must be one of"),
+        ({"settings": {"noise": float("inf")}}, "noise must be a finite number"),
+    ],
+)
+def test_bad_input_is_a_user_error_before_anything_trains(toy, change, words):
+    with pytest.raises(UserError, match=words):
+        list(run_many([ASKED, replace(ASKED, **change)]))
+    assert Linear.fitted == 0
+    assert not toy.parent.exists()
+
+
+def test_several_seeds_train_together_where_the_method_can(toy, monkeypatch):
+    calls = []
+
+    def fit_many(name, settings, graphs, accuracy, seeds):
+        calls.append((name, settings, seeds))
+        pairs = zip(graphs, accuracy, seeds, strict=True)
+        return [Linear(**settings, seed=seed).fit(g, a) for g, a, seed in pairs]
+
+    alone = run(ASKED)
+    together = SimpleNamespace(get=toy_method, fit_many=fit_many, can_fit_many=lambda name: True)
+    monkeypatch.setattr(experiments, "predictors", together)
+    rows = list(run_many([replace(ASKED, seed=seed) for seed in range(4)]))
+    assert rows[0] == alone
+    assert [row["seed"] for row in rows] == [0, 1, 2, 3]
+    assert [row["seeds_together"] for row in rows] == [1, 3, 3, 3]
+    assert calls[0][2] == [1, 2, 3]
+    assert rows[3]["settings"] == rows[0]["settings"]
+    assert recorded(toy) == rows
+
+
+def test_commit_is_that_of_the_checkout_and_unknown_outside_git(monkeypatch, tmp_path):
+    experiments._commit.cache_clear()
+    monkeypatch.setattr(experiments, "__file__", str(tmp_path / "experiments.py"))
+    assert experiments._commit() == "unknown"
+    experiments._commit.cache_clear()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "errors.py").write_text("")
+    for words in (["init", "-q"], ["add", "errors.py"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    clean = experiments._commit()
+    experiments._commit.cache_clear()
+    (tmp_path / "errors.py").write_text("changed")
+    assert experiments._commit() == clean + "+dirty"
+    experiments._commit.cache_clear()
+
+
+# The store.
+
+ROW = {**dict.fromkeys(results.KEY, "x"), "settings": {"q": 1.5}, "kendall_tau": 0.5}
+WRITER = """
+import sys
+from hypernas.results import Results
+store, first, count = Results(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+row = dict.fromkeys(("table", "space", "dataset", "method", "profile", "protocol"), "x")
+for seed in range(first, first + count):
+    store.add({**row, "n_train": 2, "seed": seed, "settings": {"filling": "y" * 5000}})
+    print(seed, flush=True)
+"""
+
+
+def writer(path, first, count):
+    command = [sys.executable, "-c", WRITER, str(path), str(first), str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_writing_at_once_lose_no_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    both = [writer(path, first, 50) for first in (0, 1000)]
+    for process in both:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert sorted(row["seed"] for row in recorded(path)) == [*range(50), *range(1000, 1050)]
+
+
+def test_killed_at_any_moment_the_file_parses_and_holds_every_confirmed_row(tmp_path):
+    path, draw, first = tmp_path / "rows.jsonl", random.Random(0), 0
+    for _ in range(6):
+        process = writer(path, first, 100_000)
+        assert int(process.stdout.readline()) == first
+        time.sleep(draw.uniform(0, 0.15))
+        os.kill(process.pid, signal.SIGKILL)
+        confirmed = [first, *map(int, process.stdout.read().split())]
+        process.wait()
+        process.stdout.close()
+        seeds = [row["seed"] for row in recorded(path)]
+        assert path.read_bytes().endswith(b"\n")
+        assert seeds == list(range(len(seeds)))
+        assert len(seeds) in (confirmed[-1] + 1, confirmed[-1] + 2)
+        first = len(seeds)
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
+    store = Results(tmp_path / "rows.jsonl")
+    store.add(ROW)
+    before = store.path.read_bytes()
+
+    def broken(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(results.os, "fsync", broken)
+    with pytest.raises(OSError, match="disk full"):
+        store.add({**ROW, "seed": 1})
+    assert store.path.read_bytes() == before
+
+
+def test_of_two_rows_with_one_key_the_first_stays_unless_replaced(tmp_path):
+    store = Results(tmp_path / "rows.jsonl")
+    assert store.add(ROW) == ROW
+    other = {**ROW, "kendall_tau": float("nan")}
+    assert store.add(other) == ROW
+    assert store.add(other, replace=True)["kendall_tau"] is None
+    assert len(store.rows()) == 1
+
+
+def test_a_line_that_is_no_row_is_named_and_nothing_is_written(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW) + '\n{"table": "few_')
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"line 2 of .*rows\.jsonl"):
+        Results(path).add({**ROW, "seed": 1})
+    assert path.read_bytes() == before
+
+
+def test_a_last_line_without_its_end_of_line_is_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW))
+    Results(path).add({**ROW, "seed": 1})
+    assert len(recorded(path)) == 2
+
+
+def test_the_key_does_not_depend_on_the_order_of_settings():
+    one, other = {**ROW, "settings": {"a": 1, "b": 2}}, {**ROW, "settings": {"b": 2, "a": 1}}
+    assert row_key(one) == row_key(other) != row_key({**ROW, "settings": {"a": 1}})
+
+
+# The table.
+
+
+@pytest.fixture
+def paper(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "paper.csv").write_text(
+        "table,space,dataset,method,n_train,metric,value,source\n"
+        "few_shot,toy,toyset,linear,10,kendall_tau,0.667,Table 2\n"
+        "few_shot,toy,toyset,other,10,kendall_tau,0.5,Table 2\n"
+        "few_shot,toy,toyset,linear,10,spearman_rho,0.9,Table 2\n"
+        "elsewhere,toy,toyset,linear,10,kendall_tau,0.1,Table 3\n"
+    )
+    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+
+
+def test_the_table_joins_mean_and_std_over_seeds_with_the_papers_figure(paper):
+    taus = [run(replace(ASKED, seed=s, settings={"noise": 2.0}))["kendall_tau"] for s in range(3)]
+    table = results.table("few_shot")
+    ours = table[table["method"] == "linear"].iloc[0]
+    assert ours["kendall_tau_mean"] == pytest.approx(np.mean(taus))
+    assert ours["kendall_tau_std"] == pytest.approx(np.std(taus, ddof=1))
+    assert (ours["n_seeds"], ours["paper"], ours["paper_source"]) == (3, 0.667, "Table 2")
+    text = results.markdown(table)
+    assert f"{np.mean(taus):.3f} ± {np.std(taus, ddof=1):.3f} (3)" in text
+    assert "| other | 10 | – | – |" in text
+
+
+def test_different_settings_never_share_a_mean(paper):
+    for settings in ({}, {"q": 2.0}, {"graph_form": "raw"}):
+        list(run_many([replace(ASKED, seed=seed, settings=settings) for seed in range(2)]))
+    ours = results.table("few_shot").dropna(subset="kendall_tau_mean")
+    assert sorted(zip(ours["graph_form"], ours["q"], ours["n_seeds"], strict=True)) == [
+        ("contracted", 1.5, 2), ("contracted", 2.0, 2), ("raw", 1.5, 2),
+    ]  # fmt: skip
+    assert "epochs" not in ours.columns
+
+
+def test_a_table_nobody_knows_is_a_user_error(paper):
+    with pytest.raises(UserError, match="the table must be a recorded one"):
+        results.table("slow_shot")

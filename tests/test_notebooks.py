@@ -1,0 +1,161 @@
+"""Claims about running notebooks, and every notebook of the repository in the quick profile."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hypernas import notebooks
+from hypernas.errors import UserError
+from hypernas.notebooks import check_parameters
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("papermill")
+
+ROOT = Path(__file__).parents[1]
+PARAMETERS = """profile: str = "quick"  # quick | standard | paper
+dataset = "cifar10"
+n_train: int = 78  # 2..781, training architectures
+q = 1.5
+fails = False
+sizes = [39, 78]
+comment = None
+"""
+BODY = "print(profile, n_train, q, sizes, comment)\nassert not fails, 'as asked'"
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A small notebook with a parameters cell and one more cell."""
+    cells = [
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(BODY),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    path = tmp_path / "small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def hypernas_run(*words, **changed):
+    """`hypernas run` in a process of its own: Jupyter's warnings are not ours."""
+    command = [sys.executable, "-m", "hypernas", "run", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=550, env={**os.environ, **changed})
+
+
+def printed(path):
+    cells = json.loads(path.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return "".join("".join(output.get("text", "")) for output in outputs)
+
+
+def test_parameters_get_the_types_of_the_cell(notebook):
+    given = {
+        "n_train": "156",
+        "q": "2",
+        "fails": "true",
+        "sizes": "[10]",
+        "comment": "7",
+        "dataset": "cifar100",
+    }
+    assert check_parameters(notebook, given) == {
+        "n_train": 156, "q": 2.0, "fails": True, "sizes": [10], "comment": 7, "dataset": "cifar100",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("n_trian", "78", "a parameter of small.ipynb must be one of profile, dataset, n_train"),
+        ("n_train", "many", "n_train must be a whole number"),
+        ("n_train", "2.5", "n_train must be a whole number"),
+        ("n_train", "0", "n_train must be at least 2"),
+        ("n_train", "1", "n_train must be at least 2"),
+        ("n_train", "782", "n_train must be from 2 to 781"),
+        ("q", "0", "q must be a finite number above 0"),
+        ("q", "-1.5", "q must be a finite number above 0"),
+        ("q", "nan", "q must be a finite number above 0"),
+        ("q", "high", "q must be a number"),
+        ("profile", "huge", "profile must be one of quick, standard, paper"),
+        ("fails", "perhaps", "fails must be true or false"),
+        ("sizes", "39", "sizes must be a list"),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence_and_exit_code_2(notebook, tmp_path, name, value, words):
+    with pytest.raises(UserError, match=words):
+        check_parameters(notebook, {name: value})
+    with pytest.raises(UserError, match=words):
+        notebooks.run(notebook, {name: value}, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [notebook]
+
+
+def test_a_choice_in_a_comment_is_kept(notebook):
+    text = notebook.read_text().replace(
+        'dataset = \\"cifar10\\"', 'dataset = \\"cifar10\\"  # cifar10 | cifar100'
+    )
+    notebook.write_text(text)
+    assert check_parameters(notebook, {"dataset": "cifar100"}) == {"dataset": "cifar100"}
+    with pytest.raises(UserError, match="dataset must be one of cifar10, cifar100, got mnist"):
+        check_parameters(notebook, {"dataset": "mnist"})
+
+
+def test_what_is_no_notebook_is_a_user_error(tmp_path):
+    (tmp_path / "text.ipynb").write_text("hello")
+    for name in ("text.ipynb", "absent.ipynb"):
+        with pytest.raises(UserError, match=f"the notebook must be a .*{name}"):
+            check_parameters(tmp_path / name, {})
+
+
+def test_an_executed_notebook_never_replaces_its_source(notebook, tmp_path):
+    before = notebook.read_bytes()
+    with pytest.raises(UserError, match="must not replace"):
+        notebooks.run(notebook, {}, tmp_path)
+    assert notebook.read_bytes() == before
+
+
+@pytest.mark.notebook
+def test_a_notebook_runs_with_its_parameters_and_leaves_one_file(notebook, tmp_path):
+    out = tmp_path / "out"
+    result = hypernas_run(notebook, "-p", "n_train", 156, "-p", "q", 2, "--profile", "standard", "-o", out)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(out / "small.ipynb")
+    assert printed(out / "small.ipynb") == "standard 156 2.0 [39, 78] None\n"
+    assert [path.name for path in out.iterdir()] == ["small.ipynb"]
+
+
+@pytest.mark.notebook
+def test_a_failed_notebook_is_kept_and_named_and_a_good_run_clears_it(notebook, tmp_path):
+    out = tmp_path / "out"
+    result = hypernas_run(notebook, "-p", "fails", "true", "-o", out)
+    assert result.returncode == 1
+    assert f"AssertionError: as asked); what ran is kept as {out / 'small.failed.ipynb'}" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert printed(out / "small.failed.ipynb").startswith("quick 78 1.5")
+    assert [path.name for path in out.iterdir()] == ["small.failed.ipynb"]
+    result = hypernas_run(notebook, "-o", out)
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in out.iterdir()] == ["small.ipynb"]
+
+
+def test_one_notebook_under_two_names_shares_no_cell_id(notebook, tmp_path):
+    ids = []
+    for name in ("one", "two"):
+        path = shutil.copy(notebook, tmp_path / f"{name}.ipynb")
+        notebooks._rename_cells(path, name)
+        ids += [cell["id"] for cell in nbformat.read(path, as_version=4).cells]
+    assert len(set(ids)) == len(ids) == 4
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_runs_in_the_quick_profile(path, tmp_path):
+    results = tmp_path / "results"
+    if (ROOT / "data" / "results").is_dir():
+        shutil.copytree(ROOT / "data" / "results", results)
+    result = hypernas_run(path, "--profile", "quick", "-o", tmp_path / "out", HYPERNAS_RESULTS=str(results))
+    assert result.returncode == 0, result.stderr[-3000:]
