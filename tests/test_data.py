@@ -7,13 +7,17 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from hypernas import data, sources
 from hypernas.errors import UserError
+
+PAPER = Path(__file__).parents[1] / "data" / "paper.csv"
 
 
 @pytest.fixture
@@ -284,3 +288,20 @@ def test_images_of_the_wrong_shape_are_a_user_error(folders, monkeypatch):
 def test_unknown_images_name_the_known_ones():
     with pytest.raises(UserError, match="images must be one of cifar10, digits, got 'imagenet'"):
         data.load_images("imagenet")
+
+
+def test_every_figure_of_the_paper_is_one_number_with_a_source():
+    figures = pd.read_csv(PAPER)
+    assert list(figures) == ["table", "space", "dataset", "method", "n_train", "metric", "value", "source"]
+    assert np.isfinite(figures["value"]).all()
+    assert figures[["table", "method", "metric", "source"]].notna().all(axis=None)
+    assert not figures.duplicated(["table", "space", "dataset", "method", "n_train", "metric"]).any()
+    assert figures.loc[figures["metric"] == "kendall_tau", "value"].abs().max() < 1
+
+
+def test_the_paper_s_headline_figures_are_where_they_are_joined():
+    figures = pd.read_csv(PAPER).query("table == 'few_shot' and dataset == 'cifar10'")
+    tau = figures.set_index(["space", "method", "n_train"])["value"]
+    assert tau["nasbench201", "hypernas"].to_dict() == {39: 0.667, 78: 0.677, 156: 0.765, 469: 0.836}
+    assert tau["nasbench101", "hypernas"].to_dict() == {50: 0.678, 100: 0.688, 172: 0.736, 424: 0.779}
+    assert tau["nasbench101", "pinat-bce", 424] == 0.812
