@@ -148,7 +148,8 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=[*PLACE, *columns.values()])
     figures = pd.read_csv(path)
-    figures = figures[(figures["table"] == name) & (figures["metric"] == metric)]
+    figures = figures[(figures["table"] == name) & (figures["metric"] == metric)].copy()
+    figures["value"] = pd.to_numeric(figures["value"])
     return figures.rename(columns=columns)[[*PLACE, *columns.values()]]
 
 
@@ -181,7 +182,7 @@ def table(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
 def markdown(lines: pd.DataFrame, metric: str = "kendall_tau") -> str:
     """`table` as Markdown, with ours as `mean ± std (n)`."""
 
-    def ours(line: Mapping[str, Any], of: str) -> str:
+    def ours(line: Mapping[Any, Any], of: str) -> str:
         mean, std = line[f"{of}_mean"], line[f"{of}_std"]
         if mean != mean:
             return "–"
@@ -200,7 +201,7 @@ def markdown(lines: pd.DataFrame, metric: str = "kendall_tau") -> str:
         cells += [
             ours(line, metric),
             ours(line, "kendall_tau_unseen"),
-            text(line["paper"]),
+            "–" if line["paper"] != line["paper"] else f"{line['paper']:.3f}",
             text(line["paper_source"]),
         ]
         out.append("| " + " | ".join(cells) + " |")
