@@ -1,0 +1,196 @@
+"""Writes the pages that are queries: paper beside ours from recorded rows, and what the paper leaves open."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hypernas import results
+from hypernas.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+GENERATED = "<!-- Written by book/generate.py; a change here is lost at the next build. -->\n\n"
+SHOWN = {
+    "space", "dataset", "method", "n_train", "graph_form", "profile", "n_seeds", "seconds", "paper",
+    "paper_source",
+}  # fmt: skip
+STATISTICS = {f"{name}_{how}" for name in results.METRICS for how in ("mean", "std")}
+
+
+@dataclass(frozen=True)
+class Note:
+    """One `NOTE[PAPER]` tag: where it stands and what it says."""
+
+    file: str
+    line: int
+    text: str
+
+
+def notes(library: Path) -> Iterator[Note]:
+    """Every NOTE[PAPER] in the Python files of a folder, in order; a note ends with its paragraph."""
+    for path in sorted(library.rglob("*.py")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if "NOTE[PAPER]:" not in line:
+                continue
+            words = [line.partition("NOTE[PAPER]:")[2]]
+            for more in lines[number + 1 :] if '"""' not in words[0] else ():
+                plain = more.strip().removeprefix("#").strip()
+                is_code = line.lstrip().startswith("#") and not more.lstrip().startswith("#")
+                if not plain or plain.startswith('"""') or "NOTE[PAPER]:" in plain or is_code:
+                    break
+                words.append(plain)
+                if '"""' in plain:
+                    break
+            text = re.sub(r"\s+", " ", " ".join(words)).replace('"""', "").strip()
+            yield Note(path.relative_to(library.parent).as_posix(), number + 1, text)
+
+
+def notes_page(found: list[Note]) -> str:
+    """A page with every note as three sentences: what the paper says, what we do, why."""
+    page = GENERATED + "# What the paper leaves open\n\n"
+    page += (
+        "The paper does not say everything that a program must decide. Each such place carries a tag in the "
+        f"code, and this page lists all {len(found)} of them.\n"
+    )
+    file = ""
+    for note in found:
+        if note.file != file:
+            file = note.file
+            page += f"\n## {file}\n"
+        parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", note.text)
+        page += f"\nLine {note.line}\n"
+        if parts is None:
+            page += f": {note.text}\n"
+            continue
+        for lead, part in zip(("The paper", "We", "Because"), parts.groups(), strict=True):
+            page += f": **{lead}** {part.rstrip('.;')}.\n"
+    return page
+
+
+def number(value: Any, digits: int = 3) -> str:
+    return "–" if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def ours(line: Mapping[str, Any], metric: str = "kendall_tau") -> str:
+    """Mean ± standard deviation over the seeds."""
+    mean, std = line[f"{metric}_mean"], line[f"{metric}_std"]
+    return number(mean) if pd.isna(std) else f"{number(mean)} ± {number(std)}"
+
+
+def comment(line: Mapping[str, Any]) -> str:
+    """Our mean against the paper's figure, in words and numbers."""
+    if not line["n_seeds"]:
+        return "not run"
+    seeds = f"{line['n_seeds']} seed" + "s" * (line["n_seeds"] > 1)
+    if pd.isna(line["paper"]):
+        return f"{seeds}; no figure in the paper"
+    gap, std = line["kendall_tau_mean"] - line["paper"], line["kendall_tau_std"]
+    if not pd.isna(std) and abs(gap) <= std:
+        return f"{seeds}; the same within one standard deviation"
+    return f"{seeds}; {abs(gap):.3f} {'above' if gap > 0 else 'below'} the paper"
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        + "\n"
+    )
+
+
+def place_table(lines: pd.DataFrame) -> str:
+    """Paper, ours, comment for one space and dataset."""
+    others = [name for name in lines.columns if name not in SHOWN | STATISTICS and lines[name].notna().any()]
+    head = ["method", "n_train", "graph", "profile", *others, "paper", "ours", "ours, unseen", "comment"]
+    rows = []
+    for line in lines.to_dict("records"):
+        fields = ("method", "n_train", "graph_form", "profile", *others)
+        row = ["–" if pd.isna(line[name]) else str(line[name]) for name in fields]
+        rows.append(
+            [*row, number(line["paper"]), ours(line), ours(line, "kendall_tau_unseen"), comment(line)]
+        )
+    return markdown(head, rows)
+
+
+def provenance(rows: pd.DataFrame) -> str:
+    """Where the rows come from: table of labels, devices, versions, commits, hours."""
+    facts = {name: ", ".join(sorted(map(str, rows[name].dropna().unique()))) for name in rows.columns
+             if name in ("source", "device", "version", "commit", "protocol")}  # fmt: skip
+    hours = rows["seconds"].sum() / 3600
+    said = "".join(f"; {name} {value}" for name, value in facts.items())
+    return f"{len(rows)} rows, {hours:.1f} hours of training{said}.\n"
+
+
+def reproduction_page(names: list[str], quoted_only: list[str]) -> str:
+    """All recorded tables beside the paper's figures."""
+    page = GENERATED + "# Paper and ours\n\n"
+    page += (
+        "Kendall tau over every architecture of the table that is not in the training set, mean ± standard "
+        "deviation over seeds; *unseen* leaves out the test rows that are the same function as a training "
+        "row ({term}`kendall_tau_unseen`). The numbers are the recorded rows in `data/results`; "
+        "`hypernas table few_shot` prints them in a terminal.\n"
+    )
+    for name in names:
+        recorded = results.frame(name)
+        page += f"\n## {name}\n"
+        for (space, dataset), lines in results.table(name).groupby(["space", "dataset"]):
+            of_place = recorded[(recorded["space"] == space) & (recorded["dataset"] == dataset)]
+            if of_place.empty:
+                body = ":::{dropdown} Quoted figures, without a run of ours\n" + place_table(lines) + ":::\n"
+            else:
+                body = place_table(lines) + "\n" + provenance(of_place)
+            page += f"\n### {space}, {dataset}\n\n{body}"
+    if quoted_only:
+        page += (
+            "\n## Not run yet\n\nTables of the paper without a row of ours: " + ", ".join(quoted_only) + ".\n"
+        )
+    return page
+
+
+def front_table(lines: pd.DataFrame) -> str:
+    """The table of the front page: HyperNAS on NAS-Bench-201, CIFAR-10, the best graph form a line."""
+    chosen = lines[
+        (lines["space"] == "nasbench201") & (lines["dataset"] == "cifar10") & (lines["method"] == "hypernas")
+    ]
+    rows = []
+    for n_train, group in chosen.groupby("n_train"):
+        for line in group.sort_values("graph_form").to_dict("records"):
+            form = "–" if pd.isna(line["graph_form"]) else str(line["graph_form"])
+            rows.append([str(n_train), form, number(line["paper"]), ours(line), comment(line)])
+    return GENERATED + markdown(["n_train", "graph", "paper", "ours", "comment"], rows)
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "book", help="folder of the pages")
+    output = parser.parse_args().output
+    recorded = sorted(path.stem for path in results.results_directory().glob("*.jsonl"))
+    quoted = pd.read_csv(ROOT / "data" / "paper.csv")
+    names = sorted({*recorded, "few_shot"})
+    write(output / "notes_paper.md", notes_page(list(notes(ROOT / "hypernas"))))
+    others = sorted(set(quoted["table"]) - set(names))
+    write(output / "reproduction.md", reproduction_page(names, others))
+    try:
+        front = front_table(results.table("few_shot"))
+    except UserError:
+        front = GENERATED + "No rows are recorded yet.\n"
+    write(output / "_parts" / "front.md", front)
+
+
+if __name__ == "__main__":
+    main()
