@@ -31,6 +31,7 @@ METHODS = {
 }
 LINES = {"contracted": "-", "pruned": "--", "raw": ":"}
 STYLE: dict[str, Any] = {
+    "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK]})",
     "figure.figsize": (6.4, 3.9), "figure.facecolor": "white", "figure.constrained_layout.use": True,
     "savefig.dpi": 150, "svg.fonttype": "path", "svg.hashsalt": "hypernas",
     "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.axisbelow": True,

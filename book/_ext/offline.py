@@ -21,7 +21,17 @@ def copy_mathjax(app, exception):
             shutil.copyfile(origin / name, target / name)
 
 
+def without_thebe(app, pagename, templatename, context, doctree):
+    """Leave out Thebe, which would fetch itself and a kernel from elsewhere."""
+    scripts = context.get("script_files", [])
+    said = [f"{script.filename or ''} {script.attributes.get('body', '')}" for script in scripts]
+    context["script_files"] = [
+        script for script, text in zip(scripts, said, strict=True) if "thebe" not in text.lower()
+    ]
+
+
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
+    app.connect("html-page-context", without_thebe, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
