@@ -31,7 +31,7 @@ from hypernas.settings import PROFILES, checked, resolve, typed
 __all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]
 
 # Arguments of a predictor that are no settings of an experiment.
-NOT_SETTINGS = ("seed", "progress", "device")
+NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,15 @@ class Experiment:
 
 
 def settings_of(method: str) -> dict[str, Any]:
-    """A method's keyword arguments and their defaults. Raises UserError for an unknown method."""
-    parameters = inspect.signature(predictors.get(method)).parameters.values()
+    """A method's keyword arguments and their defaults; one pinned by `functools.partial` is no setting.
+
+    Raises UserError for an unknown method.
+    """
+    predictor = predictors.get(method)
+    taken = {*NOT_SETTINGS, *getattr(predictor, "keywords", ())}
+    parameters = inspect.signature(predictor).parameters.values()
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return {p.name: p.default for p in parameters if p.kind in kinds and p.name not in NOT_SETTINGS}
+    return {p.name: p.default for p in parameters if p.kind in kinds and p.name not in taken}
 
 
 @cache
@@ -112,25 +117,29 @@ def _device_name(device: str) -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
-def _train(
-    group: list[Experiment], graphs: Any, progress: bool, device: str
-) -> tuple[list[Any], list[Any], float]:
-    """Fit experiments that differ in the seed only -> predictors, test indices, wall seconds."""
+def _arguments(experiment: Experiment, progress: bool, device: str) -> dict[str, Any]:
+    """The keyword arguments of the method but its seed. Raises UserError for a device that it cannot use."""
+    accepted = inspect.signature(predictors.get(experiment.method)).parameters
+    if device != "cpu" and "device" not in accepted:
+        raise UserError(f"device must be cpu for {experiment.method}, got {device!r}")
+    extra = {"progress": progress, "device": device}
+    settings = {name: value for name, value in experiment.settings.items() if name != "graph_form"}
+    return settings | {name: value for name, value in extra.items() if name in accepted}
+
+
+def _train(group: list[Experiment], graphs: Any, progress: bool, device: str) -> tuple[list[Any], list[Any]]:
+    """Fit experiments that differ in the seed only -> predictors, test indices."""
     first, benchmark = group[0], _benchmark(group[0].space, group[0].dataset)
-    settings = {name: value for name, value in first.settings.items() if name != "graph_form"}
     splits = [benchmark.split(first.n_train, each.seed) for each in group]
     sets = [graphs[train] for train, _ in splits]
     labels = [benchmark.validation[train] for train, _ in splits]
     seeds = [each.seed for each in group]
-    extra = {"progress": progress, "device": device}
-    method = predictors.get(first.method)
-    extra = {name: value for name, value in extra.items() if name in inspect.signature(method).parameters}
-    start = time.perf_counter()
+    arguments = _arguments(first, progress, device)
     if len(group) > 1:
-        fitted = predictors.fit_many(first.method, {**settings, **extra}, sets, labels, seeds)
+        fitted = predictors.fit_many(first.method, arguments, sets, labels, seeds)
     else:
-        fitted = [method(**settings, **extra, seed=seeds[0]).fit(sets[0], labels[0])]
-    return fitted, [test for _, test in splits], time.perf_counter() - start
+        fitted = [predictors.get(first.method)(**arguments, seed=seeds[0]).fit(sets[0], labels[0])]
+    return fitted, [test for _, test in splits]
 
 
 def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[Row]:
@@ -138,13 +147,15 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
     benchmark = _benchmark(group[0].space, group[0].dataset)
     graphs = benchmark.graphs(group[0].settings["graph_form"])
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    fitted, tests, seconds = _train(group, graphs, progress, device)
+    start = time.perf_counter()
+    fitted, tests = _train(group, graphs, progress, device)
+    share = (time.perf_counter() - start) / len(group)
     ids = np.asarray(benchmark.function_ids)
     for experiment, predictor, test in zip(group, fitted, tests, strict=True):
         start = time.perf_counter()
         test = np.asarray(test)
         predicted = np.asarray(predictor.predict(graphs[test]), dtype=np.float64)
-        wall = seconds / len(group) + time.perf_counter() - start
+        wall = share + time.perf_counter() - start
         truth = np.asarray(benchmark.test)[test]
         train = np.asarray(benchmark.split(experiment.n_train, experiment.seed)[0])
         unseen = ~np.isin(ids[test], ids[train])
@@ -173,10 +184,11 @@ def _trains_together(method: str) -> bool:
     return hasattr(predictors, "fit_many") and able(method)
 
 
-def check(experiments: Iterable[Experiment]) -> None:
+def check(experiments: Iterable[Experiment], device: str = "cpu") -> None:
     """Raise UserError for the first experiment that could not run, before any is trained."""
     for each in experiments:
         each = each.resolved()
+        predictors.get(each.method)(**_arguments(each, False, device), seed=each.seed)
         _benchmark(each.space, each.dataset).split(each.n_train, each.seed)
 
 
@@ -193,7 +205,7 @@ def run_many(
         raise UserError(f"device must be one that this machine has ({', '.join(present)}), got {device!r}")
     planned = [each.resolved() for each in experiments]
     missing = [each for each in planned if force or Results.of(each.table).find(each.key()) is None]
-    check(missing)
+    check(missing, device)
     for each in missing:
         Results.of(each.table).require_writable()
     return _run(planned, force, progress, device)

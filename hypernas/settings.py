@@ -14,7 +14,7 @@ from hypernas.errors import UserError
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"epochs": 20, "images": "digits"},
     "standard": {"epochs": 200, "images": "digits"},
-    "paper": {"epochs": 200, "images": "cifar10"},
+    "paper": {"epochs": 200, "images": "cifar10", "channels": 16, "cells_per_stage": 5, "stem_stride": 1},
 }
 GRAPH_FORMS = ("raw", "pruned", "contracted")
 RECORDED = ("context", "loss", "q", "reading", "epochs", "images")
