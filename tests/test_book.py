@@ -1,0 +1,253 @@
+"""The book: its pages ask the network for nothing, and its generated pages say what the data say."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+BUILD = "from jupyter_book.cli.main import main; main()"
+ASSETS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}
+PAGE = """# Tiny
+
+{{cite}}`hypernas` said $u^2 = \\frac{{1 + \\sqrt 9}}{{4}}$:
+
+$$ {wide} = 1 $$
+
+| {head} |
+| {rule} |
+
+[A chapter](chapter.ipynb) {{term}}`cell`
+"""
+
+
+def load_generate():
+    spec = importlib.util.spec_from_file_location("generate", BOOK / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = load_generate()
+
+
+@pytest.fixture(scope="module")
+def tiny_book(tmp_path_factory):
+    """A book of three small pages, built with the engine, style and extensions of the real one."""
+    pytest.importorskip("jupyter_book")
+    nbformat = pytest.importorskip("nbformat")
+    folder = tmp_path_factory.mktemp("book")
+    for name in ("_config.yml", "references.bib", "references.md", "glossary.md"):
+        shutil.copy(BOOK / name, folder)
+    for name in ("_ext", "_static"):
+        shutil.copytree(BOOK / name, folder / name)
+    chapters = [{"file": name} for name in ("chapter", "glossary", "references")]
+    (folder / "_toc.yml").write_text(
+        yaml.safe_dump({"format": "jb-book", "root": "index", "chapters": chapters})
+    )
+    wide, head = " + ".join(["x^2"] * 60), " | ".join(["column"] * 30)
+    (folder / "index.md").write_text(PAGE.format(wide=wide, head=head, rule="|".join(["---"] * 30)))
+    v4 = nbformat.v4
+    image = {"image/svg+xml": "<svg xmlns='http://www.w3.org/2000/svg' width='900' height='9'/>"}
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/html": "<p>twin</p>"}
+    outputs = [v4.new_output("display_data", data=data) for data in (image, widget)]
+    cells = [v4.new_markdown_cell("# Chapter"), v4.new_code_cell("1 + 1  # " + "x" * 200, outputs=outputs)]
+    metadata = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    nbformat.write(v4.new_notebook(cells=cells, metadata=metadata), folder / "chapter.ipynb")
+    command = [sys.executable, "-c", BUILD, "build", str(folder), "--quiet", "-W", "--keep-going"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(params=["tiny", "built"])
+def pages(request):
+    """The HTML files of a book: the tiny one, and the real one where it has been built."""
+    folder = request.getfixturevalue("tiny_book") if request.param == "tiny" else BOOK / "_build" / "html"
+    if not (folder / "index.html").is_file():
+        pytest.skip("the book is not built: make book")
+    return sorted(page for page in folder.rglob("*.html") if "_static" not in page.parts)
+
+
+def assets(page):
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    return [
+        tag[name]
+        for tag, name in ((t, ASSETS[t.name]) for t in soup.find_all(list(ASSETS)))
+        if tag.has_attr(name)
+    ]
+
+
+def test_no_page_asks_another_host_for_a_script_style_font_or_image(pages):
+    outside = {(page.name, url) for page in pages for url in assets(page) if re.match(r"(https?:)?//", url)}
+    assert not outside
+    for page in pages:
+        scripts = re.findall(r"<script[^>]*>(.*?)</script>", page.read_text(encoding="utf-8"), re.DOTALL)
+        assert not re.search(r"(import|require|fetch)[^\n]{0,40}https?://", "\n".join(scripts))
+
+
+def test_no_style_sheet_imports_from_another_host(pages):
+    for sheet in {path for page in pages for path in page.parent.rglob("*.css")}:
+        assert not re.search(r"(@import|url\()[^;)]{0,9}(https?:)?//", sheet.read_text(encoding="utf-8")), (
+            sheet
+        )
+
+
+def test_every_file_that_a_page_asks_for_is_there(pages):
+    for page in pages:
+        for url in assets(page):
+            path = url.split("?")[0].split("#")[0]
+            if path and not path.startswith("data:"):
+                assert (page.parent / path).exists(), f"{page.name} asks for {url}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium that can resolve no name."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("chromium and its driver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def show(browser, page, width=1200, theme="light"):
+    """Load a page -> the addresses it asked of other hosts, and the errors of its scripts."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    )
+    browser.get(page.as_uri())
+    browser.set_script_timeout(20)
+    browser.execute_async_script("(window.MathJax?.startup?.promise ?? Promise.resolve()).then(arguments[0])")
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    # A page opened from a file may not preload fonts; it loads them through its style sheet instead.
+    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    errors = [message for message in severe if "/webfonts/" not in message]
+    return [url for url in urls if not url.startswith(("file:", "data:"))], errors
+
+
+@pytest.mark.browser
+def test_a_page_works_without_a_network(browser, tiny_book):
+    for page in tiny_book.glob("*.html"):
+        assert show(browser, page) == ([], [])
+
+
+@pytest.mark.browser
+def test_formulas_are_set_without_a_network(browser, tiny_book):
+    show(browser, tiny_book / "index.html")
+    fonts = browser.execute_script("return document.fonts.check('12px MJXTEX-I') && document.fonts.size > 5")
+    count = browser.execute_script("return document.querySelectorAll('mjx-container mjx-math').length")
+    assert (count, fonts) == (2, True)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [400, 1200])
+def test_wide_formulas_tables_and_figures_do_not_widen_the_page(browser, tiny_book, width):
+    for name in ("index.html", "chapter.html"):
+        show(browser, tiny_book / name, width)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_the_dark_theme_keeps_text_readable(browser, tiny_book):
+    show(browser, tiny_book / "index.html", theme="dark")
+    script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    text = browser.execute_script(script, ".bd-article p", "color")
+    ground = browser.execute_script(script, "body", "backgroundColor")
+    light, dark = (
+        np.mean([float(x) for x in re.findall(r"[\d.]+", colour)[:3]]) for colour in (text, ground)
+    )
+    assert light - dark > 120
+
+
+def test_every_page_of_the_contents_has_a_source():
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    for name in names:
+        sources = (BOOK / f"{name}.md", ROOT / f"{name}.ipynb")
+        assert name in ("reproduction", "notes_paper") or any(path.is_file() for path in sources), name
+
+
+def test_every_note_says_what_the_paper_says_what_we_do_and_why():
+    for note in generate.notes(ROOT / "hypernas"):
+        assert re.fullmatch(r"paper .*; we .*; because .*", note.text), f"{note.file}:{note.line} {note.text}"
+
+
+def test_notes_are_found_in_docstrings_and_comments(tmp_path):
+    folder = tmp_path / "library"
+    folder.mkdir()
+    (folder / "a.py").write_text(
+        '"""One.\n\nNOTE[PAPER]: paper a; we\n    b; because c.\n\nnot part of it\n"""\n'
+        "# NOTE[PAPER]: paper d; we e;\n# because f.\nx = 1\n"
+        '"""NOTE[PAPER]: paper g; we h; because i."""\ny = 2\n'
+    )
+    texts = [(note.line, note.text) for note in generate.notes(folder)]
+    assert texts == [
+        (3, "paper a; we b; because c."), (8, "paper d; we e; because f."), (11, "paper g; we h; because i."),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "paper", "n_seeds", "said"),
+    [
+        (np.nan, np.nan, 0.7, 0, "not run"),
+        (0.71, 0.02, 0.70, 5, "5 seeds; the same within one standard deviation"),
+        (0.75, 0.02, 0.70, 5, "5 seeds; 0.050 above the paper"),
+        (0.65, np.nan, 0.70, 1, "1 seed; 0.050 below the paper"),
+        (0.65, 0.02, np.nan, 5, "5 seeds; no figure in the paper"),
+    ],
+)
+def test_the_comment_follows_from_the_numbers(mean, std, paper, n_seeds, said):
+    line = {"kendall_tau_mean": mean, "kendall_tau_std": std, "paper": paper, "n_seeds": n_seeds}
+    assert generate.comment(line) == said
+
+
+def test_a_recorded_row_appears_beside_the_figure_of_the_paper(tmp_path, monkeypatch):
+    from hypernas import results
+
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
+    row = {
+        "table": "few_shot", "space": "nasbench201", "dataset": "cifar10", "method": "hypernas",
+        "n_train": 78, "profile": "standard", "protocol": "clean", "settings": {"graph_form": "contracted"},
+        "kendall_tau_unseen": 0.7, "spearman_rho": 0.9, "seconds": 60.0, "device": "a machine",
+    }  # fmt: skip
+    for seed, tau in enumerate((0.70, 0.80)):
+        results.Results.of("few_shot").add({**row, "seed": seed, "kendall_tau": tau})
+    page = generate.reproduction_page(["few_shot"], ["search"])
+    line = next(line for line in page.splitlines() if line.startswith("| hypernas | 78 | contracted"))
+    assert "| 0.677 | 0.750 ± 0.071 | 0.700 ± 0.000 |" in line
+    assert "a machine" in page
+    front = generate.front_table(results.table("few_shot"))
+    assert "| 78 | contracted | 0.677 | 0.750 ± 0.071 |" in front
+
+
+def test_a_missing_number_is_a_dash():
+    assert generate.number(pd.NA) == "–"
