@@ -79,8 +79,6 @@ def load_npz(
     try:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise TypeError("a single array")
             arrays = {name: file[name] for name in required if name in file.files}
     except FileNotFoundError as error:
         raise UserError(f"a table must be a file, found none at {path}: see `hypernas data list`") from error

@@ -1,0 +1,233 @@
+"""Architectures as padded tensors, one currency between the modules, and as torch_geometric graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hypernas.errors import UserError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+NORMAL, REDUCTION = 0, 1
+GRAPH_FORMS = ("raw", "pruned", "contracted")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A directed acyclic graph of operations: `adjacency[i][j]` counts the edges i -> j, nodes in topological order."""
+
+    ops: tuple[int, ...]
+    adjacency: tuple[tuple[int, ...], ...]
+    kind: int = NORMAL
+
+    def __post_init__(self) -> None:
+        n = len(self.ops)
+        if len(self.adjacency) != n or any(len(row) != n for row in self.adjacency):
+            raise UserError(f"adjacency must be {n} x {n} for {n} operations, got {len(self.adjacency)} rows")
+        for i, row in enumerate(self.adjacency):
+            for j, count in enumerate(row):
+                if count < 0 or (count and j <= i):
+                    raise UserError(
+                        f"adjacency must be upper triangular with counts >= 0, got {count} at row {i}, column {j}; "
+                        "list the nodes in topological order"
+                    )
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Unique cells and the sequence in which the network stacks them; `notation` is the space's own way to write it."""
+
+    cells: tuple[Cell, ...]
+    sequence: tuple[int, ...]
+    notation: str = ""
+
+    def __post_init__(self) -> None:
+        wrong = [i for i in self.sequence if not 0 <= i < len(self.cells)]
+        if wrong or not self.sequence:
+            raise UserError(f"sequence must index the {len(self.cells)} cells at least once, got {self.sequence}")
+
+    def to_pyg(self) -> list[Data]:
+        """One torch_geometric graph a unique cell: `x` (N,) operations, `edge_index` (2, edges), `count` (edges,)."""
+        from torch_geometric.data import Data
+
+        graphs = []
+        for cell in self.cells:
+            adjacency = torch.tensor(cell.adjacency)
+            edge_index = adjacency.nonzero().T.contiguous()
+            graphs.append(
+                Data(
+                    x=torch.tensor(cell.ops), edge_index=edge_index, kind=cell.kind,
+                    count=adjacency[edge_index[0], edge_index[1]], sequence=torch.tensor(self.sequence),
+                    notation=self.notation, num_nodes=len(cell.ops),
+                )
+            )  # fmt: skip
+        return graphs
+
+    @staticmethod
+    def from_pyg(graphs: Sequence[Data]) -> Architecture:
+        """The inverse of `to_pyg`. A graph without `count` has single edges."""
+        cells = []
+        for graph in graphs:
+            adjacency = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.long)
+            count = getattr(graph, "count", None)
+            adjacency[graph.edge_index[0], graph.edge_index[1]] = 1 if count is None else count
+            rows = tuple(tuple(row) for row in adjacency.tolist())
+            cells.append(Cell(tuple(graph.x.tolist()), rows, int(graph.kind)))
+        return Architecture(tuple(cells), tuple(graphs[0].sequence.tolist()), graphs[0].notation)
+
+
+class SearchSpace(Protocol):
+    """What the library asks of a search space; a file in `hypernas/spaces` provides one as `space`."""
+
+    name: str
+    ops: tuple[str, ...]
+    datasets: tuple[str, ...]
+    defaults: dict[str, Any]
+
+    def parse(self, notation: str) -> Architecture: ...
+    def sample(self, rng: np.random.Generator) -> Architecture: ...
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture: ...
+    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture: ...
+    def build(self, architecture: Architecture, channels: int, cells_per_stage: int, stem_stride: int) -> Any: ...
+    def graphs(self, table: Any, graph_form: str) -> GraphBatch: ...
+    def read(self, dataset: str) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class GraphBatch:
+    """B architectures as tensors, each with at most U unique cells of at most N nodes, stacked into C cells.
+
+    `ops (B, U, N)` int64, `adjacency (B, U, N, N)` uint8 edge counts, `mask (B, U, N)` bool, `kind (B, U)` int64,
+    `sequence (B, C)` int64 index of the unique cell at each position, padded with -1.
+    """
+
+    ops: Tensor
+    adjacency: Tensor
+    mask: Tensor
+    kind: Tensor
+    sequence: Tensor
+    space: Any = None
+
+    def __len__(self) -> int:
+        return self.ops.shape[0]
+
+    def __getitem__(self, index: Any) -> GraphBatch:
+        """The architectures at `index`: a slice, or integers (B',)."""
+        return GraphBatch(
+            self.ops[index], self.adjacency[index], self.mask[index], self.kind[index], self.sequence[index], self.space
+        )
+
+    def to(self, device: str | torch.device) -> GraphBatch:
+        fields = (self.ops, self.adjacency, self.mask, self.kind, self.sequence)
+        return GraphBatch(*(field.to(device) for field in fields), self.space)
+
+    def trimmed(self) -> GraphBatch:
+        """The same architectures without the node columns that no cell of the batch uses."""
+        n = int(self.mask.any(0).any(0).sum())
+        return GraphBatch(
+            self.ops[..., :n], self.adjacency[..., :n, :n], self.mask[..., :n], self.kind, self.sequence, self.space
+        )
+
+    def architecture(self, i: int) -> Architecture:
+        """The i-th architecture, the inverse of `collate` up to its notation and unused cells."""
+        cells = []
+        for u in range(int(self.sequence[i].max()) + 1):
+            n = int(self.mask[i, u].sum())
+            adjacency = tuple(tuple(row) for row in self.adjacency[i, u, :n, :n].tolist())
+            cells.append(Cell(tuple(self.ops[i, u, :n].tolist()), adjacency, int(self.kind[i, u])))
+        return Architecture(tuple(cells), tuple(int(u) for u in self.sequence[i] if u >= 0))
+
+    def function_ids(self) -> np.ndarray:
+        """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those.
+
+        Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules.
+        """
+        adjacency = self.adjacency.numpy().astype(np.uint64)
+        mask = self.mask.numpy()
+        label = _mix(self.ops.numpy().astype(np.uint64) + 64 * self.kind.numpy()[..., None].astype(np.uint64))
+        for _ in range(mask.shape[-1]):
+            label = np.where(mask, label, 0).astype(np.uint64)
+            from_inputs = np.matmul(adjacency.swapaxes(-1, -2), _mix(label)[..., None])[..., 0]
+            from_outputs = np.matmul(adjacency, _mix(label ^ np.uint64(0x5BD1E995))[..., None])[..., 0]
+            label = _mix(label + _mix(from_inputs) + np.uint64(3) * _mix(from_outputs + np.uint64(1)))
+        cells = _mix((np.where(mask, _mix(label), 0)).astype(np.uint64).sum(-1))
+        sequence = self.sequence.numpy()
+        position = np.arange(1, sequence.shape[1] + 1, dtype=np.uint64)
+        stacked = np.take_along_axis(cells, sequence.clip(0), axis=1)
+        return _mix(np.where(sequence >= 0, _mix(stacked * position), 0).astype(np.uint64).sum(1)).view(np.int64)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The splitmix64 finaliser: spreads every input bit over the 64 output bits."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def collate(architectures: Sequence[Architecture], space: SearchSpace | None = None) -> GraphBatch:
+    """Architectures -> GraphBatch, padded to the largest of each axis."""
+    if not architectures:
+        raise UserError("collate needs at least one architecture, got none")
+    b = len(architectures)
+    u = max(len(a.cells) for a in architectures)
+    n = max(len(cell.ops) for a in architectures for cell in a.cells)
+    c = max(len(a.sequence) for a in architectures)
+    ops, mask = np.zeros((b, u, n), np.int64), np.zeros((b, u, n), bool)
+    adjacency, kind = np.zeros((b, u, n, n), np.uint8), np.zeros((b, u), np.int64)
+    sequence = np.full((b, c), -1, np.int64)
+    for i, architecture in enumerate(architectures):
+        sequence[i, : len(architecture.sequence)] = architecture.sequence
+        for j, cell in enumerate(architecture.cells):
+            size = len(cell.ops)
+            ops[i, j, :size], mask[i, j, :size] = cell.ops, True
+            adjacency[i, j, :size, :size] = cell.adjacency
+            kind[i, j] = cell.kind
+    arrays = (ops, adjacency, mask, kind, sequence)
+    return GraphBatch(*(torch.from_numpy(array) for array in arrays), space)
+
+
+def simplify(
+    ops: np.ndarray, adjacency: np.ndarray, zero: int | None, skip: int | None, graph_form: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells (B, N), (B, N, N) whose first node is the input and last the output -> the same cells by function.
+
+    `pruned` drops `zero` operations and every node that lies on no path from input to output; `contracted` also
+    replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum a node receives stays
+    the same. Kept nodes move to the front. Returns `ops`, `adjacency`, `mask` (B, N).
+    """
+    if graph_form not in GRAPH_FORMS:
+        raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+    b, n = ops.shape
+    alive = np.ones((b, n), bool) if zero is None or graph_form == "raw" else ops != zero
+    if graph_form != "raw":
+        edges = adjacency * alive[:, :, None] * alive[:, None, :] > 0
+        forward, backward = np.zeros((b, n), bool), np.zeros((b, n), bool)
+        forward[:, 0] = backward[:, -1] = True
+        for _ in range(n):
+            forward |= (forward[:, :, None] & edges).any(1)
+            backward |= (backward[:, None, :] & edges).any(2)
+        alive = alive & forward & backward
+        alive[:, 0] = alive[:, -1] = True
+    adjacency = adjacency * alive[:, :, None] * alive[:, None, :]
+    if graph_form == "contracted" and skip is not None:
+        skips = alive & (ops == skip)
+        through = adjacency.astype(np.int64)
+        hop = adjacency * skips[:, None, :]
+        for _ in range(n):
+            hop_next = np.matmul(hop, adjacency)
+            through = through + hop_next
+            hop = hop_next * skips[:, None, :]
+        alive = alive & ~skips
+        adjacency = through * alive[:, :, None] * alive[:, None, :]
+    order = np.argsort(~alive, axis=1, kind="stable")
+    rows = np.arange(b)[:, None]
+    ops, alive = ops[rows, order], alive[rows, order]
+    adjacency = adjacency[rows[:, :, None], order[:, :, None], order[:, None, :]]
+    return np.where(alive, ops, 0), adjacency.astype(np.uint8), alive

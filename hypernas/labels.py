@@ -1,0 +1,48 @@
+"""Training labels on a common scale: one robust rule for diverged runs, the same for every predictor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hypernas.errors import UserError
+
+FENCE = 3.0
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """Accuracy in percent <-> standard scores, with statistics of the training labels alone.
+
+    A diverged run would inflate the spread, so labels under the far-out fence of Tukey's box plot, the lower quartile
+    less 3 interquartile ranges, count as the fence.
+
+    >>> scale = LabelScale.of(torch.tensor([90.0, 91.0, 92.0, 93.0, 10.0]))
+    >>> [round(x, 2) for x in scale.standardise(torch.tensor([10.0, 92.0])).tolist()]
+    [-1.75, 0.74]
+    """
+
+    floor: float
+    mean: float
+    std: float
+
+    @staticmethod
+    def of(accuracy: Tensor) -> LabelScale:
+        """accuracy (n,) percent, n >= 2. Raises UserError for fewer or for values that are not finite."""
+        if accuracy.ndim != 1 or len(accuracy) < 2:
+            raise UserError(f"fit needs the accuracy of at least 2 architectures as a vector, got {tuple(accuracy.shape)}")
+        if not bool(torch.isfinite(accuracy).all()):
+            raise UserError("accuracies must be finite, got nan or inf; drop those architectures before fit")
+        values = accuracy.double()
+        low, high = torch.quantile(values, torch.tensor([0.25, 0.75], dtype=torch.double)).tolist()
+        floor = low - FENCE * (high - low)
+        clipped = values.clamp(min=floor)
+        return LabelScale(floor, clipped.mean().item(), clipped.std().item() or 1.0)
+
+    def standardise(self, accuracy: Tensor) -> Tensor:
+        return ((accuracy.double().clamp(min=self.floor) - self.mean) / self.std).to(torch.get_default_dtype())
+
+    def percent(self, score: Tensor) -> Tensor:
+        return score * self.std + self.mean

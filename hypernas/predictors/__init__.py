@@ -1,0 +1,37 @@
+"""Predictors: `fit(graphs, accuracy) -> self`, `predict(graphs) -> (B,)`; a file lists its methods in `METHODS`."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypernas.errors import UserError
+
+
+@cache
+def _files() -> dict[str, str]:
+    """Method name -> module name, read from the literal keys of each file's METHODS without importing it."""
+    found = {}
+    for folder in __path__:
+        for module in pkgutil.iter_modules([folder]):
+            for node in ast.parse((Path(folder) / f"{module.name}.py").read_text()).body:
+                if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "METHODS":
+                    assert isinstance(node.value, ast.Dict)
+                    found.update({ast.literal_eval(key): module.name for key in node.value.keys if key})
+    return found
+
+
+def names() -> list[str]:
+    return sorted(_files())
+
+
+def get(name: str) -> Callable[..., Any]:
+    """The predictor called `name`, to be called with its keyword hyperparameters. UserError for an unknown one."""
+    if name not in _files():
+        raise UserError(f"method must be one of {', '.join(names())}, got {name!r}")
+    return importlib.import_module(f"{__name__}.{_files()[name]}").METHODS[name]

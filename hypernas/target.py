@@ -1,0 +1,139 @@
+"""The target network: an architecture as a program of layers, run on images with given weights, one at a time.
+
+This is the readable version and the oracle of `batched.py`, which runs many programs in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-5
+WeightKey = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: sums the values `inputs`, then applies `op`. `weight` = (position of the cell, node) of a conv."""
+
+    op: str
+    inputs: tuple[int, ...]
+    c_in: int
+    c_out: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    relu: bool = True
+    norm: bool = True
+    weight: WeightKey | None = None
+    position: int = -1
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return (self.c_out, self.c_in, self.kernel, self.kernel)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Layers in order; layer i makes value i + 1, value 0 is the stem's. The classifier reads value `output`."""
+
+    layers: tuple[Layer, ...]
+    output: int
+    channels: int
+    c_last: int
+    stem_stride: int
+
+    @property
+    def convs(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.weight is not None)
+
+
+@dataclass
+class ProgramWriter:
+    """Collects the layers of a Program; each method returns the index of the value that its layer makes."""
+
+    channels: int
+    stem_stride: int = 1
+    layers: list[Layer] = field(default_factory=list)
+    position: int = -1
+
+    def _push(self, layer: Layer) -> int:
+        self.layers.append(layer)
+        return len(self.layers)
+
+    def stem(self) -> int:
+        return 0
+
+    def conv(
+        self, inputs: tuple[int, ...], c_in: int, c_out: int, kernel: int, stride: int, weight: WeightKey,
+        relu: bool = True, norm: bool = True,
+    ) -> int:  # fmt: skip
+        """ReLU, convolution with generated weights, batch normalisation."""
+        return self._push(Layer("conv", inputs, c_in, c_out, kernel, stride, kernel // 2, relu, norm, weight, self.position))
+
+    def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+        """Average pooling that does not count the padding."""
+        return self._push(Layer("pool", inputs, c, c, kernel, stride, padding, False, False, None, self.position))
+
+    def add(self, inputs: tuple[int, ...], c: int) -> int:
+        """The sum of values; nothing is written for a single one."""
+        return inputs[0] if len(inputs) == 1 else self._push(Layer("add", inputs, c, c, 1, 1, 0, False, False, None, self.position))
+
+    def zero(self, like: int, c: int) -> int:
+        """Zeros of the shape of the value `like`: a cell that no path crosses."""
+        return self._push(Layer("zero", (like,), c, c, 1, 1, 0, False, False, None, self.position))
+
+    def finish(self, output: int) -> Program:
+        c_last = self.layers[output - 1].c_out if output else self.channels
+        return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride)
+
+
+def batch_norm(x: Tensor) -> Tensor:
+    """x (M, C, H, W), normalised over M, H, W with the batch's own statistics (Supplement 7), no learned scale."""
+    return F.batch_norm(x, None, None, training=True, eps=EPSILON)
+
+
+class TargetHead(nn.Module):
+    """What all target networks share: the stem and the classifier, ordinary learned parameters.
+
+    NOTE[PAPER]: paper says nothing of stem and classifier weights; we learn one of each, shared by all architectures;
+    because their shapes do not depend on the architecture and the hypernetwork has no node for them.
+    """
+
+    def __init__(self, c_image: int, channels: int, c_last: int, n_classes: int, stem_stride: int) -> None:
+        super().__init__()
+        self.stem_stride = stem_stride
+        self.stem_weight = nn.Parameter(torch.randn(channels, c_image, 3, 3) * (2 / (9 * c_image)) ** 0.5)
+        self.classifier = nn.Linear(c_last, n_classes)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """images (M, C, H, W) -> (M, channels, H', W')."""
+        return batch_norm(F.conv2d(images, self.stem_weight, stride=self.stem_stride, padding=1))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """x (M, c_last, H, W) -> logits (M, K)."""
+        return self.classifier(F.relu(batch_norm(x)).mean((2, 3)))
+
+
+def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
+    """Run one architecture on images (M, C, H, W) with `weights[key] (c_out, c_in, k, k)`; returns logits (M, K)."""
+    values = [head.stem(images)]
+    for layer in program.layers:
+        x = values[layer.inputs[0]]
+        for i in layer.inputs[1:]:
+            x = x + values[i]
+        if layer.op == "conv":
+            assert layer.weight is not None
+            x = F.relu(x) if layer.relu else x
+            x = F.conv2d(x, weights[layer.weight], stride=layer.stride, padding=layer.padding)
+            x = batch_norm(x) if layer.norm else x
+        elif layer.op == "pool":
+            x = F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, count_include_pad=False)
+        elif layer.op == "zero":
+            x = torch.zeros_like(x)
+        values.append(x)
+    return head.classify(values[program.output])

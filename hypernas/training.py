@@ -1,0 +1,96 @@
+"""The one training loop: accumulation over architectures, Adam with halvings, checkpoint and resume, progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hypernas.errors import UserError
+
+StepLoss = Callable[[Tensor, list[np.random.Generator]], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Settings of the paper (Supplement 7): Adam 1e-3, halved at 50 % and 75 %, gradients over 10 architectures."""
+
+    epochs: int = 200
+    learning_rate: float = 1e-3
+    accumulate: int = 10
+    halve_at: tuple[float, ...] = (0.5, 0.75)
+    weight_decay: float = 0.0
+
+    def rate(self, epoch: int) -> float:
+        return self.learning_rate * 0.5 ** sum(epoch >= share * self.epochs for share in self.halve_at)
+
+
+def train(
+    parameters: Sequence[Tensor], loss: StepLoss, n: int, schedule: Schedule, seeds: Sequence[int], *,
+    micro_batch: int | None = None, checkpoint: Path | None = None, progress: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once; returns one dict an epoch.
+
+    Every epoch passes over the n architectures in an order drawn from (seed, epoch), and so are the images: a run that
+    resumes from `checkpoint` gives the bits of one that was never stopped. `micro_batch` splits a step's
+    architectures; their gradients accumulate (1 is the paper's loop).
+    """
+    parameters = [p for p in parameters if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    history: list[dict[str, Any]] = []
+    fingerprint = {"schedule": asdict(schedule), "seeds": list(seeds), "n": n}
+    if checkpoint is not None and checkpoint.exists():
+        history = _resume(checkpoint, parameters, optimizer, fingerprint)
+    for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(epoch)
+        generators = [np.random.default_rng([seed, epoch, 0x4E]) for seed in seeds]
+        order = torch.from_numpy(np.stack([g.permutation(n) for g in generators]))
+        logs: list[dict[str, Tensor]] = []
+        for step in order.split(schedule.accumulate, dim=1):
+            optimizer.zero_grad(set_to_none=True)
+            for part in step.split(micro_batch or schedule.accumulate, dim=1):
+                value, log = loss(part, generators)
+                (value * (part.shape[1] / step.shape[1])).backward()
+                logs.append(log)
+            optimizer.step()
+        history.append({"epoch": epoch} | {k: torch.stack([log[k] for log in logs]).mean(0).tolist() for k in logs[0]})
+        if checkpoint is not None:
+            _save(checkpoint, parameters, optimizer, history, fingerprint)
+    return history
+
+
+def _bar(epochs: range, done: int, total: int, progress: bool) -> Any:
+    if not progress:
+        return epochs
+    from tqdm.auto import tqdm
+
+    return tqdm(epochs, initial=done, total=total, unit="epoch", leave=False)
+
+
+def _save(path: Path, parameters: list[Tensor], optimizer: Any, history: list[dict], fingerprint: dict) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    state = {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict(), "history": history,
+             "fingerprint": fingerprint}  # fmt: skip
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def _resume(path: Path, parameters: list[Tensor], optimizer: Any, fingerprint: dict) -> list[dict[str, Any]]:
+    try:
+        state = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise UserError(f"a checkpoint must be a file of this library, {path} cannot be read; delete it") from error
+    if state["fingerprint"] != fingerprint:
+        raise UserError(f"checkpoint {path} belongs to other settings, {state['fingerprint']}; delete it or move it")
+    with torch.no_grad():
+        for parameter, saved in zip(parameters, state["parameters"], strict=True):
+            parameter.copy_(saved)
+    optimizer.load_state_dict(state["optimizer"])
+    return state["history"]
