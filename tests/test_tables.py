@@ -1,0 +1,95 @@
+"""Claims about tables as files: npz files, which the tests write themselves, and data/paper.csv."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hypernas import data
+from hypernas.errors import UserError
+
+PAPER = Path(__file__).parents[1] / "data" / "paper.csv"
+
+
+def npz_bytes(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def test_load_npz_reads_what_is_asked_for(tmp_path):
+    path = tmp_path / "table.npz"
+    path.write_bytes(npz_bytes(ops=np.zeros((4, 6)), names=np.array(["a", "b"]), more=np.zeros(1)))
+    arrays = data.load_npz(path, {"ops": (None, 6), "names": 1})
+    assert sorted(arrays) == ["names", "ops"]
+    assert arrays["ops"].shape == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("required", "words"),
+    [
+        ({"ops": (5, 6)}, r"ops in .* must have shape \(5, 6\), got shape \(4, 6\)"),
+        ({"ops": (None, 7)}, r"must have shape \(any, 7\), got shape \(4, 6\)"),
+        ({"ops": 3}, r"must have 3 axes, got shape \(4, 6\)"),
+        ({"val": 1}, "must hold the array 'val', which it lacks"),
+    ],
+)
+def test_a_table_of_the_wrong_shape_is_a_user_error(tmp_path, required, words):
+    path = tmp_path / "table.npz"
+    path.write_bytes(npz_bytes(ops=np.zeros((4, 6))))
+    with pytest.raises(UserError, match=words):
+        data.load_npz(path, required)
+
+
+def damaged(content):
+    """A whole npz file, cut and changed in several places."""
+    middle = len(content) // 2
+    return {
+        "empty": b"",
+        "cut": content[:middle],
+        "cut near the end": content[:-5],
+        "flipped": content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :],
+        "text": b"not a table",
+    }
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "cut near the end", "flipped", "text"])
+def test_a_truncated_or_altered_npz_is_a_user_error(tmp_path, how):
+    content = npz_bytes(ops=np.random.default_rng(0).normal(size=(40, 6)))
+    path = tmp_path / "table.npz"
+    path.write_bytes(damaged(content)[how])
+    with pytest.raises(UserError, match="truncated or altered"):
+        data.load_npz(path, {"ops": 2})
+
+
+def test_a_table_of_python_objects_is_never_unpickled(tmp_path):
+    path = tmp_path / "table.npz"
+    np.savez(path, ops=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError, match="plain arrays"):
+        data.load_npz(path, {"ops": 1})
+
+
+def test_a_single_array_is_no_table(tmp_path):
+    with (tmp_path / "table.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match="whole npz file"):
+        data.load_npz(tmp_path / "table.npz", {"ops": 1})
+
+
+def test_every_figure_of_the_paper_is_one_number_with_a_source():
+    figures = pd.read_csv(PAPER)
+    assert list(figures) == ["table", "space", "dataset", "method", "n_train", "metric", "value", "source"]
+    assert np.isfinite(figures["value"]).all()
+    assert figures[["table", "method", "metric", "source"]].notna().all(axis=None)
+    assert not figures.duplicated(["table", "space", "dataset", "method", "n_train", "metric"]).any()
+    assert figures.loc[figures["metric"] == "kendall_tau", "value"].abs().max() < 1
+
+
+def test_the_paper_s_headline_figures_are_where_they_are_joined():
+    figures = pd.read_csv(PAPER).query("table == 'few_shot' and dataset == 'cifar10'")
+    tau = figures.set_index(["space", "method", "n_train"])["value"].sort_index()
+    assert tau["nasbench201", "hypernas"].to_dict() == {39: 0.667, 78: 0.677, 156: 0.765, 469: 0.836}
+    assert tau["nasbench101", "hypernas"].to_dict() == {50: 0.678, 100: 0.688, 172: 0.736, 424: 0.779}
+    assert tau["nasbench101", "pinat-bce", 424] == 0.812
