@@ -62,7 +62,9 @@ def tiny_book(tmp_path_factory):
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/html": "<p>twin</p>"}
     outputs = [v4.new_output("display_data", data=data) for data in (image, widget)]
     cells = [v4.new_markdown_cell("# Chapter"), v4.new_code_cell("1 + 1  # " + "x" * 200, outputs=outputs)]
-    metadata = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    state = {"state": {"a": {}}, "version_major": 2, "version_minor": 0}
+    widgets = {"application/vnd.jupyter.widget-state+json": state}
+    metadata = {"widgets": widgets, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     nbformat.write(v4.new_notebook(cells=cells, metadata=metadata), folder / "chapter.ipynb")
     command = [sys.executable, "-c", BUILD, "build", str(folder), "--quiet", "-W", "--keep-going"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -219,10 +221,10 @@ def test_notes_are_found_in_docstrings_and_comments(tmp_path):
     ("mean", "std", "paper", "n_seeds", "said"),
     [
         (np.nan, np.nan, 0.7, 0, "not run"),
-        (0.71, 0.02, 0.70, 5, "5 seeds; the same within one standard deviation"),
-        (0.75, 0.02, 0.70, 5, "5 seeds; 0.050 above the paper"),
-        (0.65, np.nan, 0.70, 1, "1 seed; 0.050 below the paper"),
-        (0.65, 0.02, np.nan, 5, "5 seeds; no figure in the paper"),
+        (0.71, 0.02, 0.70, 5, "5 seeds, within one std"),
+        (0.75, 0.02, 0.70, 5, "5 seeds, 0.050 above"),
+        (0.65, np.nan, 0.70, 1, "1 seed, 0.050 below"),
+        (0.65, 0.02, np.nan, 5, "5 seeds"),
     ],
 )
 def test_the_comment_follows_from_the_numbers(mean, std, paper, n_seeds, said):
@@ -245,6 +247,7 @@ def test_a_recorded_row_appears_beside_the_figure_of_the_paper(tmp_path, monkeyp
     line = next(line for line in page.splitlines() if line.startswith("| hypernas | 78 | contracted"))
     assert "| 0.677 | 0.750 ± 0.071 | 0.700 ± 0.000 |" in line
     assert "a machine" in page
+    assert "profile standard" in page
     front = generate.front_table(results.table("few_shot"))
     assert "| 78 | contracted | 0.677 | 0.750 ± 0.071 |" in front
 
