@@ -7,7 +7,7 @@ on larger ones a grouped convolution is used. Nothing is computed that no archit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -116,23 +116,20 @@ def plan(programs: Sequence[Program]) -> list[Turn]:
     return [Turn(turn[2], tuple(sorted(turns[turn], key=lambda item: item[2].kernel))) for turn in sorted(turns)]
 
 
-def generate(turns: Sequence[Turn], weights: Callable[[Shape, list[tuple[int, tuple[int, int]]]], Tensor]) -> dict:
-    """`weights(shape, keys)` -> kernels (G, *shape), called once a shape with the keys (program, weight key) of all
-    layers of that shape; returns the kernels of each (turn, start of a run)."""
-    wanted: dict[Shape, list[tuple[int, int, int]]] = {}
+def wanted(turns: Sequence[Turn]) -> dict[Shape, list[tuple[int, int, int]]]:
+    """The runs (turn, start, stop) of convolutions of each weight shape."""
+    found: dict[Shape, list[tuple[int, int, int]]] = {}
     for t, turn in enumerate(turns):
         for start, stop in turn.runs if turn.op == "conv" else ():
-            wanted.setdefault(turn.items[start][2].weight_shape, []).append((t, start, stop))
-    kernels = {}
-    for shape, runs in wanted.items():
-        keys = [(a, layer.weight) for t, start, stop in runs for a, _, layer in turns[t].items[start:stop]]
-        parts = weights(shape, keys).split([stop - start for _, start, stop in runs])  # type: ignore[arg-type]
-        kernels.update({(t, start): part for (t, start, _), part in zip(runs, parts, strict=True)})
-    return kernels
+            found.setdefault(turn.items[start][2].weight_shape, []).append((t, start, stop))
+    return found
 
 
 def run_batched(programs: Sequence[Program], turns: Sequence[Turn], kernels: dict, stems: Tensor) -> Tensor:
-    """Run A programs from their stem features (A, M, C, H, W) -> their last features (A, M, c_last, H', W')."""
+    """Run A programs, layer weights by (turn, start of a run) (G, c_out, c_in, k, k), from stem features (A, M, C, H, W).
+
+    Returns their last features (A, M, c_last, H', W').
+    """
     values: list[list[Any]] = [[stem] + [None] * len(p.layers) for p, stem in zip(programs, stems.unbind(), strict=True)]
     for t, turn in enumerate(turns):
         x = torch.stack([_gather(values[a], layer) for a, _, layer in turn.items])

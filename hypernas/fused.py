@@ -1,17 +1,21 @@
 """The global encoder for many seeds at once, forward and backward written out: the fast twin of `encoder.py`.
 
-A step of the plain encoder is thousands of small operations; here a GCN layer is four, and weight gradients of all
-cells are one product a layer. Every tensor has a leading axis S of independently trained models.
+A step of the plain encoder is thousands of small operations. Here a GCN layer is four, the weight gradients of all
+cells are one product a layer, and the first layer of a repeated cell is computed once: its input is v + c with the
+same c for every node, and the rows of the propagation matrix sum to 1/2, so E (v + c) W = E v W + c W / 2.
+Every tensor has a leading axis S of independently trained models.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 relu_backward = torch.ops.aten.threshold_backward
+Columns = tuple[tuple[int, int], ...]
 
 
 class EncodeSequence(torch.autograd.Function):
@@ -23,80 +27,119 @@ class EncodeSequence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, weight: Tensor, context: Tensor | None, carry: Tensor | None, propagate: Tensor,
-                pool: Tensor, columns: tuple[tuple[int, int], ...], carries: bool, want_nodes: bool):  # fmt: skip
+                pool: Tensor, columns: Columns, carries: bool, want_nodes: bool):  # fmt: skip
         s, b, _, n, d = v.shape
-        n_layers = weight.shape[1]
-        z = v.new_zeros(s, b, d)
+        ws = [[layer.reshape(2 * s, d, d) for layer in kind] for kind in weight]
+        edges = {u: propagate[:, :, :, u].reshape(2 * s * b, n, n) for u, _ in set(columns)}
+        pools = {u: pool[:, :, u].reshape(s * b, 1, n) for u, _ in set(columns)}
+        first = {(u, k): _layer(v[:, :, u].reshape(s, b * n, d), ws[k][0], edges[u]) for u, k in set(columns)}
         zs, saved, nodes = [], [], []
-        ws = [[weight[k, i].reshape(2 * s, d, d) for i in range(n_layers)] for k in range(weight.shape[0])]
-        cells = {u: (v[:, :, u], propagate[:, :, :, u].reshape(2 * s * b, n, n), pool[:, :, u].reshape(s * b, 1, n))
-                 for u, _ in set(columns)}  # fmt: skip
         for i, (u, kind) in enumerate(columns):
-            base, edges, weights = cells[u]
-            x = base
-            if context is not None:
-                x = x + context[:, i, :, None]
+            c = context[:, i] if context is not None else None
             if carries and i:
-                x = x + (z if carry is None else torch.bmm(z, carry))[:, :, None]
-            x = x.reshape(s, b * n, d)
-            layers = []
-            for layer in range(n_layers):
-                doubled = x.unsqueeze(0).expand(2, s, b * n, d).reshape(2 * s, b * n, d)
-                h = torch.bmm(edges, torch.bmm(doubled, ws[kind][layer]).view(2 * s * b, n, d)).relu_()
+                c = zs[-1] if carry is None else torch.bmm(zs[-1], carry)
+            h = first[u, kind].view(2 * s, b, n, d)
+            if c is not None:
+                h = h + (0.5 * torch.bmm(_twice(c), ws[kind][0]))[:, :, None]
+            h = h.relu().view(2, s, b * n, d)
+            layers = [(c, h)]
+            x = h[0] + h[1]
+            for w in ws[kind][1:]:
+                h = _layer(x, w, edges[u]).relu_().view(2, s, b * n, d)
                 layers.append((x, h))
-                h = h.view(2, s, b * n, d)
                 x = h[0] + h[1]
-            z = torch.bmm(weights, x.view(s * b, n, d)).view(s, b, d)
-            zs.append(z)
+            zs.append(torch.bmm(pools[u], x.view(s * b, n, d)).view(s, b, d))
             saved.append(layers)
             if want_nodes:
                 nodes.append(x.view(s, b, n, d))
-        ctx.saved, ctx.cells, ctx.ws, ctx.zs, ctx.carry = saved, cells, ws, zs, carry
-        ctx.columns, ctx.carries, ctx.shape = columns, carries, (v.shape, weight.shape)
+        ctx.saved, ctx.edges, ctx.pools, ctx.ws, ctx.zs, ctx.carry = saved, edges, pools, ws, zs, carry
+        ctx.v, ctx.columns, ctx.carries, ctx.weight_shape = v, columns, carries, weight.shape
         ctx.has_context = context is not None
         return torch.stack(zs, 1), torch.stack(nodes, 1) if want_nodes else v.new_zeros(0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor):
         gz_all, gnodes = gradients
-        (s, b, _, n, d), weight_shape = ctx.shape
-        n_layers = weight_shape[1]
-        gv = gz_all.new_zeros(ctx.shape[0])
-        gweight = gz_all.new_zeros(weight_shape)
-        gcontext = gz_all.new_zeros(gz_all.shape) if ctx.has_context else None
+        s, b, n, d = (ctx.v.shape[i] for i in (0, 1, 3, 4))
+        sums = _Sums(ctx.weight_shape, s, d)
+        gcontext = torch.zeros_like(gz_all) if ctx.has_context else None
         gcarry = torch.zeros_like(ctx.carry) if ctx.carry is not None else None
-        transposed = [[w.transpose(1, 2) for w in ws] for ws in ctx.ws]
+        gfirst: dict[tuple[int, int], Tensor] = {}
         gz_next = None
-        inputs: dict[tuple[int, int], list[Tensor]] = {}
-        outputs: dict[tuple[int, int], list[Tensor]] = {}
         for i in range(len(ctx.columns) - 1, -1, -1):
             u, kind = ctx.columns[i]
-            _, edges, weights = ctx.cells[u]
             gz = gz_all[:, i] if gz_next is None else gz_all[:, i] + gz_next
-            g = torch.bmm(weights.transpose(1, 2), gz.reshape(s * b, 1, d)).view(s, b * n, d)
+            g = torch.bmm(ctx.pools[u].transpose(1, 2), gz.reshape(s * b, 1, d)).view(s, b * n, d)
             if gnodes.numel():
                 g = g + gnodes[:, i].reshape(s, b * n, d)
-            for layer in range(n_layers - 1, -1, -1):
+            for layer in range(len(ctx.ws[kind]) - 1, 0, -1):
                 x, h = ctx.saved[i][layer]
-                gh = relu_backward(g.unsqueeze(0).expand(2, s, b * n, d).reshape(h.shape), h, 0)
-                gh = torch.bmm(edges.transpose(1, 2), gh).view(2 * s, b * n, d)
-                inputs.setdefault((kind, layer), []).append(x)
-                outputs.setdefault((kind, layer), []).append(gh)
-                both = torch.bmm(gh, transposed[kind][layer]).view(2, s, b * n, d)
-                g = both[0] + both[1]
-            g = g.view(s, b, n, d)
-            gv[:, :, u] += g
-            if gcontext is not None or (ctx.carries and i):
-                summed = g.sum(2)
+                gh = _propagate_back(relu_backward(_double(g), h, 0), ctx.edges[u])
+                sums.add(kind, layer, x, gh)
+                g = _sum_directions(torch.bmm(gh, ctx.ws[kind][layer].transpose(1, 2)))
+            c, h = ctx.saved[i][0]
+            gh = relu_backward(_double(g), h, 0)
+            gfirst[u, kind] = gfirst[u, kind].add_(gh) if (u, kind) in gfirst else gh
+            gz_next = None
+            if c is not None:
+                gc = 0.5 * gh.view(2 * s, b, n, d).sum(2)
+                sums.add(kind, 0, c, gc)
+                gz_next = _sum_directions(torch.bmm(gc, ctx.ws[kind][0].transpose(1, 2)))
                 if gcontext is not None:
-                    gcontext[:, i] = summed
-                gz_next = None
-                if ctx.carries and i:
-                    gz_next = summed if ctx.carry is None else torch.bmm(summed, ctx.carry.transpose(1, 2))
-                    if gcarry is not None:
-                        gcarry += torch.bmm(ctx.zs[i - 1].transpose(1, 2), summed)
-        for (kind, layer), xs in inputs.items():
-            x = torch.cat(xs, 1).unsqueeze(0).expand(2, -1, -1, -1).reshape(2 * s, -1, d)
-            gh = torch.cat(outputs[kind, layer], 1)
-            gweight[kind, layer] = torch.bmm(x.transpose(1, 2), gh).view(2, s, d, d)
-        return gv, gweight, gcontext, gcarry, None, None, None, None, None
+                    gcontext[:, i], gz_next = gz_next, None
+                elif ctx.carry is not None:
+                    gcarry += torch.bmm(ctx.zs[i - 1].transpose(1, 2), gz_next)
+                    gz_next = torch.bmm(gz_next, ctx.carry.transpose(1, 2))
+        gv = torch.zeros_like(ctx.v)
+        for (u, kind), gh in gfirst.items():
+            gh = _propagate_back(gh, ctx.edges[u])
+            sums.add(kind, 0, ctx.v[:, :, u].reshape(s, b * n, d), gh)
+            gv[:, :, u] += _sum_directions(torch.bmm(gh, ctx.ws[kind][0].transpose(1, 2))).view(s, b, n, d)
+        return gv, sums.total(), gcontext, gcarry, None, None, None, None, None
+
+
+class _Sums:
+    """Weight gradients: the inputs and output gradients of a layer are collected and multiplied once."""
+
+    def __init__(self, shape: torch.Size, s: int, d: int) -> None:
+        self.shape, self.s, self.d = shape, s, d
+        self.inputs: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        self.outputs: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+
+    def add(self, kind: int, layer: int, x: Tensor, g: Tensor) -> None:
+        """x (S, R, D) read by the layer, g (2S, R, D) the gradient of its product."""
+        self.inputs[kind, layer].append(x)
+        self.outputs[kind, layer].append(g)
+
+    def total(self) -> Tensor:
+        some = next(iter(self.inputs.values()))[0]
+        total = some.new_zeros(self.shape)
+        for (kind, layer), xs in self.inputs.items():
+            x, g = _twice(torch.cat(xs, 1)), torch.cat(self.outputs[kind, layer], 1)
+            total[kind, layer] = torch.bmm(x.transpose(1, 2), g).view(2, self.s, self.d, self.d)
+        return total
+
+
+def _twice(x: Tensor) -> Tensor:
+    """(S, R, D) -> (2S, R, D), once for each direction."""
+    return x.unsqueeze(0).expand(2, *x.shape).reshape(2 * x.shape[0], *x.shape[1:])
+
+
+def _double(g: Tensor) -> Tensor:
+    return g.unsqueeze(0).expand(2, *g.shape)
+
+
+def _sum_directions(g: Tensor) -> Tensor:
+    both = g.view(2, g.shape[0] // 2, *g.shape[1:])
+    return both[0] + both[1]
+
+
+def _layer(x: Tensor, w: Tensor, edges: Tensor) -> Tensor:
+    """x (S, B*N, D), w (2S, D, D), edges (2SB, N, N) -> E x W (2SB, N, D)."""
+    return torch.bmm(edges, torch.bmm(_twice(x), w).view(edges.shape[0], -1, x.shape[2]))
+
+
+def _propagate_back(g: Tensor, edges: Tensor) -> Tensor:
+    """The gradient (2, S, B*N, D) of E h -> that of h, (2S, B*N, D)."""
+    d = g.shape[3]
+    return torch.bmm(edges.transpose(1, 2), g.reshape(edges.shape[0], -1, d)).view(-1, g.shape[2], d)

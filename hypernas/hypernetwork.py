@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Shape = tuple[int, int, int, int]
 
 
 class Hypernetwork(nn.Module):
@@ -33,21 +37,77 @@ class Hypernetwork(nn.Module):
             nodes = F.relu(layer(nodes))
         return nodes
 
-    def weights(self, features: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    def weights(self, features: Tensor, shape: Shape) -> Tensor:
         """features (G, width) of G nodes -> weights (G, c_out, c_in, k, k)."""
         head = self.heads[str(shape[2])]
         assert isinstance(head, nn.Linear)
-        return head_output(head.weight[None], head.bias[None], features[None], shape, self.c_max)[0]
+        (made,) = HeadOutputs.apply(head.weight[None], head.bias[None], self.c_max, (shape,), features[None])
+        return made[0]
 
 
-def head_output(weight: Tensor, bias: Tensor, features: Tensor, shape: tuple[int, int, int, int], c_max: int) -> Tensor:
-    """The heads of S hypernetworks on features (S, G, width) -> weights (S, G, *shape). Only rows in use are run."""
-    s, g, width = features.shape
-    c_out, c_in, kernel, _ = shape
-    o, i, taps = min(c_out, c_max), min(c_in, c_max), kernel * kernel
-    weight = weight.view(s, c_max, c_max, taps, width)[:, :o, :i].reshape(s, o * i * taps, width)
-    bias = bias.view(s, c_max, c_max, taps)[:, :o, :i].reshape(s, 1, o * i * taps)
-    generated = torch.baddbmm(bias, features, weight.transpose(1, 2)).view(s, g, o, i, kernel, kernel)
-    if (o, i) != (c_out, c_in):
-        generated = generated.repeat(1, 1, -(-c_out // o), -(-c_in // i), 1, 1)[:, :, :c_out, :c_in]
-    return generated * (2 / (c_in * taps)) ** 0.5
+class HeadOutputs(torch.autograd.Function):
+    """The heads of S hypernetworks, weight (S, c*c*k*k, W), bias (S, c*c*k*k) with c = c_max, on features (S, G, W) of
+    each of several shapes (c_out, c_in, k, k) -> weights (S, G, *shape) of each.
+
+    Only the rows that a shape uses are run, and the gradients of all shapes are summed in one place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, c_max: int, shapes: tuple[Shape, ...], *features: Tensor) -> tuple:
+        made = []
+        for shape, x in zip(shapes, features, strict=True):
+            (o, i), (s, g, _) = _used(shape, c_max), x.shape
+            rows, offset = _rows(weight, c_max, o, i), _rows(bias[..., None], c_max, o, i)
+            y = torch.baddbmm(offset.transpose(1, 2), x, rows.transpose(1, 2)).mul_(_scale(shape))
+            made.append(_tile(y.view(s, g, o, i, *shape[2:]), shape))
+        ctx.save_for_backward(weight, *features)
+        ctx.shapes, ctx.c_max = shapes, c_max
+        return tuple(made)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor):
+        weight, *features = ctx.saved_tensors
+        gweight, gbias = torch.zeros_like(weight), weight.new_zeros(*weight.shape[:2], 1)
+        gfeatures = []
+        for shape, x, g in zip(ctx.shapes, features, gradients, strict=True):
+            o, i = _used(shape, ctx.c_max)
+            g = _untile(g, shape, o, i).reshape(*x.shape[:2], -1) * _scale(shape)
+            gfeatures.append(torch.bmm(g, _rows(weight, ctx.c_max, o, i)))
+            block = _block(gweight, ctx.c_max, o, i)
+            block += torch.bmm(g.transpose(1, 2), x).view(block.shape)
+            block = _block(gbias, ctx.c_max, o, i)
+            block += g.sum(1).view(block.shape)
+        return gweight, gbias[..., 0], None, None, *gfeatures
+
+
+def _used(shape: Shape, c_max: int) -> tuple[int, int]:
+    return min(shape[0], c_max), min(shape[1], c_max)
+
+
+def _scale(shape: Shape) -> float:
+    return (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
+
+
+def _block(parameter: Tensor, c_max: int, o: int, i: int) -> Tensor:
+    """(S, c*c*taps, W) -> its view (S, o, i, taps, W)."""
+    s, rows, width = parameter.shape
+    return parameter.view(s, c_max, c_max, rows // c_max**2, width)[:, :o, :i]
+
+
+def _rows(parameter: Tensor, c_max: int, o: int, i: int) -> Tensor:
+    return _block(parameter, c_max, o, i).reshape(parameter.shape[0], -1, parameter.shape[2])
+
+
+def _tile(y: Tensor, shape: Shape) -> Tensor:
+    """(S, G, o, i, k, k) repeated to c_out x c_in."""
+    o, i = y.shape[2:4]
+    return y.repeat(1, 1, -(-shape[0] // o), -(-shape[1] // i), 1, 1)[:, :, : shape[0], : shape[1]]
+
+
+def _untile(g: Tensor, shape: Shape, o: int, i: int) -> Tensor:
+    """The gradient of `_tile`: (S, G, c_out, c_in, k, k) summed over the repeats to (S, G, o, i, k, k)."""
+    if (o, i) == shape[:2]:
+        return g
+    out, across = -(-shape[0] // o), -(-shape[1] // i)
+    g = F.pad(g, (0, 0, 0, 0, 0, across * i - shape[1], 0, out * o - shape[0]))
+    return g.unflatten(3, (across, i)).unflatten(2, (out, o)).sum((2, 4))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hypernas import batched
-from hypernas.hypernetwork import head_output
+from hypernas.hypernetwork import HeadOutputs
 from hypernas.model import Cells, encode, regress
 from hypernas.target import Program
-
-Key = tuple[int, tuple[int, int]]
 
 
 def predict_and_generate(
@@ -27,44 +26,53 @@ def predict_and_generate(
     b = index.shape[1]
     h, nodes = encode(parameters, context, n_layers, cells, index, want_nodes=True, prefix="predictor.encoder.")
     turns = batched.plan(programs)
-    row, places = _slots([(a, layer.weight) for a, p in enumerate(programs) for layer in p.convs], len(index), b)
-    seeds = torch.arange(len(index), device=nodes.device)[:, None]
-    features = nodes[seeds, places[..., 1], places[..., 0], places[..., 2]]
-    trunk = sorted({name.split(".")[2] for name in parameters if name.startswith("hypernetwork.trunk.")}, key=int)
-    for i in trunk:
-        weight, bias = parameters[f"hypernetwork.trunk.{i}.weight"], parameters[f"hypernetwork.trunk.{i}.bias"]
-        features = F.relu(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
-    flat = features.flatten(0, 1)
-
-    def weights(shape: batched.Shape, keys: list[Key]) -> Tensor:
-        slot, padded = _slots(keys, len(index), b)
-        inverse = {value: key for key, value in slot.items()}
-        chosen = [row.get(inverse.get(i, keys[0]), 0) for i in range(padded.shape[0] * padded.shape[1])]
-        name = f"hypernetwork.heads.{shape[2]}"
-        used = flat[torch.tensor(chosen, device=flat.device)].view(*padded.shape[:2], -1)
-        made = head_output(parameters[f"{name}.weight"], parameters[f"{name}.bias"], used, shape, c_max)
-        return made.flatten(0, 1)[torch.tensor([slot[key] for key in keys], device=flat.device)]
-
-    kernels = batched.generate(turns, weights)
+    kernels = _generate(parameters, turns, nodes, b, c_max)
     stems = batched.stem(parameters["head.stem_weight"], images, stem_stride)
     maps = batched.run_batched(programs, turns, kernels, stems)
     logits = batched.classify(parameters["head.classifier.weight"], parameters["head.classifier.bias"], maps)
     return regress(parameters, h, "predictor.regressor."), logits
 
 
-def _slots(keys: Sequence[tuple[int, tuple[int, int] | None]], s: int, b: int) -> tuple[dict[Key, int], Tensor]:
-    """Keys (program, (position, node)) of S*b programs -> the place of each in (S, longest) laid flat, and the
-    (architecture, position, node) (S, longest, 3) at each place, zeros where a seed has fewer."""
-    groups: list[list[Key]] = [[] for _ in range(s)]
+def _generate(parameters: dict[str, Tensor], turns: Sequence[batched.Turn], nodes: Tensor, b: int, c_max: int
+              ) -> dict[tuple[int, int], Tensor]:  # fmt: skip
+    """The kernels of every run of every turn from node features (S, C, b, N, D), the trunk and a head run once."""
+    s = nodes.shape[0]
+    wanted = batched.wanted(turns)
+    layouts = {}
+    for shape, runs in wanted.items():
+        keys = [(a, layer.weight) for t, start, stop in runs for a, _, layer in turns[t].items[start:stop]]
+        layouts[shape] = _by_seed(keys, s, b)
+    places = torch.cat([places for places, _ in layouts.values()], 1).to(nodes.device)
+    seeds = torch.arange(s, device=nodes.device)[:, None]
+    features = nodes[seeds, places[..., 1], places[..., 0], places[..., 2]]
+    trunk = sorted({name.split(".")[2] for name in parameters if name.startswith("hypernetwork.trunk.")}, key=int)
+    for i in trunk:
+        weight, bias = parameters[f"hypernetwork.trunk.{i}.weight"], parameters[f"hypernetwork.trunk.{i}.bias"]
+        features = F.relu(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
+    parts = dict(zip(layouts, features.split([p.shape[1] for p, _ in layouts.values()], 1), strict=True))
+    kernels = {}
+    for kernel in sorted({shape[2] for shape in wanted}):
+        shapes = tuple(shape for shape in wanted if shape[2] == kernel)
+        name = f"hypernetwork.heads.{kernel}"
+        made = HeadOutputs.apply(parameters[f"{name}.weight"], parameters[f"{name}.bias"], c_max, shapes,
+                                 *(parts[shape] for shape in shapes))  # fmt: skip
+        for shape, weights in zip(shapes, made, strict=True):
+            rows = weights.flatten(0, 1)[layouts[shape][1].to(nodes.device)]
+            pieces = rows.split([stop - start for _, start, stop in wanted[shape]])
+            kernels.update({(t, start): p for (t, start, _), p in zip(wanted[shape], pieces, strict=True)})
+    return kernels
+
+
+def _by_seed(keys: Sequence[tuple[int, Any]], s: int, b: int) -> tuple[Tensor, Tensor]:
+    """Keys (program, (position, node)) of S*b programs, laid out by seed and padded to equal length.
+
+    Returns (architecture, position, node) (S, longest, 3) and the flat place of each key in (S * longest).
+    """
+    groups: list[list[tuple[int, int, int]]] = [[] for _ in range(s)]
+    places = []
     for a, weight in keys:
-        assert weight is not None
-        groups[a // b].append((a, weight))
-    longest = max(1, max(len(group) for group in groups))
-    places = torch.zeros(s, longest, 3, dtype=torch.long)
-    slot = {}
-    for i, group in enumerate(groups):
-        for j, (a, weight) in enumerate(group):
-            slot[a, weight] = i * longest + j
-        if group:
-            places[i, : len(group)] = torch.tensor([(a % b, *weight) for a, weight in group])
-    return slot, places
+        places.append((a // b, len(groups[a // b])))
+        groups[a // b].append((a % b, *weight))
+    longest = max(len(group) for group in groups)
+    padded = [group + [(0, 0, 0)] * (longest - len(group)) for group in groups]
+    return torch.tensor(padded), torch.tensor([i * longest + j for i, j in places])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from hypernas.errors import UserError
+from hypernas.graph import GraphBatch
 
 
 @cache
@@ -35,3 +38,23 @@ def get(name: str) -> Callable[..., Any]:
     if name not in _files():
         raise UserError(f"method must be one of {', '.join(names())}, got {name!r}")
     return importlib.import_module(f"{__name__}.{_files()[name]}").METHODS[name]
+
+
+def _module(name: str) -> Any:
+    get(name)
+    return importlib.import_module(f"{__name__}.{_files()[name]}")
+
+
+def can_fit_many(name: str) -> bool:
+    """Whether several seeds of this predictor can train at once."""
+    return hasattr(_module(name), "fit_together")
+
+
+def fit_many(
+    name: str, settings: dict[str, Any], graphs: Sequence[GraphBatch], accuracies: Sequence[Tensor], seeds: Sequence[int]
+) -> list[Any]:
+    """Fit one predictor a seed, each on its own graphs and accuracies, together where the predictor can."""
+    methods = [get(name)(**settings, seed=seed) for seed in seeds]
+    if can_fit_many(name):
+        return list(_module(name).fit_together(methods, graphs, accuracies))
+    return [m.fit(g, a) for m, g, a in zip(methods, graphs, accuracies, strict=True)]

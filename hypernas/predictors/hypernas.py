@@ -57,14 +57,14 @@ class HyperNAS:
     """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them.
 
     NOTE[PAPER]: paper says nothing of the target network's width and depth on auxiliary data; we build one cell a
-    stage with 8 channels and a stem of stride 2 for 8 x 8 digits; because more does not change what is learned enough
+    stage with 4 channels and a stem of stride 2 for 8 x 8 digits; because more does not change what is learned enough
     to pay for it, and every one of these is a parameter.
     """
 
     def __init__(
         self, *, epochs: int = 200, seed: int = 0, loss: str = "mse", context: str = "sum", q: float = 1.5,
         reading: str = "printed", learn_u: bool = True, images: str = "digits", n_layers: int = 6, width: int = 72,
-        hyper_layers: int = 3, hyper_width: int = 96, channels: int = 8, cells_per_stage: int = 1,
+        hyper_layers: int = 3, hyper_width: int = 96, channels: int = 4, cells_per_stage: int = 1,
         stem_stride: int = 2, image_batch: int = 128, learning_rate: float = 1e-3, accumulate: int = 10,
         engine: str = "fast", predict_accuracy: bool = True, generate_weights: bool = True, progress: bool = False,
         checkpoint: str | Path | None = None,
