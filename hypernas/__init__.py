@@ -1,0 +1,31 @@
+"""HyperNAS, a predictor for neural architecture search (arXiv 2509.18151), and the tools to compare it.
+
+>>> import hypernas
+>>> "hypernas" in hypernas.predictors.names(), "nasbench201" in hypernas.spaces.names()
+(True, True)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypernas import predictors, spaces
+    from hypernas.benchmark import Benchmark
+    from hypernas.errors import UserError
+
+__all__ = ["Benchmark", "UserError", "predictors", "spaces"]
+_HOMES = {"Benchmark": "hypernas.benchmark", "UserError": "hypernas.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Modules and names are imported when first asked for, so that `import hypernas` takes no time."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    try:
+        return import_module(f"hypernas.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"hypernas.{name}":
+            raise
+        raise AttributeError(f"module 'hypernas' has no attribute {name!r}") from None
