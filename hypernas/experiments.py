@@ -9,7 +9,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -178,12 +178,6 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
         }
 
 
-def _trains_together(method: str) -> bool:
-    """Whether `predictors.fit_many` can train several seeds of this method at once."""
-    able: Callable[[str], bool] = getattr(predictors, "can_fit_many", lambda _: False)
-    return hasattr(predictors, "fit_many") and able(method)
-
-
 def check(experiments: Iterable[Experiment], device: str = "cpu") -> None:
     """Raise UserError for the first experiment that could not run, before any is trained."""
     for each in experiments:
@@ -220,8 +214,8 @@ def _run(planned: list[Experiment], force: bool, progress: bool, device: str) ->
                 missing.append(each)
             else:
                 yield row
-        together = bool(missing) and _trains_together(missing[0].method)
-        batches = [missing] if together and missing else [[each] for each in missing]
+        together = missing and predictors.can_fit_many(missing[0].method)
+        batches = [missing] if together else [[each] for each in missing]
         for batch in batches:
             for row in _measure(batch, progress, device):
                 yield Results.of(row["table"]).add(row, replace=force)

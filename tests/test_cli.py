@@ -75,7 +75,9 @@ def hypernas(monkeypatch, tmp_path, capsys):
     """Call the command line in this process -> exit code, lines of stdout, lines of stderr."""
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
-    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method))
+    monkeypatch.setattr(
+        experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False)
+    )
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
     experiments._benchmark.cache_clear()
 

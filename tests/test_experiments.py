@@ -77,7 +77,9 @@ def toy_space(name):
 def toy(monkeypatch, tmp_path):
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
-    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method))
+    monkeypatch.setattr(
+        experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False)
+    )
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
     experiments._benchmark.cache_clear()
     Linear.fitted = 0
@@ -193,6 +195,19 @@ def test_several_seeds_train_together_where_the_method_can(toy, monkeypatch):
     assert calls[0][2] == [1, 2, 3]
     assert rows[3]["settings"] == rows[0]["settings"]
     assert recorded(toy) == rows
+
+
+def test_the_real_np_gives_the_same_bits_again_and_nearly_the_same_beside_another_seed(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.delenv("HYPERNAS_DATA", raising=False)
+    asked = Experiment("few_shot", "nasbench201", "cifar10", "np", 39, 1, "quick", settings={"epochs": 1})
+    rows = []
+    for name, seeds in (("alone", [1]), ("beside", [0, 1]), ("again", [0, 1])):
+        monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / name))
+        rows.append(list(run_many([replace(asked, seed=seed) for seed in seeds], progress=False))[-1])
+    assert [row["seeds_together"] for row in rows] == [1, 2, 2]
+    assert rows[1]["kendall_tau"] == rows[2]["kendall_tau"] == pytest.approx(rows[0]["kendall_tau"], abs=1e-5)
+    assert rows[0]["n_test"] == 15586
 
 
 def test_commit_is_that_of_the_checkout_and_unknown_outside_git(monkeypatch, tmp_path):
