@@ -1,14 +1,13 @@
 """The global encoder for many seeds at once, forward and backward written out: the fast twin of `encoder.py`.
 
-A step of the plain encoder is thousands of small operations. Here a GCN layer is four, the weight gradients of all
-cells are one product a layer, and the first layer of a repeated cell is computed once: its input is v + c with the
+A step of the plain encoder is thousands of small operations. Here a GCN layer is five that copy nothing, and the first
+layer of a repeated cell is computed once: its input is v + c with the
 same c for every node, and the rows of the propagation matrix sum to 1/2, so E (v + c) W = E v W + c W / 2.
 Every tensor has a leading axis S of independently trained models.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ class EncodeSequence(torch.autograd.Function):
     def forward(ctx: Any, v: Tensor, weight: Tensor, context: Tensor | None, carry: Tensor | None, propagate: Tensor,
                 pool: Tensor, columns: Columns, carries: bool, want_nodes: bool):  # fmt: skip
         s, b, _, n, d = v.shape
-        ws = [[layer.reshape(2 * s, d, d) for layer in kind] for kind in weight]
+        ws = [list(kind) for kind in weight]
         edges = {u: propagate[:, :, :, u].reshape(2 * s * b, n, n) for u, _ in set(columns)}
         pools = {u: pool[:, :, u].reshape(s * b, 1, n) for u, _ in set(columns)}
         first = {(u, k): _layer(v[:, :, u].reshape(s, b * n, d), ws[k][0], edges[u]) for u, k in set(columns)}
@@ -40,7 +39,7 @@ class EncodeSequence(torch.autograd.Function):
                 c = zs[-1] if carry is None else torch.bmm(zs[-1], carry)
             h = first[u, kind].view(2 * s, b, n, d)
             if c is not None:
-                h = h + (0.5 * torch.bmm(_twice(c), ws[kind][0]))[:, :, None]
+                h = h + (0.5 * _both(c, ws[kind][0])).view(2 * s, b, 1, d)
             h = h.relu().view(2, s, b * n, d)
             layers = [(c, h)]
             x = h[0] + h[1]
@@ -61,7 +60,7 @@ class EncodeSequence(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor):
         gz_all, gnodes = gradients
         s, b, n, d = (ctx.v.shape[i] for i in (0, 1, 3, 4))
-        sums = _Sums(ctx.weight_shape, s, d)
+        gweight = gz_all.new_zeros(ctx.weight_shape)
         gcontext = torch.zeros_like(gz_all) if ctx.has_context else None
         gcarry = torch.zeros_like(ctx.carry) if ctx.carry is not None else None
         gfirst: dict[tuple[int, int], Tensor] = {}
@@ -75,16 +74,14 @@ class EncodeSequence(torch.autograd.Function):
             for layer in range(len(ctx.ws[kind]) - 1, 0, -1):
                 x, h = ctx.saved[i][layer]
                 gh = _propagate_back(relu_backward(_double(g), h, 0), ctx.edges[u])
-                sums.add(kind, layer, x, gh)
-                g = _sum_directions(torch.bmm(gh, ctx.ws[kind][layer].transpose(1, 2)))
+                g = _layer_back(x, ctx.ws[kind][layer], gh, gweight[kind, layer])
             c, h = ctx.saved[i][0]
             gh = relu_backward(_double(g), h, 0)
             gfirst[u, kind] = gfirst[u, kind].add_(gh) if (u, kind) in gfirst else gh
             gz_next = None
             if c is not None:
-                gc = 0.5 * gh.view(2 * s, b, n, d).sum(2)
-                sums.add(kind, 0, c, gc)
-                gz_next = _sum_directions(torch.bmm(gc, ctx.ws[kind][0].transpose(1, 2)))
+                gc = 0.5 * gh.view(2, s, b, n, d).sum(3)
+                gz_next = _layer_back(c, ctx.ws[kind][0], gc, gweight[kind, 0])
                 if gcontext is not None:
                     gcontext[:, i], gz_next = gz_next, None
                 elif ctx.carry is not None:
@@ -93,53 +90,36 @@ class EncodeSequence(torch.autograd.Function):
         gv = torch.zeros_like(ctx.v)
         for (u, kind), gh in gfirst.items():
             gh = _propagate_back(gh, ctx.edges[u])
-            sums.add(kind, 0, ctx.v[:, :, u].reshape(s, b * n, d), gh)
-            gv[:, :, u] += _sum_directions(torch.bmm(gh, ctx.ws[kind][0].transpose(1, 2))).view(s, b, n, d)
-        return gv, sums.total(), gcontext, gcarry, None, None, None, None, None
-
-
-class _Sums:
-    """Weight gradients: the inputs and output gradients of a layer are collected and multiplied once."""
-
-    def __init__(self, shape: torch.Size, s: int, d: int) -> None:
-        self.shape, self.s, self.d = shape, s, d
-        self.inputs: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
-        self.outputs: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
-
-    def add(self, kind: int, layer: int, x: Tensor, g: Tensor) -> None:
-        """x (S, R, D) read by the layer, g (2S, R, D) the gradient of its product."""
-        self.inputs[kind, layer].append(x)
-        self.outputs[kind, layer].append(g)
-
-    def total(self) -> Tensor:
-        some = next(iter(self.inputs.values()))[0]
-        total = some.new_zeros(self.shape)
-        for (kind, layer), xs in self.inputs.items():
-            x, g = _twice(torch.cat(xs, 1)), torch.cat(self.outputs[kind, layer], 1)
-            total[kind, layer] = torch.bmm(x.transpose(1, 2), g).view(2, self.s, self.d, self.d)
-        return total
-
-
-def _twice(x: Tensor) -> Tensor:
-    """(S, R, D) -> (2S, R, D), once for each direction."""
-    return x.unsqueeze(0).expand(2, *x.shape).reshape(2 * x.shape[0], *x.shape[1:])
+            x = ctx.v[:, :, u].reshape(s, b * n, d)
+            gv[:, :, u] += _layer_back(x, ctx.ws[kind][0], gh, gweight[kind, 0]).view(s, b, n, d)
+        return gv, gweight, gcontext, gcarry, None, None, None, None, None
 
 
 def _double(g: Tensor) -> Tensor:
     return g.unsqueeze(0).expand(2, *g.shape)
 
 
-def _sum_directions(g: Tensor) -> Tensor:
-    both = g.view(2, g.shape[0] // 2, *g.shape[1:])
-    return both[0] + both[1]
+def _both(x: Tensor, w: Tensor) -> Tensor:
+    """x (S, R, D), w (2, S, D, D) -> x W of each direction (2, S, R, D)."""
+    out = x.new_empty(2, *x.shape)
+    torch.bmm(x, w[0], out=out[0])
+    torch.bmm(x, w[1], out=out[1])
+    return out
 
 
 def _layer(x: Tensor, w: Tensor, edges: Tensor) -> Tensor:
-    """x (S, B*N, D), w (2S, D, D), edges (2SB, N, N) -> E x W (2SB, N, D)."""
-    return torch.bmm(edges, torch.bmm(_twice(x), w).view(edges.shape[0], -1, x.shape[2]))
+    """x (S, B*N, D), w (2, S, D, D), edges (2SB, N, N) -> E x W (2SB, N, D)."""
+    return torch.bmm(edges, _both(x, w).view(edges.shape[0], -1, x.shape[2]))
+
+
+def _layer_back(x: Tensor, w: Tensor, gh: Tensor, gweight: Tensor) -> Tensor:
+    """The gradient gh (2, S, R, D) of `_both(x, w)` -> that of x (S, R, D); adds that of w to `gweight`."""
+    transposed = x.transpose(1, 2)
+    gweight[0].baddbmm_(transposed, gh[0])
+    gweight[1].baddbmm_(transposed, gh[1])
+    return torch.bmm(gh[0], w[0].transpose(1, 2)).baddbmm_(gh[1], w[1].transpose(1, 2))
 
 
 def _propagate_back(g: Tensor, edges: Tensor) -> Tensor:
-    """The gradient (2, S, B*N, D) of E h -> that of h, (2S, B*N, D)."""
-    d = g.shape[3]
-    return torch.bmm(edges.transpose(1, 2), g.reshape(edges.shape[0], -1, d)).view(-1, g.shape[2], d)
+    """The gradient (2, S, B*N, D) of E h -> that of h, of the same shape."""
+    return torch.bmm(edges.transpose(1, 2), g.reshape(edges.shape[0], -1, g.shape[3])).view(g.shape)
