@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.target import EPSILON, Layer, Program
+from hypernas.target import EPSILON, Layer, Program, gather
 
 DENSE_LIMIT = 256
 SMALL_MAP = 64
@@ -33,7 +33,8 @@ def turn_of_layers(program: Program) -> tuple[tuple, ...]:
         before = max(made[i] for i in layer.inputs)
         depth = before[1] + 1 if before[0] == layer.position else 0
         made.append((layer.position, depth))
-        turns.append((layer.position, depth, layer.op, layer.c_in, layer.c_out, layer.stride, layer.relu, layer.norm))
+        turns.append((layer.position, depth, layer.op, layer.c_in, layer.c_out, layer.stride, layer.relu, layer.norm,
+                      layer.relu_after))
     return tuple(turns)
 
 
@@ -132,11 +133,16 @@ def run_batched(programs: Sequence[Program], turns: Sequence[Turn], kernels: dic
     """
     values: list[list[Any]] = [[stem] + [None] * len(p.layers) for p, stem in zip(programs, stems.unbind(), strict=True)]
     for t, turn in enumerate(turns):
-        x = torch.stack([_gather(values[a], layer) for a, _, layer in turn.items])
+        x = torch.stack([gather(values[a], layer) for a, _, layer in turn.items])
         if turn.op == "conv":
             x = _conv(x, turn, [kernels[t, start] for start, _ in turn.runs])
+            x = F.relu(x) if turn.items[0][2].relu_after else x
+        elif turn.op == "relu":
+            x = F.relu(x)
         elif turn.op == "pool":
             x = _pool(x, turn.items[0][2])
+        elif turn.op == "maxpool":
+            x = _max_pool(x, turn.items[0][2])
         elif turn.op == "zero":
             x = torch.zeros_like(x)
         for (a, i, _), value in zip(turn.items, x.unbind(), strict=True):
@@ -162,11 +168,9 @@ def _pool(x: Tensor, layer: Layer) -> Tensor:
     return y.view(g, m, *y.shape[1:])
 
 
-def _gather(values: list[Any], layer: Layer) -> Tensor:
-    total = values[layer.inputs[0]]
-    for i in layer.inputs[1:]:
-        total = total + values[i]
-    return total
+def _max_pool(x: Tensor, layer: Layer) -> Tensor:
+    y = F.max_pool2d(x.flatten(0, 1), layer.kernel, layer.stride, layer.padding)
+    return y.view(*x.shape[:2], *y.shape[1:])
 
 
 def stem(weight: Tensor, images: Tensor, stride: int) -> Tensor:
@@ -177,10 +181,10 @@ def stem(weight: Tensor, images: Tensor, stride: int) -> Tensor:
     return _norm(y.reshape(s * b, m, *y.shape[2:]))
 
 
-def classify(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+def classify(weight: Tensor, bias: Tensor, x: Tensor, norm: bool = True) -> Tensor:
     """Classifiers (S, K, C), (S, K) on last features (S*b, M, C, H, W) -> logits (S, b, M, K)."""
     s, k, c = weight.shape
-    pooled = F.relu(_norm(x)).mean((3, 4))
+    pooled = (F.relu(_norm(x)) if norm else x).mean((3, 4))
     return torch.baddbmm(bias[:, None], pooled.reshape(s, -1, c), weight.transpose(1, 2)).view(s, -1, x.shape[1], k)
 
 

@@ -5,7 +5,7 @@ This is the readable version and the oracle of `batched.py`, which runs many pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,12 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
-WeightKey = tuple[int, int]
+WeightKey = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: sums the values `inputs`, then applies `op`. `weight` = (position of the cell, node) of a conv."""
+    """One layer: sums the first `c_in` channels of the values `inputs`, then applies `op`; `concat` joins them all.
+
+    `weight` of a conv = (position of the cell, node), or (position, node, node) for the layer on an edge.
+    """
 
     op: str
     inputs: tuple[int, ...]
@@ -31,6 +34,7 @@ class Layer:
     norm: bool = True
     weight: WeightKey | None = None
     position: int = -1
+    relu_after: bool = False
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
@@ -39,13 +43,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Program:
-    """Layers in order; layer i makes value i + 1, value 0 is the stem's. The classifier reads value `output`."""
+    """Layers in order; layer i makes value i + 1, value 0 is the stem's.
+
+    The classifier reads value `output`, with `norm_last` after batch normalisation and ReLU.
+    """
 
     layers: tuple[Layer, ...]
     output: int
     channels: int
     c_last: int
     stem_stride: int
+    norm_last: bool = True
 
     @property
     def convs(self) -> tuple[Layer, ...]:
@@ -70,14 +78,27 @@ class ProgramWriter:
 
     def conv(
         self, inputs: tuple[int, ...], c_in: int, c_out: int, kernel: int, stride: int, weight: WeightKey,
-        relu: bool = True, norm: bool = True,
+        relu: bool = True, norm: bool = True, relu_after: bool = False,
     ) -> int:  # fmt: skip
-        """ReLU, convolution with generated weights, batch normalisation."""
-        return self._push(Layer("conv", inputs, c_in, c_out, kernel, stride, kernel // 2, relu, norm, weight, self.position))
+        """ReLU, convolution with generated weights, batch normalisation; with `relu_after` ReLU once more."""
+        return self._push(
+            Layer("conv", inputs, c_in, c_out, kernel, stride, kernel // 2, relu, norm, weight, self.position, relu_after)
+        )
 
     def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
         """Average pooling that does not count the padding."""
         return self._push(Layer("pool", inputs, c, c, kernel, stride, padding, False, False, None, self.position))
+
+    def max_pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+        """Max pooling; the padding never wins."""
+        return self._push(Layer("maxpool", inputs, c, c, kernel, stride, padding, False, False, None, self.position))
+
+    def concat(self, inputs: tuple[int, ...], c: int) -> int:
+        """Values joined to `c` channels; nothing is written for a single one."""
+        return inputs[0] if len(inputs) == 1 else self._push(Layer("concat", inputs, c, c, 1, 1, 0, False, False, None, self.position))
+
+    def relu(self, value: int, c: int) -> int:
+        return self._push(Layer("relu", (value,), c, c, 1, 1, 0, False, False, None, self.position))
 
     def add(self, inputs: tuple[int, ...], c: int) -> int:
         """The sum of values; nothing is written for a single one."""
@@ -87,9 +108,9 @@ class ProgramWriter:
         """Zeros of the shape of the value `like`: a cell that no path crosses."""
         return self._push(Layer("zero", (like,), c, c, 1, 1, 0, False, False, None, self.position))
 
-    def finish(self, output: int) -> Program:
+    def finish(self, output: int, norm_last: bool = True) -> Program:
         c_last = self.layers[output - 1].c_out if output else self.channels
-        return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride)
+        return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride, norm_last)
 
 
 def batch_norm(x: Tensor) -> Tensor:
@@ -114,26 +135,38 @@ class TargetHead(nn.Module):
         """images (M, C, H, W) -> (M, channels, H', W')."""
         return batch_norm(F.conv2d(images, self.stem_weight, stride=self.stem_stride, padding=1))
 
-    def classify(self, x: Tensor) -> Tensor:
+    def classify(self, x: Tensor, norm: bool = True) -> Tensor:
         """x (M, c_last, H, W) -> logits (M, K)."""
-        return self.classifier(F.relu(batch_norm(x)).mean((2, 3)))
+        return self.classifier((F.relu(batch_norm(x)) if norm else x).mean((2, 3)))
+
+
+def gather(values: Sequence[Tensor], layer: Layer) -> Tensor:
+    """What `layer` reads of the values (M, C, H, W) made so far."""
+    if layer.op == "concat":
+        return torch.cat([values[i] for i in layer.inputs], 1)
+    c = layer.c_in
+    first, *others = (values[i] if values[i].shape[1] == c else values[i][:, :c] for i in layer.inputs)
+    return sum(others, first)
 
 
 def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
     """Run one architecture on images (M, C, H, W) with `weights[key] (c_out, c_in, k, k)`; returns logits (M, K)."""
     values = [head.stem(images)]
     for layer in program.layers:
-        x = values[layer.inputs[0]]
-        for i in layer.inputs[1:]:
-            x = x + values[i]
+        x = gather(values, layer)
         if layer.op == "conv":
             assert layer.weight is not None
             x = F.relu(x) if layer.relu else x
             x = F.conv2d(x, weights[layer.weight], stride=layer.stride, padding=layer.padding)
             x = batch_norm(x) if layer.norm else x
+            x = F.relu(x) if layer.relu_after else x
         elif layer.op == "pool":
             x = F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, count_include_pad=False)
+        elif layer.op == "maxpool":
+            x = F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
+        elif layer.op == "relu":
+            x = F.relu(x)
         elif layer.op == "zero":
             x = torch.zeros_like(x)
         values.append(x)
-    return head.classify(values[program.output])
+    return head.classify(values[program.output], program.norm_last)
