@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Schedule:
 
 def train(
     parameters: Sequence[Tensor], loss: StepLoss, n: int, schedule: Schedule, seeds: Sequence[int], *,
-    micro_batch: int | None = None, checkpoint: Path | None = None, progress: bool = False,
+    micro_batch: int | None = None, checkpoint: Path | None = None, progress: Any = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once; returns one dict an epoch.
 
@@ -66,12 +66,21 @@ def train(
     return history
 
 
-def _bar(epochs: range, done: int, total: int, progress: bool) -> Any:
+def _bar(epochs: range, done: int, total: int, progress: Any) -> Any:
+    """The epochs, with a bar on the terminal, or with `progress(epochs done, total)` called after each."""
+    if callable(progress):
+        return _told(epochs, total, progress)
     if not progress:
         return epochs
     from tqdm.auto import tqdm
 
     return tqdm(epochs, initial=done, total=total, unit="epoch", leave=False)
+
+
+def _told(epochs: range, total: int, tell: Callable[[int, int], Any]) -> Iterator[int]:
+    for epoch in epochs:
+        yield epoch
+        tell(epoch + 1, total)
 
 
 def _save(path: Path, parameters: list[Tensor], optimizer: Any, history: list[dict], fingerprint: dict) -> None:
