@@ -13,7 +13,7 @@ CONTEXTS = ("sum", "concat", "position", "none")
 KINDS = 2
 
 
-def propagation(adjacency: Tensor, mask: Tensor) -> Tensor:
+def propagation(adjacency: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Edge counts (..., N, N) and mask (..., N) -> the two propagation matrices (2, ..., N, N), along and against.
 
     Row i of the first averages node i and the nodes it feeds, E = D^-1 (A + I); the second does so with A transposed.
@@ -22,8 +22,8 @@ def propagation(adjacency: Tensor, mask: Tensor) -> Tensor:
     NOTE[PAPER]: paper says E is the adjacency; we add self-loops and divide each row by its sum; because NP
     (Wen et al. 2020), whose layer Eq. 1 is, does, and six plain sums over 17 cells overflow.
     """
-    loops = torch.diag_embed(mask.to(torch.get_default_dtype()))
-    both = torch.stack([adjacency.to(loops.dtype), adjacency.transpose(-1, -2).to(loops.dtype)]) + loops
+    edges = adjacency.to(dtype)
+    both = torch.stack([edges, edges.transpose(-1, -2)]) + torch.diag_embed(mask.to(dtype))
     return 0.5 * both / both.sum(-1, keepdim=True).clamp(min=1)
 
 
@@ -62,7 +62,7 @@ class GlobalEncoder(nn.Module):
         super().__init__()
         if context not in CONTEXTS:
             raise UserError(f"context must be one of {', '.join(CONTEXTS)}, got {context!r}")
-        self.context, self.width = context, width
+        self.context, self.width, self.n_layers = context, width, n_layers
         self.embedding = nn.Embedding(n_ops, width)
         self.gcn = nn.ModuleList(
             nn.ModuleList(DirectedGCNLayer(width) for _ in range(n_layers)) for _ in range(KINDS)
@@ -81,7 +81,7 @@ class GlobalEncoder(nn.Module):
             u, present = batch.sequence[:, i].clamp(min=0), (batch.sequence[:, i] >= 0)[:, None]
             mask = batch.mask[rows, u]
             x = self._inject(self.embedding(batch.ops[rows, u]), z, i)
-            propagate = propagation(batch.adjacency[rows, u], mask).to(x.dtype)
+            propagate = propagation(batch.adjacency[rows, u], mask, x.dtype)
             reduction = batch.kind[rows, u].bool()[:, None, None]
             outputs = []
             for gcn in self.gcn:

@@ -144,6 +144,11 @@ class GraphBatch:
             cells.append(Cell(tuple(self.ops[i, u, :n].tolist()), adjacency, int(self.kind[i, u])))
         return Architecture(tuple(cells), tuple(int(u) for u in self.sequence[i] if u >= 0))
 
+    def distinct(self) -> tuple[Tensor, Tensor]:
+        """Rows (F,) of the distinct architectures, and for each architecture (B,) which of these it is."""
+        _, first, inverse = np.unique(self.function_ids(), return_index=True, return_inverse=True)
+        return torch.from_numpy(first), torch.from_numpy(inverse)
+
     def function_ids(self) -> np.ndarray:
         """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those.
 

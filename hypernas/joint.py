@@ -1,4 +1,4 @@
-"""Prediction and weight generation of S models in one pass: the fast twin of `HyperNASModel.one`."""
+"""Prediction and weight generation of S models in one pass: the fast twin of `HyperNASModel.forward`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,63 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hypernas import batched
+from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs
-from hypernas.model import Cells, encode, regress
+from hypernas.model import Cells, Stack, encode, regress
 from hypernas.target import Program
 
 
-def predict_and_generate(
-    parameters: dict[str, Tensor], context: str, n_layers: int, c_max: int, stem_stride: int, cells: Cells,
-    index: Tensor, programs: Sequence[Program], images: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """S models, b architectures each: index (S, b), S*b programs, images (S, b, M, C, H, W).
+class FastPass:
+    """S models of equal shape, each on its own architectures: encoder, regressor, and with `programs` the networks.
 
-    Returns standardised accuracy (S, b) and logits (S, b, M, K).
+    `prefix` is where the `ArchitecturePredictor` sits in the model. Weights can be generated where the model has a
+    `hypernetwork` and a `head`.
     """
-    b = index.shape[1]
-    h, nodes = encode(parameters, context, n_layers, cells, index, want_nodes=True, prefix="predictor.encoder.")
-    turns = batched.plan(programs)
-    kernels = _generate(parameters, turns, nodes, b, c_max)
-    stems = batched.stem(parameters["head.stem_weight"], images, stem_stride)
-    maps = batched.run_batched(programs, turns, kernels, stems)
-    logits = batched.classify(parameters["head.classifier.weight"], parameters["head.classifier.bias"], maps)
-    return regress(parameters, h, "predictor.regressor."), logits
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        graphs: Sequence[GraphBatch],
+        programs: Sequence[Sequence[Program]] | None = None,
+        prefix: str = "",
+        device: str = "cpu",
+    ) -> None:
+        predictor = models[0].get_submodule(prefix) if prefix else models[0]
+        self.encoder, self.prefix = predictor.encoder, f"{prefix}." if prefix else ""
+        self.model, self.programs = models[0], programs
+        self.stack = Stack(models, device)
+        self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
+        self.trained = list(self.stack.parameters.values())
+        self.write_back = self.stack.write_back
+
+    @property
+    def u(self) -> Tensor:
+        """The loss's u (S, T)."""
+        return self.stack.parameters["loss.u"]
+
+    def __call__(self, index: Tensor, images: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """index (S, b), images (S, b, M, C, H, W) -> standardised accuracy (S, b), logits (S, b, M, K)."""
+        parameters = self.stack.parameters
+        h, nodes = encode(
+            parameters,
+            self.encoder.context,
+            self.encoder.n_layers,
+            self.cells,
+            index,
+            want_nodes=images is not None,
+            prefix=f"{self.prefix}encoder.",
+        )
+        predicted = regress(parameters, h, f"{self.prefix}regressor.")
+        if images is None:
+            return predicted, None
+        assert self.programs is not None
+        programs = [self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row]
+        turns = batched.plan(programs)
+        kernels = _generate(parameters, turns, nodes, index.shape[1], self.model.hypernetwork.c_max)
+        stems = batched.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
+        maps = batched.run_batched(programs, turns, kernels, stems)
+        weight, bias = parameters["head.classifier.weight"], parameters["head.classifier.bias"]
+        return predicted, batched.classify(weight, bias, maps, programs[0].norm_last)
 
 
 def _generate(parameters: dict[str, Tensor], turns: Sequence[batched.Turn], nodes: Tensor, b: int, c_max: int

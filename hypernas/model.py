@@ -49,17 +49,15 @@ class Cells:
 
     def __init__(self, batches: Sequence[GraphBatch], dtype: torch.dtype, device: str = "cpu") -> None:
         first = batches[0]
-        sequence = first.sequence[0]
-        kinds = first.kind[0].gather(0, sequence.clamp(min=0)).tolist()
-        same = all(bool((b.sequence == sequence).all()) and bool((b.kind == first.kind[0]).all()) for b in batches)
-        if not same or bool((sequence < 0).any()):
+        sequence, kind = first.sequence[0], first.kind[0]
+        if not all(bool((b.sequence == sequence).all()) and bool((b.kind == kind).all()) for b in batches):
             raise UserError("the fused encoder needs architectures of one sequence of cells; use engine='plain'")
-        self.columns = tuple(zip(sequence.tolist(), kinds, strict=True))
+        self.columns = tuple((u, int(kind[u])) for u in sequence[sequence >= 0].tolist())
         self.ops = torch.stack([b.ops for b in batches]).to(device)
         mask = torch.stack([b.mask for b in batches]).to(device)
         adjacency = torch.stack([b.adjacency for b in batches]).to(device)
-        self.propagate = propagation(adjacency, mask).to(dtype)
-        self.pool = mask.to(dtype) / mask.sum(-1, keepdim=True)
+        self.propagate = propagation(adjacency, mask, dtype)
+        self.pool = mask.to(dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
         self.seeds = torch.arange(len(batches), device=device)[:, None]
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,12 +69,14 @@ class Cells:
 class Stack:
     """S models of equal shape whose parameters are trained together, stacked along a first axis."""
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], device: str = "cpu") -> None:
         self.models = models
         self.parameters = {
-            name: torch.stack([dict(m.named_parameters())[name].detach() for m in models]).requires_grad_()
+            name: torch.stack([dict(m.named_parameters())[name].detach() for m in models]).to(device)
             for name, _ in models[0].named_parameters()
         }
+        for name, parameter in models[0].named_parameters():
+            self.parameters[name].requires_grad_(parameter.requires_grad)
 
     def write_back(self) -> None:
         """Copy the stacked parameters into the models."""
@@ -128,22 +128,32 @@ def regress(parameters: dict[str, Tensor], h: Tensor, prefix: str = "regressor."
 
 
 @torch.no_grad()
-def score(models: Sequence[ArchitecturePredictor], batches: Sequence[GraphBatch], chunk: int = 256) -> list[Tensor]:
+def score(
+    models: Sequence[ArchitecturePredictor], batches: Sequence[GraphBatch], chunk: int = 256, device: str = "cpu"
+) -> list[Tensor]:
     """Standardised predictions (B,) of each model for its batch; equal graphs are encoded once, memory is bounded."""
     results = []
     for model, batch in zip(models, batches, strict=True):
-        _, first, inverse = np.unique(batch.function_ids(), return_index=True, return_inverse=True)
-        parameters = {name: p[None] for name, p in model.named_parameters()}
-        dtype = model.encoder.embedding.weight.dtype
-        n_layers = len(model.encoder.gcn[0])  # type: ignore[arg-type]
-        parts = []
-        sizes = batch.mask.sum((1, 2)).numpy()[first]
-        by_size = np.argsort(sizes, kind="stable")
-        for rows in np.split(first[by_size], range(chunk, len(first), chunk)):
-            cells = Cells([batch[torch.from_numpy(rows)].trimmed()], dtype)
-            h, _ = encode(parameters, model.encoder.context, n_layers, cells, torch.arange(len(rows))[None])
-            parts.append(regress(parameters, h)[0])
-        scores = torch.empty(len(first), dtype=dtype)
-        scores[torch.from_numpy(by_size)] = torch.cat(parts)
-        results.append(scores[torch.from_numpy(inverse)])
+        encoder = model.encoder
+        if int(batch.ops.max()) >= encoder.embedding.num_embeddings:
+            rule = f"operations must be below {encoder.embedding.num_embeddings}, as in the training set"
+            raise UserError(f"{rule}, got {int(batch.ops.max())}; give collate the space of both sets")
+        first, inverse = batch.distinct()
+        parameters = {name: p[None].to(device) for name, p in model.named_parameters()}
+        scores = torch.empty(len(first), dtype=encoder.embedding.weight.dtype)
+        for rows in _chunks(batch[first], chunk):
+            cells = Cells([batch[first[rows]].trimmed()], scores.dtype, device)
+            index = torch.arange(len(rows))[None]
+            h, _ = encode(parameters, encoder.context, encoder.n_layers, cells, index)
+            scores[rows] = regress(parameters, h)[0].cpu()
+        results.append(scores[inverse])
     return results
+
+
+def _chunks(batch: GraphBatch, size: int) -> list[Tensor]:
+    """Rows (B,) in parts of at most `size`, each of one sequence of kinds, small graphs together with small ones."""
+    layout = torch.cat([batch.sequence, batch.kind], 1).numpy()
+    _, layout_id = np.unique(layout, axis=0, return_inverse=True)
+    order = np.lexsort((batch.mask.sum((1, 2)).numpy(), layout_id))
+    groups = np.split(order, np.flatnonzero(np.diff(layout_id[order])) + 1)
+    return [part for group in groups for part in torch.from_numpy(group).split(size)]

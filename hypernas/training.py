@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,19 @@ class Schedule:
 
 def train(
     parameters: Sequence[Tensor], loss: StepLoss, n: int, schedule: Schedule, seeds: Sequence[int], *,
-    micro_batch: int | None = None, checkpoint: Path | None = None, progress: Any = False,
+    micro_batch: int | None = None, checkpoint: Path | None = None, identity: str = "", progress: Any = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once; returns one dict an epoch.
 
     Every epoch passes over the n architectures in an order drawn from (seed, epoch), and so are the images: a run that
-    resumes from `checkpoint` gives the bits of one that was never stopped. `micro_batch` splits a step's
-    architectures; their gradients accumulate (1 is the paper's loop).
+    resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data that
+    the file belongs to. `micro_batch` splits a step's architectures; their gradients accumulate (1 is the paper's loop).
+    Raises UserError for a checkpoint that is damaged or belongs to another training.
     """
     parameters = [p for p in parameters if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     history: list[dict[str, Any]] = []
-    fingerprint = {"schedule": asdict(schedule), "seeds": list(seeds), "n": n}
+    fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, parameters, optimizer, fingerprint)
     for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
@@ -93,11 +94,11 @@ def _save(path: Path, parameters: list[Tensor], optimizer: Any, history: list[di
 
 def _resume(path: Path, parameters: list[Tensor], optimizer: Any, fingerprint: dict) -> list[dict[str, Any]]:
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         raise UserError(f"a checkpoint must be a file of this library, {path} cannot be read; delete it") from error
-    if state["fingerprint"] != fingerprint:
-        raise UserError(f"checkpoint {path} belongs to other settings, {state['fingerprint']}; delete it or move it")
+    if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
+        raise UserError(f"a checkpoint must be of the same settings and data, {path} is not; delete it or move it")
     with torch.no_grad():
         for parameter, saved in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(saved)

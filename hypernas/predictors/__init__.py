@@ -6,13 +6,14 @@ import ast
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from hypernas.errors import UserError
+from hypernas.fitting import TrainedPredictor, fit_together
 from hypernas.graph import GraphBatch
 
 
@@ -40,21 +41,22 @@ def get(name: str) -> Callable[..., Any]:
     return importlib.import_module(f"{__name__}.{_files()[name]}").METHODS[name]
 
 
-def _module(name: str) -> Any:
-    get(name)
-    return importlib.import_module(f"{__name__}.{_files()[name]}")
-
-
 def can_fit_many(name: str) -> bool:
     """Whether several seeds of this predictor can train at once."""
-    return hasattr(_module(name), "fit_together")
+    method = get(name)
+    method = method.func if isinstance(method, partial) else method
+    return isinstance(method, type) and issubclass(method, TrainedPredictor)
 
 
 def fit_many(
-    name: str, settings: dict[str, Any], graphs: Sequence[GraphBatch], accuracies: Sequence[Tensor], seeds: Sequence[int]
+    name: str,
+    settings: dict[str, Any],
+    graphs: Sequence[GraphBatch],
+    accuracies: Sequence[Tensor],
+    seeds: Sequence[int],
 ) -> list[Any]:
     """Fit one predictor a seed, each on its own graphs and accuracies, together where the predictor can."""
     methods = [get(name)(**settings, seed=seed) for seed in seeds]
     if can_fit_many(name):
-        return list(_module(name).fit_together(methods, graphs, accuracies))
+        return list(fit_together(methods, graphs, accuracies))
     return [m.fit(g, a) for m, g, a in zip(methods, graphs, accuracies, strict=True)]
