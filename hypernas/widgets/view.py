@@ -1,0 +1,83 @@
+"""What the views share: their data, one script and style sheet, and the twin for static pages."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+HERE = Path(__file__).parent
+# The data of one view, bytes of JSON: pages stay light.
+DATA_LIMIT = 20_000
+_numbers = itertools.count(1)
+
+
+class WrongInput(ValueError):
+    """Input that no view can be made of; the text is the sentence shown in its place."""
+
+
+@cache
+def script() -> str:
+    """The functions of `js/`, indentation and comment lines left out."""
+    lines = [
+        line.strip() for path in sorted((HERE / "js").glob("*.js")) for line in path.read_text("utf-8").splitlines()
+    ]
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
+@cache
+def style() -> str:
+    return (HERE / "views.css").read_text("utf-8")
+
+
+def compact_json(data: Any) -> str:
+    """JSON without spaces and without NaN. Raises ValueError for a number that is not finite."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def inline_json(data: Any) -> str:
+    """JSON that may stand in a script of a page: no `<` ends it early.
+
+    >>> inline_json({"a": "</script>"})
+    '{"a":"\\\\u003c/script>"}'
+    """
+    return compact_json(data).replace("<", "\\u003c")
+
+
+def static_html(data: dict[str, Any], instead: str) -> str:
+    """A view as one piece of HTML: the script inline, `instead` (HTML) where scripts do not run."""
+    name = f"hn-{next(_numbers)}-{abs(hash(compact_json(data))):x}"
+    call = f'renderStatic(document.getElementById("{name}"),{inline_json(data)})'
+    return (
+        f'<div class="hn-twin" id="{name}">{instead}</div><style>{style()}</style>'
+        f"<script>(()=>{{{script()}\n{call}}})()</script>"
+    )
+
+
+class View(anywidget.AnyWidget):
+    """A widget whose output also carries its twin for static pages; `data` is what the script draws."""
+
+    _esm = script() + "\nexport default { render };"
+    _css = style()
+    data = traitlets.Dict().tag(sync=True)
+    selected = traitlets.Int(-1).tag(sync=True)
+
+    def instead(self) -> str:
+        """HTML for a viewer that runs no script."""
+        return f"<p>{html.escape(self.data.get('sentence') or 'An interactive view, which needs scripts.')}</p>"
+
+    def static_html(self) -> str:
+        return static_html(self.data, self.instead())
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        formats, metadata = bundle
+        return {**formats, "text/html": self.static_html()}, metadata
