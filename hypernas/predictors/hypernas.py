@@ -198,14 +198,15 @@ class HyperNAS(TrainedPredictor):
         """Accuracy (B,) in percent of each architecture with generated weights on test images, all in one batch."""
         x = self.auxiliary.test_images[:n_images].to(self.device)
         y = self.auxiliary.test_labels[:n_images].to(self.device)
+        first, inverse = graphs.distinct()
         accuracies = []
-        for rows in torch.arange(len(graphs)).split(chunk):
+        for rows in first.split(chunk):
             part = graphs[rows]
             fast = FastPass([self.model], [part], [self.programs(part)], "predictor", self.device)
             _, logits = fast(torch.arange(len(part))[None], x.expand(1, len(part), *x.shape))
             assert logits is not None
             accuracies.append((logits[0].argmax(-1) == y).float().mean(1) * 100)
-        return torch.cat(accuracies).cpu()
+        return torch.cat(accuracies).cpu()[inverse]
 
 
 METHODS = {
