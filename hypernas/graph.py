@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 NORMAL, REDUCTION = 0, 1
+MAX_COUNT = 255
 GRAPH_FORMS = ("raw", "pruned", "contracted")
 
 
@@ -29,15 +30,19 @@ class Cell:
 
     def __post_init__(self) -> None:
         n = len(self.ops)
-        if len(self.adjacency) != n or any(len(row) != n for row in self.adjacency):
-            raise UserError(f"adjacency must be {n} x {n} for {n} operations, got {len(self.adjacency)} rows")
+        if n == 0 or min(self.ops) < 0:
+            raise UserError(f"operations must be at least one number from 0 up, got {self.ops}")
+        if self.kind not in (NORMAL, REDUCTION):
+            raise UserError(f"kind must be {NORMAL} (normal) or {REDUCTION} (reduction), got {self.kind}")
+        sizes = [len(row) for row in self.adjacency]
+        if sizes != [n] * n:
+            raise UserError(f"adjacency must be {n} x {n} for {n} operations, got {len(sizes)} rows of {sizes}")
         for i, row in enumerate(self.adjacency):
             for j, count in enumerate(row):
-                if count < 0 or (count and j <= i):
-                    raise UserError(
-                        f"adjacency must be upper triangular with counts >= 0, got {count} at row {i}, column {j}; "
-                        "list the nodes in topological order"
-                    )
+                if not 0 <= count <= MAX_COUNT or (count and j <= i):
+                    rule = f"adjacency must be upper triangular with counts from 0 to {MAX_COUNT}"
+                    place = f"{count} at row {i}, column {j}"
+                    raise UserError(f"{rule}, got {place}; list the nodes in topological order")
 
 
 @dataclass(frozen=True)
@@ -152,18 +157,22 @@ class GraphBatch:
     def function_ids(self) -> np.ndarray:
         """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those.
 
-        Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules.
+        Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules, with as many
+        rounds as a cell has nodes and at least 8, so that padding changes nothing.
         """
-        adjacency = self.adjacency.numpy().astype(np.uint64)
-        mask = self.mask.numpy()
-        label = _mix(self.ops.numpy().astype(np.uint64) + 64 * self.kind.numpy()[..., None].astype(np.uint64))
-        for _ in range(mask.shape[-1]):
+        adjacency = self.adjacency.cpu().numpy().astype(np.uint64)
+        mask = self.mask.cpu().numpy()
+        kind = self.kind.cpu().numpy().astype(np.uint64)[..., None]
+        label = _mix(self.ops.cpu().numpy().astype(np.uint64) + np.uint64(64) * kind)
+        rounds = mask.sum(-1, keepdims=True).clip(8)
+        for done in range(rounds.max()):
             label = np.where(mask, label, 0).astype(np.uint64)
             from_inputs = np.matmul(adjacency.swapaxes(-1, -2), _mix(label)[..., None])[..., 0]
             from_outputs = np.matmul(adjacency, _mix(label ^ np.uint64(0x5BD1E995))[..., None])[..., 0]
-            label = _mix(label + _mix(from_inputs) + np.uint64(3) * _mix(from_outputs + np.uint64(1)))
+            refined = _mix(label + _mix(from_inputs) + np.uint64(3) * _mix(from_outputs + np.uint64(1)))
+            label = np.where(done < rounds, refined, label)
         cells = _mix((np.where(mask, _mix(label), 0)).astype(np.uint64).sum(-1))
-        sequence = self.sequence.numpy()
+        sequence = self.sequence.cpu().numpy()
         position = np.arange(1, sequence.shape[1] + 1, dtype=np.uint64)
         stacked = np.take_along_axis(cells, sequence.clip(0), axis=1)
         return _mix(np.where(sequence >= 0, _mix(stacked * position), 0).astype(np.uint64).sum(1)).view(np.int64)
@@ -177,9 +186,12 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def collate(architectures: Sequence[Architecture], space: SearchSpace | None = None) -> GraphBatch:
-    """Architectures -> GraphBatch, padded to the largest of each axis."""
+    """Architectures -> GraphBatch, padded to the largest of each axis. UserError for an operation not of the space."""
     if not architectures:
         raise UserError("collate needs at least one architecture, got none")
+    largest = max(max(cell.ops) for a in architectures for cell in a.cells)
+    if space is not None and largest >= len(space.ops):
+        raise UserError(f"operations must be from 0 to {len(space.ops) - 1} for {space.name}, got {largest}")
     b = len(architectures)
     u = max(len(a.cells) for a in architectures)
     n = max(len(cell.ops) for a in architectures for cell in a.cells)

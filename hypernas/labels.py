@@ -21,7 +21,7 @@ class LabelScale:
 
     >>> scale = LabelScale.of(torch.tensor([90.0, 91.0, 92.0, 93.0, 10.0]))
     >>> [round(x, 2) for x in scale.standardise(torch.tensor([10.0, 92.0])).tolist()]
-    [-1.75, 0.74]
+    [-1.7, 0.57]
     """
 
     floor: float

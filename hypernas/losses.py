@@ -44,7 +44,7 @@ class AdaptiveLoss(nn.Module):
 
     >>> loss = AdaptiveLoss(q=1, reading="printed")
     >>> one = torch.ones(1)
-    >>> round(float(loss({"pred": one, "hyper": one})), 3)  # 2 (1 / 2 + ln 2), u starts at 1
+    >>> round(loss({"pred": one, "hyper": one}).item(), 3)  # 2 (1 / 2 + ln 2), u starts at 1
     2.386
     """
 
