@@ -18,7 +18,7 @@ from hypernas.graph import GraphBatch
 from hypernas.labels import LabelScale
 from hypernas.training import Schedule, train
 
-SETTINGS_THAT_CHANGE_NOTHING = ("progress", "checkpoint", "device")
+NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
 
 class Pass(Protocol):
@@ -45,6 +45,12 @@ class TrainedPredictor:
     scale: Any = field(default=None, init=False, repr=False)
     history: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     n_parameters: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, value in self.settings().items():
+            least = 0 if name in ("seed", "epochs") else 1
+            if type(value) is int and value < least:
+                raise UserError(f"{name} must be at least {least}, got {value}")
 
     @property
     def one_at_a_time(self) -> bool:
@@ -79,10 +85,13 @@ class TrainedPredictor:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
         return self.scale.percent(self.score(graphs))
 
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments, as given."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
     def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
-        """What a checkpoint must share with a training to be resumed by it: all settings and all data."""
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name != "seed"}
-        settings = {name: value for name, value in settings.items() if name not in SETTINGS_THAT_CHANGE_NOTHING}
+        """What a checkpoint must share with a training that resumes from it: all settings and all data."""
+        settings = {name: value for name, value in self.settings().items() if name not in NOT_OF_A_TRAINING}
         data = hashlib.sha256(labels.cpu().numpy().tobytes())
         for batch in graphs:
             data.update(batch.function_ids().tobytes())

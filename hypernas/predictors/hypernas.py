@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypernas.data import Images, load_images
+from hypernas.encoder import CONTEXTS
 from hypernas.errors import UserError
 from hypernas.fitting import TrainedPredictor, n_operations
 from hypernas.graph import GraphBatch
@@ -25,9 +26,10 @@ from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
+from hypernas.sizes import map_sizes
 from hypernas.target import Program, TargetHead, run
 
-CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain")}
+CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS}
 
 
 class HyperNASModel(nn.Module):
@@ -110,6 +112,7 @@ class HyperNAS(TrainedPredictor):
     generate_weights: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_preference(self.q, self.reading)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -129,7 +132,9 @@ class HyperNAS(TrainedPredictor):
         predictor = ArchitecturePredictor(n_operations(graphs), self.n_layers, self.width, self.context)
         if not self.generate_weights:
             return HyperNASModel(predictor)
-        c_last = self.programs(graphs[:1])[0].c_last
+        (program,) = self.programs(graphs[:1])
+        map_sizes(program, *self.auxiliary.train_images.shape[2:])
+        c_last = program.c_last
         hypernetwork = Hypernetwork(self.width, self.hyper_width, self.hyper_layers, c_max=c_last)
         c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
         head = TargetHead(c_image, self.channels, c_last, n_classes, self.stem_stride)

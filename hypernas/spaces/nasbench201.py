@@ -78,6 +78,8 @@ class NASBench201:
             if op not in self.ops[NONE:]:
                 raise UserError(f"operation must be one of {', '.join(self.ops[NONE:])}, got {op!r}")
         edge_ops = np.array([[self.ops.index(op) for op, _ in found]])
+        if self.format(edge_ops[0]) != notation.strip():
+            raise UserError(f"a nasbench201 cell is written {self.format(edge_ops[0])}, got {notation!r}")
         return self._architecture(edge_ops, "raw")
 
     def format(self, edge_ops: np.ndarray) -> str:
