@@ -30,7 +30,7 @@ METHODS = {
     "graph-features": ("graph features", YELLOW, "h"),
 }
 LINES = {"contracted": "-", "pruned": "--", "raw": ":"}
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK]})",
     "figure.figsize": (6.4, 3.9), "figure.facecolor": "white", "figure.constrained_layout.use": True,
     "savefig.dpi": 150, "svg.fonttype": "path", "svg.hashsalt": "hypernas",

@@ -10,21 +10,16 @@ import numpy as np
 
 from hypernas.errors import UserError
 from hypernas.layered import layered
-from hypernas.plot_style import BLUE, GREY, LINES, RED, axes, method_style, use_style
+from hypernas.plot_style import BLUE, GREY, LINES, RED, STYLE, axes, method_style, use_style
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 __all__ = [
-    "draw_cell",
-    "loss_curves",
-    "pareto",
-    "predicted_against_true",
-    "task_weights",
-    "tau_against_n_train",
-    "use_style",
-]
+    "draw_cell", "draw_cells", "loss_curves", "pareto", "predicted_against_true", "task_weights",
+    "tau_against_n_train", "use_style",
+]  # fmt: skip
 
 OPERATION_COLOURS = (
     ("none", "#FFFFFF"), ("skip", "#E4E4E4"), ("pool", "#F6C667"), ("1x1", "#A9D6F5"), ("sep", "#9ED9C3"),
@@ -34,19 +29,24 @@ OPERATION_COLOURS = (
 SPACING, HALF_WIDTH, HALF_HEIGHT = 2.0, 0.62, 0.3
 
 
-def _require(frame: pd.DataFrame, *columns: str) -> None:
+def _frame(data: Any, *columns: str) -> pd.DataFrame:
+    """`data` as a DataFrame. Raises UserError where it lacks one of the columns."""
+    import pandas as pd
+
+    frame = pd.DataFrame(data)
     missing = [column for column in columns if column not in frame]
     if missing:
         raise UserError(f"the frame must have columns {', '.join(columns)}, {', '.join(missing)} are missing")
+    return frame
 
 
-def predicted_against_true(frame: pd.DataFrame, ax: Axes | None = None, low: float = 0.05) -> Axes:
+def predicted_against_true(data: Any, ax: Axes | None = None, low: float = 0.05) -> Axes:
     """Columns `predicted`, `true` in percent, and optionally `train` (bool): one dot an architecture.
 
     The share `low` of the architectures with the lowest true accuracy lies left of the axis and is counted in
     its label, because a few diverged architectures would leave the others no room.
     """
-    _require(frame, "predicted", "true")
+    frame = _frame(data, "predicted", "true")
     ax = axes(ax)
     train = frame["train"].to_numpy(bool) if "train" in frame else np.zeros(len(frame), bool)
     true, predicted = frame["true"].to_numpy(float), frame["predicted"].to_numpy(float)
@@ -65,11 +65,12 @@ def predicted_against_true(frame: pd.DataFrame, ax: Axes | None = None, low: flo
     hidden = f" ({(~shown).sum():,} lower ones not shown)" if (~shown).any() else ""
     ax.set(xlabel=f"true test accuracy, %{hidden}", ylabel="predicted accuracy, %")
     for handle in ax.legend(loc="lower right", handletextpad=0.2).legend_handles:
-        handle.set(alpha=1, sizes=[22])
+        if handle is not None:
+            handle.set(alpha=1, sizes=[22])
     return ax
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(values: Any, level: float = 0.95) -> tuple[float, float, float]:
     """Mean and Student's interval for it; the interval of a single value is the value.
 
     >>> mean_interval([0.5])
@@ -93,7 +94,7 @@ def tau_against_n_train(
     `paper` (`method, n_train, paper`) adds quoted figures as hollow marks of the method's colour. UserError
     where two rows share method, graph form, n_train and seed: different settings must not be averaged.
     """
-    _require(rows, "method", "graph_form", "n_train", "seed", metric)
+    rows = _frame(rows, "method", "graph_form", "n_train", "seed", metric)
     twice = rows.duplicated(["method", "graph_form", "n_train", "seed"])
     if twice.any():
         name, form, n_train, seed = rows.loc[twice, ["method", "graph_form", "n_train", "seed"]].iloc[0]
@@ -101,12 +102,12 @@ def tau_against_n_train(
             f"one row a method, graph form, n_train and seed is needed, got two for {name}, {form}, "
             f"{n_train}, seed {seed}: choose one of the settings in which they differ"
         )
-    ax = axes(ax)
+    ax = axes(ax, height=5.2)
     for (method, form), group in rows.groupby(["method", "graph_form"]):
         style = method_style(str(method))
         style["label"] += f", {form}"
         by_size = group.groupby("n_train")[metric]
-        sizes = list(by_size.groups)
+        sizes = np.array(list(by_size.groups), float)
         mean, low, high = np.array([mean_interval(values) for _, values in by_size]).T
         ax.plot(sizes, mean, linestyle=LINES.get(str(form), "-"), **style)
         ax.fill_between(sizes, low, high, color=style["color"], alpha=0.15, linewidth=0)
@@ -117,7 +118,8 @@ def tau_against_n_train(
         ax.plot(group["n_train"], group["paper"], linestyle="none", markerfacecolor="white", **style)
     _size_axis(ax, [*rows["n_train"], *(paper["n_train"] if paper is not None else ())])
     ax.set(xlabel="training architectures", ylabel=metric.replace("_", " "))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    if ax.lines:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, borderaxespad=0)
     return ax
 
 
@@ -130,15 +132,13 @@ def _size_axis(ax: Axes, sizes: Iterable[int]) -> None:
 
 
 def _curves(history: Any, lines: Mapping[str, tuple[str, str]], ylabel: str, ax: Axes | None) -> Axes:
-    import pandas as pd
-
-    frame = pd.DataFrame(history)
-    _require(frame, "epoch")
+    frame = _frame(history, "epoch")
     ax = axes(ax)
     for column, (label, colour) in lines.items():
         if column in frame and frame[column].notna().any():
             ax.plot(frame["epoch"], frame[column], color=colour, label=label)
     ax.set(xlabel="epoch", ylabel=ylabel, yscale="log")
+    ax.locator_params(axis="x", integer=True)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}" if np.ptp(np.log10(ax.get_ylim())) < 1 else "")
     ax.legend()
@@ -160,7 +160,7 @@ def task_weights(history: Any, ax: Axes | None = None) -> Axes:
 
 def pareto(frame: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
     """Every row a dot, x the smaller and y the larger the better, a line through those none other beats."""
-    _require(frame, x, y)
+    frame = _frame(frame, x, y)
     ax = axes(ax)
     ax.scatter(frame[x], frame[y], s=8, color=GREY, alpha=0.4, linewidths=0, rasterized=len(frame) > 2000)
     best = pareto_front(frame[x].to_numpy(float), frame[y].to_numpy(float))
@@ -202,15 +202,30 @@ def draw_cell(nodes: Sequence[str], edges: Iterable[Sequence[int]], ax: Axes | N
         _draw_edge(ax, layout.route[edge], count)
     for name, (x, y) in zip(nodes, layout.position.values(), strict=True):
         corner = x * SPACING - HALF_WIDTH, y - HALF_HEIGHT
-        style = {"boxstyle": "round,pad=0,rounding_size=0.1", "facecolor": operation_colour(name)}
-        ax.add_patch(
-            FancyBboxPatch(corner, 2 * HALF_WIDTH, 2 * HALF_HEIGHT, edgecolor="#555555", zorder=2, **style)
-        )
+        style: Any = {"boxstyle": "round,pad=0,rounding_size=0.1", "facecolor": operation_colour(name)}
+        ax.add_patch(FancyBboxPatch(corner, 2 * HALF_WIDTH, 2 * HALF_HEIGHT, edgecolor="#555555", zorder=2, **style))
         label = "\n".join(name.replace("_", " ").rsplit(" ", 1))
         ax.text(x * SPACING, y, label, ha="center", va="center", fontsize=8.5, color="#111111", zorder=3)
     ax.set(xlim=(-0.8, SPACING * max(xs) + 0.8), ylim=(min(ys) - 0.6, max(ys) + 0.6))
     ax.axis("off")
     return ax
+
+
+def draw_cells(cells: Mapping[str, Any], names: Sequence[str]) -> list[Axes]:
+    """Title -> cell (`ops` into `names`, `adjacency`): drawn one below the other to one scale."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(len(cells), squeeze=False)
+    drawn = list(grid.flat)
+    for ax, (title, cell) in zip(drawn, cells.items(), strict=True):
+        edges = [(i, j, n) for i, row in enumerate(cell.adjacency) for j, n in enumerate(row) if n]
+        draw_cell([names[op] for op in cell.ops], edges, ax).set_title(title)
+    right, heights = max(ax.get_xlim()[1] for ax in drawn), [float(np.ptp(ax.get_ylim())) for ax in drawn]
+    drawn[0].get_gridspec().set_height_ratios(heights)
+    figure.set_figheight(0.7 * sum(heights) + 0.4 * len(drawn))
+    plt.setp(drawn, xlim=(-0.8, right))
+    return drawn
 
 
 def _draw_edge(ax: Axes, route: Sequence[tuple[float, float]], count: int) -> None:
@@ -224,7 +239,7 @@ def _draw_edge(ax: Axes, route: Sequence[tuple[float, float]], count: int) -> No
         middle = (start + end) / 2
         points += [(start, y), (middle, y), (middle, y2), (end, y2)]
         codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-    look = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "#555555", "linewidth": 1.2, "shrinkB": 0}
+    look: Any = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "#555555", "linewidth": 1.2, "shrinkB": 0}
     ax.add_patch(FancyArrowPatch(path=Path(points, codes), zorder=1, **look))
     if count > 1:
         (x, y), (x2, y2) = route[-2:]

@@ -1,0 +1,92 @@
+"""What recorded rows say: methods and graph forms compared over the same seeds, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from hypernas.metrics import paired_difference
+from hypernas.results import FACTS, PLACE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAPER = "Do the paper's figures reproduce?"
+CONTRACTION = "Does contracting the graph help?"
+ADDED = {
+    "Does the hypernetwork help?": ("hypernas", "hypernas-p"),
+    "Does the global encoding help?": ("hypernas-p", "np"),
+}
+
+
+def usual(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of one space and dataset (`results.frame`) those that belong in one figure.
+
+    Runs of the `quick` profile are left out; of a method whose rows differ in more than graph form, size and
+    seed, those with its most frequent settings stay, so that no mean is taken over unlike runs.
+    """
+    full = rows[rows["profile"] != "quick"]
+    settings = [name for name in full.columns if name not in FACTS | {*PLACE, "graph_form"}]
+    kind = full.groupby(settings, dropna=False).ngroup()
+    most = kind.groupby(full["method"]).agg(lambda kinds: kinds.mode().iloc[0])
+    return full[kind == full["method"].map(most)]
+
+
+def comparisons(rows: pd.DataFrame, quoted: pd.DataFrame, metric: str = "kendall_tau") -> pd.DataFrame:
+    """Paired differences of `usual` rows, and of these from the quoted figures (`results.paper_figures`).
+
+    One line a question, subject and n_train: `question, subject, n_train, n_seeds, difference, low, high`, the
+    mean difference of `metric` and its 95 % bootstrap interval over the seeds that both sides have, at least two.
+    A quoted figure has no spread and counts as exact.
+    """
+    import pandas as pd
+
+    runs = rows.pivot_table(metric, ["n_train", "seed"], ["method", "graph_form"])
+    figures = quoted.set_index(["method", "n_train"])["paper"]
+    found = []
+    for question, subject, run, other in _pairs(list(runs.columns)):
+        if other is None:
+            sizes = runs.index.get_level_values("n_train")
+            against = pd.Series([figures.get((run[0], size)) for size in sizes], runs.index, float)
+        else:
+            against = runs[other]
+        pairs = pd.DataFrame({"a": runs[run], "b": against}).dropna()
+        for size, pair in pairs.groupby("n_train"):
+            if len(pair) > 1:
+                difference = paired_difference(pair["a"].to_numpy(), pair["b"].to_numpy())
+                found.append((question, subject, size, len(pair), *difference))
+    columns = ["question", "subject", "n_train", "n_seeds", "difference", "low", "high"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def _pairs(runs: list[Any]) -> Iterator[tuple[str, str, Any, Any]]:
+    """(question, subject, run, other run) over (method, graph form); a quoted figure is None."""
+    for method, form in runs:
+        yield PAPER, f"{method}, {form} graph", (method, form), None
+    for question, (method, without) in ADDED.items():
+        for form in ("contracted", "pruned", "raw"):
+            if {(method, form), (without, form)} <= {*runs}:
+                yield question, f"{method} and {without}, {form} graph", (method, form), (without, form)
+    for method, form in runs:
+        if form == "contracted" and (method, "raw") in runs:
+            yield CONTRACTION, method, (method, form), (method, "raw")
+
+
+def in_words(found: pd.DataFrame) -> str:
+    """`comparisons` as Markdown: under each question a sentence a subject and answer."""
+    if found.empty:
+        return "Nothing can be compared yet: no two sides have rows of the same two seeds.\n"
+    answers = {1: "higher", 0: "no clear difference", -1: "lower"}
+    fewest, most = found["n_seeds"].min(), found["n_seeds"].max()
+    text = f"Differences over {fewest if fewest == most else f'{fewest} to {most}'} seeds.\n"
+    for question, part in found.groupby("question", sort=False):
+        text += f"\n**{question}**\n\n"
+        sign = (part["low"] > 0).astype(int) - (part["high"] < 0)
+        for subject in part["subject"].unique():
+            for way, answer in answers.items():
+                lines = part[(part["subject"] == subject) & (sign == way)]
+                where = [f"{line.n_train} ({line.difference:+.3f}, {line.low:+.3f} to {line.high:+.3f})"
+                         for line in lines.itertuples()]  # fmt: skip
+                if where:
+                    text += f"- {subject}: {answer} at {', '.join(where)}.\n"
+    return text
