@@ -51,12 +51,16 @@ def inline_json(data: Any) -> str:
 
 
 def static_html(data: dict[str, Any], instead: str) -> str:
-    """A view as one piece of HTML: the script inline, `instead` (HTML) where scripts do not run."""
+    """A view as one piece of HTML: the script inline, `instead` (HTML) where scripts do not run.
+
+    Style and code are the same in every view; a page with several may keep the first copy alone.
+    """
     name = f"hn-{next(_numbers)}-{abs(hash(compact_json(data))):x}"
-    call = f'renderStatic(document.getElementById("{name}"),{inline_json(data)})'
+    call = f'hypernasViews(document.getElementById("{name}"),{inline_json(data)})'
     return (
-        f'<div class="hn-twin" id="{name}">{instead}</div><style>{style()}</style>'
-        f"<script>(()=>{{{script()}\n{call}}})()</script>"
+        f'<div class="hn-twin" id="{name}">{instead}</div><style class="hn-style">{style()}</style>'
+        f'<script class="hn-code">window.hypernasViews=(()=>{{{script()}\nreturn renderStatic}})()</script>'
+        f"<script>{call}</script>"
     )
 
 

@@ -1,5 +1,5 @@
 // The q explorer: one stop a value of q, with the curves, the weights, tau, and the trade-off of that run.
-const TASKS = { pred: ["prediction", "#0072B2"], hyper: ["hypernetwork", "#D55E00"] };
+const TASKS = { pred: ["prediction", "var(--hn-blue)"], hyper: ["hypernetwork", "var(--hn-red)"] };
 const AXES = { space: "search space", n_train: "n_train", images: "auxiliary images", reading: "reading", u: "task weights" };
 
 const runsOf = (data, chosen) =>
@@ -19,9 +19,9 @@ function curveChart(run, prefix, width) {
 }
 
 function pointSeries(runs, place) {
-  const kinds = [["recorded", false, "#222222"], ["trained here", true, "#009E73"]];
+  const kinds = [["recorded", false, "var(--hn-ink)"], ["trained here", true, "var(--hn-green)"]];
   return kinds.map(([label, live, colour]) => ({
-    label, colour: live ? colour : "var(--hn-ink)", hollow: live, marks: true,
+    label, colour, hollow: live, marks: true,
     points: runs.filter((run) => run.live === live).map(place),
   }));
 }
@@ -36,7 +36,7 @@ function tradeOffChart(runs, run, width) {
   const known = runs.filter((r) => Number.isFinite(r.target_accuracy) && Number.isFinite(r.tau));
   const front = known.filter((r) => !known.some((o) => o !== r && o.tau >= r.tau && o.target_accuracy >= r.target_accuracy &&
     (o.tau > r.tau || o.target_accuracy > r.target_accuracy))).sort((a, b) => a.target_accuracy - b.target_accuracy);
-  const line = { label: "front: no other q is better at both", colour: "#D55E00", line: "plain",
+  const line = { label: "front: no other q is better at both", colour: "var(--hn-red)", line: "plain",
     points: front.map((r) => [r.target_accuracy, r.tau]) };
   const points = pointSeries(known, (r) => [r.target_accuracy, r.tau, null, null, `${r.q}`]);
   const on = front.includes(run) ? "on the front" : "not on the front";
