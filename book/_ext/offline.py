@@ -1,9 +1,12 @@
 """Everything a page needs lies beside it: MathJax from its PyPI package, no script from another host."""
 
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+VIEW_CODE = re.compile(r'<(style|script) class="hn-(?:style|code)">.*?</\1>', re.DOTALL)
+STATE = "application/vnd.jupyter.widget-state+json"
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 
 
@@ -30,8 +33,24 @@ def without_thebe(app, pagename, templatename, context, doctree):
     ]
 
 
+def views_once(app, pagename, templatename, context, doctree):
+    """Every view of `hypernas.widgets` brings its code; a page keeps the first copy. No kernel reads widget state."""
+    seen = set()
+
+    def first(match):
+        copy = match[0] in seen
+        seen.add(match[0])
+        return "" if copy else match[0]
+
+    context["body"] = VIEW_CODE.sub(first, context.get("body") or "")
+    context["script_files"] = [
+        script for script in context.get("script_files", []) if STATE not in str(getattr(script, "attributes", ""))
+    ]
+
+
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("html-page-context", views_once, priority=901)
     app.connect("build-finished", copy_mathjax)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
