@@ -22,10 +22,10 @@ NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
 
 class Pass(Protocol):
-    """S models on their training sets: `__call__(index (S, b), ...)` runs them, `write_back` ends the training."""
+    """S models on their training sets: `trained` are their parameters, `write_back` ends the training."""
 
-    @property
-    def trained(self) -> list[Tensor]: ...
+    trained: list[Tensor]
+
     def write_back(self) -> None: ...
 
 

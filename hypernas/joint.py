@@ -37,12 +37,15 @@ class FastPass:
         self.stack = Stack(models, device)
         self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
         self.trained = list(self.stack.parameters.values())
-        self.write_back = self.stack.write_back
 
     @property
     def u(self) -> Tensor:
         """The loss's u (S, T)."""
         return self.stack.parameters["loss.u"]
+
+    def write_back(self) -> None:
+        """Copy what was trained into the models."""
+        self.stack.write_back()
 
     def __call__(self, index: Tensor, images: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """index (S, b), images (S, b, M, C, H, W) -> standardised accuracy (S, b), logits (S, b, M, K)."""
@@ -78,9 +81,8 @@ def _generate(parameters: dict[str, Tensor], turns: Sequence[batched.Turn], node
     for shape, runs in wanted.items():
         keys = [(a, layer.weight) for t, start, stop in runs for a, _, layer in turns[t].items[start:stop]]
         layouts[shape] = _by_seed(keys, s, b)
-    places = torch.cat([places for places, _ in layouts.values()], 1).to(nodes.device)
-    seeds = torch.arange(s, device=nodes.device)[:, None]
-    features = nodes[seeds, places[..., 1], places[..., 0], places[..., 2]]
+    places = torch.cat([places for places, _ in layouts.values()], 1)
+    features = _node_features(nodes, *places.unbind(-1))
     trunk = sorted({name.split(".")[2] for name in parameters if name.startswith("hypernetwork.trunk.")}, key=int)
     for i in trunk:
         weight, bias = parameters[f"hypernetwork.trunk.{i}.weight"], parameters[f"hypernetwork.trunk.{i}.bias"]
@@ -99,16 +101,23 @@ def _generate(parameters: dict[str, Tensor], turns: Sequence[batched.Turn], node
     return kernels
 
 
-def _by_seed(keys: Sequence[tuple[int, Any]], s: int, b: int) -> tuple[Tensor, Tensor]:
-    """Keys (program, (position, node)) of S*b programs, laid out by seed and padded to equal length.
+def _node_features(nodes: Tensor, architecture: Tensor, position: Tensor, node: Tensor, other: Tensor) -> Tensor:
+    """nodes (S, C, b, N, D) and four indices (S, G) -> (S, G, D): a node's features, or the mean of an edge's two."""
+    place = torch.arange(len(nodes))[:, None], position, architecture
+    features = nodes[(*place, node)]
+    return (features + nodes[(*place, other)]) / 2 if bool((node != other).any()) else features
 
-    Returns (architecture, position, node) (S, longest, 3) and the flat place of each key in (S * longest).
+
+def _by_seed(keys: Sequence[tuple[int, Any]], s: int, b: int) -> tuple[Tensor, Tensor]:
+    """Keys (program, (position, node) or (position, node, node)) of S*b programs, laid out by seed, padded at the end.
+
+    Returns (architecture, position, node, node) (S, longest, 4) and the flat place of each key in (S * longest).
     """
-    groups: list[list[tuple[int, int, int]]] = [[] for _ in range(s)]
+    groups: list[list[tuple[int, int, int, int]]] = [[] for _ in range(s)]
     places = []
-    for a, weight in keys:
+    for a, (position, *ends) in keys:
         places.append((a // b, len(groups[a // b])))
-        groups[a // b].append((a % b, *weight))
+        groups[a // b].append((a % b, position, ends[0], ends[-1]))
     longest = max(len(group) for group in groups)
-    padded = [group + [(0, 0, 0)] * (longest - len(group)) for group in groups]
+    padded = [group + [(0, 0, 0, 0)] * (longest - len(group)) for group in groups]
     return torch.tensor(padded), torch.tensor([i * longest + j for i, j in places])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,12 +49,13 @@ class HyperNASModel(nn.Module):
     def forward(self, graph: GraphBatch, program: Program, images: Tensor) -> tuple[Tensor, Tensor]:
         """One architecture, images (M, C, H, W) -> standardised accuracy (1,), logits (M, K) of its generated network."""
         assert self.hypernetwork is not None
+        assert self.head is not None
         predicted, nodes = self.predictor(graph)
         weights = {}
         for layer in program.convs:
             assert layer.weight is not None
-            position, node = layer.weight
-            features = self.hypernetwork.features(nodes[:, position, node])
+            position, *ends = layer.weight
+            features = self.hypernetwork.features(nodes[:, position, ends].mean(1))
             weights[layer.weight] = self.hypernetwork.weights(features, layer.weight_shape)[0]
         return predicted, run(program, weights, self.head, images)
 
@@ -148,7 +150,7 @@ class HyperNAS(TrainedPredictor):
         size = {"channels": self.channels, "cells_per_stage": self.cells_per_stage, "stem_stride": self.stem_stride}
         return [graphs.space.build(graphs.architecture(i), **size) for i in range(len(graphs))]
 
-    def new_pass(self, models: Sequence[HyperNASModel], graphs: Sequence[GraphBatch]) -> FastPass | PlainPass:
+    def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> Any:
         programs = [self.programs(batch) for batch in graphs] if self.generate_weights else None
         if self.engine == "fast":
             return FastPass(models, graphs, programs, "predictor", self.device)
