@@ -169,7 +169,7 @@ def _pool(x: Tensor, layer: Layer) -> Tensor:
 
 
 def _max_pool(x: Tensor, layer: Layer) -> Tensor:
-    y = F.max_pool2d(x.flatten(0, 1), layer.kernel, layer.stride, layer.padding)
+    y = F.max_pool2d(x.flatten(0, 1), layer.kernel, layer.stride, layer.padding, ceil_mode=True)
     return y.view(*x.shape[:2], *y.shape[1:])
 
 

@@ -7,3 +7,7 @@ class UserError(ValueError):
     The sentence gives the rule first, then the value, then what to do. The command line prints it
     to stderr and exits with code 2.
     """
+
+
+class MissingTable(UserError):
+    """A benchmark table that is nowhere; the sentence names what brings it."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hypernas import hashing
 from hypernas.errors import UserError
 
 if TYPE_CHECKING:
@@ -155,34 +156,9 @@ class GraphBatch:
         return torch.from_numpy(first), torch.from_numpy(inverse)
 
     def function_ids(self) -> np.ndarray:
-        """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those.
-
-        Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules, with as many
-        rounds as a cell has nodes and at least 8, so that padding changes nothing.
-        """
-        adjacency = self.adjacency.cpu().numpy().astype(np.uint64)
-        mask = self.mask.cpu().numpy()
-        kind = self.kind.cpu().numpy().astype(np.uint64)[..., None]
-        label = _mix(self.ops.cpu().numpy().astype(np.uint64) + np.uint64(64) * kind)
-        rounds = mask.sum(-1, keepdims=True).clip(8)
-        for done in range(rounds.max()):
-            label = np.where(mask, label, 0).astype(np.uint64)
-            from_inputs = np.matmul(adjacency.swapaxes(-1, -2), _mix(label)[..., None])[..., 0]
-            from_outputs = np.matmul(adjacency, _mix(label ^ np.uint64(0x5BD1E995))[..., None])[..., 0]
-            refined = _mix(label + _mix(from_inputs) + np.uint64(3) * _mix(from_outputs + np.uint64(1)))
-            label = np.where(done < rounds, refined, label)
-        cells = _mix((np.where(mask, _mix(label), 0)).astype(np.uint64).sum(-1))
-        sequence = self.sequence.cpu().numpy()
-        position = np.arange(1, sequence.shape[1] + 1, dtype=np.uint64)
-        stacked = np.take_along_axis(cells, sequence.clip(0), axis=1)
-        return _mix(np.where(sequence >= 0, _mix(stacked * position), 0).astype(np.uint64).sum(1)).view(np.int64)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The splitmix64 finaliser: spreads every input bit over the 64 output bits."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+        """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those."""
+        fields = (self.ops, self.adjacency, self.mask, self.kind, self.sequence)
+        return hashing.function_ids(*(field.cpu().numpy() for field in fields))
 
 
 def collate(architectures: Sequence[Architecture], space: SearchSpace | None = None) -> GraphBatch:

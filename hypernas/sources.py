@@ -19,7 +19,8 @@ class Source:
 
     `files` is its path under `$HYPERNAS_DATA` and under the cache, and for an embedded source inside the
     installed `distribution` too. `size` is in bytes (about, where the checksum is unknown; 0 unknown).
-    `sha256` is empty where unknown; `md5` may then hold the digest, or its known beginning.
+    `sha256` is empty where unknown; `md5` may then hold the digest, or its known beginning. `made_from` names
+    the source that a conversion starts from, `fetch` the source that `hypernas data fetch` brings in its place.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Source:
     size: int = 0
     embedded: bool = False
     distribution: str = ""
+    fetch: str = ""
+    made_from: str = ""
     note: str = ""
 
 

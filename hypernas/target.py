@@ -90,7 +90,7 @@ class ProgramWriter:
         return self._push(Layer("pool", inputs, c, c, kernel, stride, padding, False, False, None, self.position))
 
     def max_pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
-        """Max pooling; the padding never wins."""
+        """Max pooling; the padding never wins, and an odd edge is pooled too, as TensorFlow's `same`."""
         return self._push(Layer("maxpool", inputs, c, c, kernel, stride, padding, False, False, None, self.position))
 
     def concat(self, inputs: tuple[int, ...], c: int) -> int:
@@ -163,10 +163,30 @@ def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead,
         elif layer.op == "pool":
             x = F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, count_include_pad=False)
         elif layer.op == "maxpool":
-            x = F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
+            x = F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=True)
         elif layer.op == "relu":
             x = F.relu(x)
         elif layer.op == "zero":
             x = torch.zeros_like(x)
         values.append(x)
     return head.classify(values[program.output], program.norm_last)
+
+
+def count(program: Program, image: tuple[int, int, int], n_classes: int) -> tuple[int, int]:
+    """Trainable parameters and multiply-adds on one image (C, H, W) of the network with learned weights.
+
+    Every batch normalisation has a scale and a shift; multiply-adds are those of convolutions and classifier.
+    """
+    c, h, w = image
+    h, w = -(-h // program.stem_stride), -(-w // program.stem_stride)
+    parameters, adds = 9 * c * program.channels + 2 * program.channels, 9 * c * program.channels * h * w
+    sizes = [(h, w)]
+    for layer in program.layers:
+        h, w = (-(-side // layer.stride) for side in sizes[layer.inputs[0]])
+        sizes.append((h, w))
+        if layer.op == "conv":
+            weights = layer.c_out * layer.c_in * layer.kernel**2
+            parameters += weights + 2 * layer.c_out * layer.norm
+            adds += weights * h * w
+    parameters += 2 * program.c_last * program.norm_last + (program.c_last + 1) * n_classes
+    return parameters, adds + program.c_last * n_classes
