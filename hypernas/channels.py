@@ -90,7 +90,8 @@ def write_cell(
     width = vertex_channels(edges[None], np.array([last]), c_out)[0].tolist()
     width[last] = c_out
     if 0 in (width[v] for v in range(1, last) if edges[0][v] or edges[1:, v].any()):
-        raise UserError(f"channels must be at least the {edges[1:, last].sum()} vertices that the output joins, got {c_out}")
+        joined = edges[1:, last].sum()
+        raise UserError(f"channels must be at least the {joined} vertices that the output joins, got {c_out}")
     conv = partial(writer.conv, stride=1, relu=False, relu_after=True)
     values = [x]
     for v in range(1, last + 1):

@@ -19,7 +19,8 @@ def function_ids(
     for start in range(0, len(ops), chunk):
         rows = slice(start, start + chunk)
         b, u = kind[rows].shape
-        labels = (ops[rows].astype(np.uint64) + np.uint64(64) * kind[rows].astype(np.uint64)[..., None]).reshape(b * u, -1)
+        kinds = np.uint64(64) * kind[rows].astype(np.uint64)[..., None]
+        labels = (ops[rows].astype(np.uint64) + kinds).reshape(b * u, -1)
         edges = adjacency[rows].reshape(b * u, *adjacency.shape[2:])
         cells = cell_ids(labels, edges, mask[rows].reshape(b * u, -1)).reshape(b, u)
         stacked = np.take_along_axis(cells, sequence[rows].clip(0), axis=1)

@@ -73,6 +73,12 @@ class ProgramWriter:
         self.layers.append(layer)
         return len(self.layers)
 
+    def _plain(
+        self, op: str, inputs: tuple[int, ...], c: int, kernel: int = 1, stride: int = 1, padding: int = 0
+    ) -> int:
+        """A layer without weights that keeps the number of channels."""
+        return self._push(Layer(op, inputs, c, c, kernel, stride, padding, False, False, None, self.position))
+
     def stem(self) -> int:
         return 0
 
@@ -81,32 +87,31 @@ class ProgramWriter:
         relu: bool = True, norm: bool = True, relu_after: bool = False,
     ) -> int:  # fmt: skip
         """ReLU, convolution with generated weights, batch normalisation; with `relu_after` ReLU once more."""
-        return self._push(
-            Layer("conv", inputs, c_in, c_out, kernel, stride, kernel // 2, relu, norm, weight, self.position, relu_after)
-        )
+        shape = (c_in, c_out, kernel, stride, kernel // 2)
+        return self._push(Layer("conv", inputs, *shape, relu, norm, weight, self.position, relu_after))
 
     def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
         """Average pooling that does not count the padding."""
-        return self._push(Layer("pool", inputs, c, c, kernel, stride, padding, False, False, None, self.position))
+        return self._plain("pool", inputs, c, kernel, stride, padding)
 
     def max_pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
         """Max pooling; the padding never wins, and an odd edge is pooled too, as TensorFlow's `same`."""
-        return self._push(Layer("maxpool", inputs, c, c, kernel, stride, padding, False, False, None, self.position))
+        return self._plain("maxpool", inputs, c, kernel, stride, padding)
 
     def concat(self, inputs: tuple[int, ...], c: int) -> int:
         """Values joined to `c` channels; nothing is written for a single one."""
-        return inputs[0] if len(inputs) == 1 else self._push(Layer("concat", inputs, c, c, 1, 1, 0, False, False, None, self.position))
+        return inputs[0] if len(inputs) == 1 else self._plain("concat", inputs, c)
 
     def relu(self, value: int, c: int) -> int:
-        return self._push(Layer("relu", (value,), c, c, 1, 1, 0, False, False, None, self.position))
+        return self._plain("relu", (value,), c)
 
     def add(self, inputs: tuple[int, ...], c: int) -> int:
         """The sum of values; nothing is written for a single one."""
-        return inputs[0] if len(inputs) == 1 else self._push(Layer("add", inputs, c, c, 1, 1, 0, False, False, None, self.position))
+        return inputs[0] if len(inputs) == 1 else self._plain("add", inputs, c)
 
     def zero(self, like: int, c: int) -> int:
         """Zeros of the shape of the value `like`: a cell that no path crosses."""
-        return self._push(Layer("zero", (like,), c, c, 1, 1, 0, False, False, None, self.position))
+        return self._plain("zero", (like,), c)
 
     def finish(self, output: int, norm_last: bool = True) -> Program:
         c_last = self.layers[output - 1].c_out if output else self.channels

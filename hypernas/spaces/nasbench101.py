@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ class NASBench101:
     ops = ("input", "output", "conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3", "maxpool2x2")
     datasets = ("cifar10",)
     macro = "stem, 3 stacks of 3 cells with max pooling between, classifier"
-    defaults: dict[str, Any] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
-    profiles: dict[str, dict[str, Any]] = {"paper": {"cells_per_stage": CELLS_PER_STACK}}
+    defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"cells_per_stage": CELLS_PER_STACK}}
     _sequence = ((0,) * CELLS_PER_STACK + (1,)) * (STACKS - 1) + (0,) * CELLS_PER_STACK
     _short = tuple(name.removesuffix("-bn-relu") for name in ops)
 
@@ -112,7 +112,8 @@ class NASBench101:
         """`conv3x3(0)|maxpool3x3(0,1)|output(1,2)` -> the raw Architecture; vertex 0 is the input."""
         parts = [re.fullmatch(r"([\w-]+)\((\d+(?:,\d+)*)?\)", part.strip()) for part in notation.split("|")]
         if not all(parts):
-            raise UserError(f"a nasbench101 cell lists vertices as conv3x3(0)|conv1x1(0,1)|output(1,2), got {notation!r}")
+            form = "conv3x3(0)|conv1x1(0,1)|output(1,2)"
+            raise UserError(f"a nasbench101 cell lists its vertices as {form}, got {notation!r}")
         found = [(part[1].removesuffix("-bn-relu"), part[2]) for part in parts if part]
         named = self._short[OUTPUT:DOWNSAMPLE]
         for name, _ in found:
@@ -162,8 +163,8 @@ class NASBench101:
             if change == 0:
                 edges[x, y] ^= 1
             elif change == 1 and n > 2:
-                v = rng.integers(1, n - 1)
-                ops[v] = CONV3 + (ops[v] - CONV3 + rng.integers(1, 3)) % 3
+                v = int(rng.integers(1, n - 1))
+                ops[v] = CONV3 + (ops[v] - CONV3 + int(rng.integers(1, 3))) % 3
             elif change == 2 and n < VERTICES:
                 ops.insert(y, int(rng.integers(CONV3, POOL + 1)))
                 edges = np.insert(np.insert(edges, y, 0, 0), y, 0, 1)
@@ -177,7 +178,8 @@ class NASBench101:
                 return other
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
-        return self.encode(*(table.columns[name] for name in ("n_vertices", "adj_bits", "ops")), graph_form)
+        columns = table.columns
+        return self.encode(columns["n_vertices"], columns["adj_bits"], columns["ops"], graph_form)
 
     def build(
         self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
@@ -208,7 +210,7 @@ class NASBench101:
         """Parameters (B,) of the network of each pruned architecture with the table's stem of 128 channels."""
         ops, adjacency = graphs.ops[:, 0].numpy(), graphs.adjacency[:, 0].numpy()
         last, kernel = graphs.mask[:, 0].sum(1).numpy() - 1, np.array(KERNELS)[ops]
-        total, c_in = 3 * 3 * 3 * STEM_CHANNELS + 2 * STEM_CHANNELS, STEM_CHANNELS
+        total, c_in = np.full(len(ops), (3 * 3 * 3 + 2) * STEM_CHANNELS), STEM_CHANNELS
         for stack in range(STACKS):
             width = STEM_CHANNELS * 2**stack
             first, others = (cell_parameters(adjacency, last, kernel, c, width) for c in (c_in, width))
@@ -239,8 +241,8 @@ class NASBench101:
         validation = np.full(len(test), np.nan)
         validation[arrays["val_index"]] = arrays["val_correct"][:, 3] / TEST_IMAGES * 100
         columns = {name: arrays[name] for name in ("n_vertices", "adj_bits", "ops", "trainable_parameters")}
-        n = np.isfinite(validation).sum()
-        source = f"official NAS-Bench-101 accuracies after 108 epochs ({len(test):,} cells, {n:,} with validation labels)"
+        labelled = f"{len(test):,} cells, {np.isfinite(validation).sum():,} of them with validation accuracy"
+        source = f"official NAS-Bench-101 accuracies after 108 epochs ({labelled})"
         return Table(source, "measured", columns, validation, test)
 
 
