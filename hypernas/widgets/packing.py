@@ -40,11 +40,12 @@ def _ops_at(drawing: Mapping[str, Any], nodes: Sequence[Node]) -> list[str]:
 
 
 def pack(drawings: Mapping[int, Mapping[str, Any]], n: int) -> dict[str, Any]:
-    """Drawings by the number of their point, of n -> `graphs`, and `drawn`: a short text a point, or None."""
+    """Drawings by the number of their point, of n -> `graphs`, and `drawn`: a short text a point, or 0."""
     groups: dict[str, list[int]] = {}
     for i, drawing in drawings.items():
         groups.setdefault(_structure(drawing), []).append(i)
-    graphs, drawn = [], [None] * n
+    graphs: list[dict[str, Any]] = []
+    drawn: list[str | int] = [0] * n
     for g, members in enumerate(groups.values()):
         first = drawings[members[0]]
         nodes = [(u, k) for u, cell in enumerate(first["cells"]) for k in range(len(cell["ops"]))]
@@ -55,7 +56,7 @@ def pack(drawings: Mapping[int, Mapping[str, Any]], n: int) -> dict[str, Any]:
             ops = _ops_at(drawings[i], vary)
             t = templates.setdefault(_template(drawings[i].get("notation", ""), ops), len(templates))
             code = "".join(DIGITS[names.index(op)] for op in ops)
-            drawn[i] = code + (f":{g}:{t}" if g or t else "")  # type: ignore[call-overload]
+            drawn[i] = code + (f":{g}:{t}" if g or t else "")
         shared = {name: first[name] for name in ("operations", "cells", "sequence")}
         graphs.append({**shared, "vary": vary, "templates": list(templates)})
     return {"graphs": graphs, "drawn": drawn}

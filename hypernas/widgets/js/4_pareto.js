@@ -4,7 +4,7 @@ const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 // Architectures are sent as what differs between those of one graph; `packing.py` is the other side.
 function unpacked(data, i) {
   const code = data.drawn?.[i];
-  if (!code && code !== "") return null;
+  if (typeof code !== "string") return null;
   const [ops, g = 0, t = 0] = code.split(":");
   const graph = data.graphs[+g || 0];
   const names = Object.keys(graph.operations);
