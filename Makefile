@@ -1,6 +1,7 @@
 # make book   environment, notebooks in the quick profile, book; prints the page to open
 # make test   environment, tests
 # make lint   environment, ruff, mypy, import-linter
+# make bench  the efficiency notebooks at full size, then one line of JSON with the ratios
 # make env    the environment alone, in .venv
 #
 # PYTHON=python3.12   the interpreter of .venv        PROFILE=standard   the size of the notebooks' runs
@@ -17,7 +18,7 @@ EXECUTED := $(NOTEBOOKS:notebooks/%=book/notebooks/%)
 LIBRARY := $(shell find hypernas -name '*.py' -o -name '*.toml')
 RECORDED := $(wildcard data/*.csv data/results/*.jsonl)
 
-.PHONY: env book test lint clean
+.PHONY: env book test lint bench clean
 .DELETE_ON_ERROR:
 
 env: .venv/installed
@@ -46,6 +47,11 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/installed
+	$(BIN)/hypernas run notebooks/training_cost.ipynb --profile standard -o bench
+	$(BIN)/hypernas run notebooks/evaluation_cost.ipynb --profile standard -o bench
+	$(BIN)/hypernas bench
 
 clean:
 	rm -rf book/_build book/notebooks book/reproduction.md book/notes_paper.md

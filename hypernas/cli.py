@@ -122,9 +122,7 @@ def plan(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
     names = ("table", "space", "dataset", "profile")
     fixed = {name: options[name] for name in names}
     listed = ("method", "n_train", "seed")
-    chosen = {
-        name: value for name, value in options.items() if name not in names + listed and value is not None
-    }
+    chosen = {name: value for name, value in options.items() if name not in names + listed and value is not None}
     if twice := chosen.keys() & extra.keys():
         raise UserError(f"a setting must be given once, got {sorted(twice)[0]!r} twice")
     chosen |= extra
@@ -163,9 +161,7 @@ def in_words(row: dict[str, Any]) -> str:
 
 @main.command()
 @click.argument("name")
-@click.option(
-    "--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True
-)
+@click.option("--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True)
 def table(name: str, form: str) -> None:
     """Print the recorded rows of table NAME, mean ± std over seeds, beside the paper's figures."""
     from hypernas import results
@@ -183,9 +179,7 @@ def table(name: str, form: str) -> None:
 @click.argument("notebook", type=click.Path(path_type=Path))
 @click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE")
 @click.option("--profile", help="The notebook's parameter `profile`: quick, standard or paper.")
-@click.option(
-    "-o", "--output", "folder", type=click.Path(path_type=Path), default="executed", show_default=True
-)
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), default="executed", show_default=True)
 @click.option("--name", help="Name of the executed notebook, by default that of NOTEBOOK.")
 def run(
     notebook: Path,
@@ -206,6 +200,18 @@ def run(
     except notebooks.NotebookFailed as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
+
+
+@main.command()
+@click.option("--n", type=click.IntRange(2, 15625), default=156, show_default=True, help="Architectures in an epoch.")
+@click.option(
+    "--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs a ratio is taken of."
+)
+def bench(n: int, pairs: int) -> None:
+    """Measure the ratios of the efficiency pages and print them as one line of JSON."""
+    from hypernas import costs
+
+    click.echo(json.dumps(costs.bench(n, pairs)))
 
 
 @main.group()

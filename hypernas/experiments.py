@@ -106,7 +106,7 @@ def _version() -> str:
         return "unknown"
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
     """Model of the GPU, or model of the CPU and the number of threads."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
@@ -170,7 +170,7 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
             "seconds": round(wall, 3),
             "seeds_together": len(group),
             "n_parameters": int(predictor.n_parameters),
-            "device": _device_name(device),
+            "device": device_name(device),
             "version": _version(),
             "commit": _commit(),
             "started": started,
