@@ -58,9 +58,7 @@ def vertex_channels(adjacency: np.ndarray, last: np.ndarray, c_out: int) -> np.n
     return channels
 
 
-def cell_parameters(
-    adjacency: np.ndarray, last: np.ndarray, kernel: np.ndarray, c_in: int, c_out: int
-) -> np.ndarray:
+def cell_parameters(adjacency: np.ndarray, last: np.ndarray, kernel: np.ndarray, c_in: int, c_out: int) -> np.ndarray:
     """Trainable parameters (B,) of pruned cells: convolutions of side `kernel` (B, N), 0 for none, and projections.
 
     Every convolution has c_in * c_out * k * k weights and a batch normalisation with scale and shift; what the input
@@ -75,9 +73,7 @@ def cell_parameters(
     return (inner + projected * (c_in + 2)).sum(1)
 
 
-def write_cell(
-    writer: ProgramWriter, edges: np.ndarray, kernels: Sequence[int], x: int, c_in: int, c_out: int
-) -> int:
+def write_cell(writer: ProgramWriter, edges: np.ndarray, kernels: Sequence[int], x: int, c_in: int, c_out: int) -> int:
     """Write one cell that reads value `x` and has `alive` edges (N, N); returns its value.
 
     An inner vertex sums what it reads, then is a convolution of side `kernels[v]`, 0 for max pooling; the output joins
