@@ -1,0 +1,64 @@
+"""Random architectures of any size, and their isomorphic twins."""
+
+import numpy as np
+import pytest
+import torch
+
+from hypernas.benchmark import Benchmark
+from hypernas.graph import Architecture, Cell
+
+
+def random_cell(rng, n_nodes, n_ops=5, kind=0):
+    """A cell of `n_nodes` whose input feeds all and whose output reads all, other edges by a coin."""
+    adjacency = np.triu(rng.integers(2, size=(n_nodes, n_nodes)), 1)
+    adjacency[0, 1:] = adjacency[:-1, -1] = 1
+    ops = (0, *rng.integers(2, n_ops, n_nodes - 2).tolist(), 1)
+    return Cell(ops, tuple(map(tuple, adjacency.tolist())), kind)
+
+
+def shuffled_cell(rng, cell):
+    """The same cell with its nodes in another topological order."""
+    adjacency = np.array(cell.adjacency)
+    order, waiting = [], set(range(len(cell.ops)))
+    while waiting:
+        ready = [i for i in sorted(waiting) if not any(adjacency[j, i] for j in waiting)]
+        order.append(ready[rng.integers(len(ready))])
+        waiting.remove(order[-1])
+    rows = tuple(map(tuple, adjacency[np.ix_(order, order)].tolist()))
+    return Cell(tuple(cell.ops[i] for i in order), rows, cell.kind)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def architecture(rng):
+    """A function (sequence, n_nodes) -> random architecture with a normal and a reduction cell."""
+
+    def make(sequence=(0, 0, 1, 0), n_nodes=(6, 4)):
+        cells = tuple(random_cell(rng, n, kind=kind) for kind, n in enumerate(n_nodes))
+        return Architecture(cells, tuple(sequence))
+
+    return make
+
+
+@pytest.fixture
+def twin(rng):
+    """A function architecture -> the same with the nodes of its cells in another order."""
+    return lambda a: Architecture(tuple(shuffled_cell(rng, cell) for cell in a.cells), a.sequence)
+
+
+@pytest.fixture(scope="session")
+def nasbench201():
+    """The whole space with the labels that are at hand, at least the embedded ones."""
+    return Benchmark("nasbench201", "cifar10")
+
+
+@pytest.fixture
+def double():
+    """Tensors and models of the test are float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
