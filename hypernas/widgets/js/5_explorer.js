@@ -51,7 +51,7 @@ function runFacts(run) {
   const facts = [["q", number(run.q)], ["Kendall tau", number(run.tau) + interval],
     ["target network's accuracy", run.target_accuracy === null ? "–" : `${number(run.target_accuracy)} %`],
     ["run", `${run.live ? "trained here" : "recorded"}, ${seeds}${run.epochs ? `, ${run.epochs} epochs` : ""}${run.seconds === null ? "" : `, ${number(run.seconds)} s`}`]];
-  return make("dl", { class: "hn-facts" }, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  return make("div", { class: "hn-facts" }, ...facts.map(([name, value]) => make("div", {}, make("span", {}, name), make("b", {}, value))));
 }
 
 function choiceBoxes(data, chosen, changed) {
