@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
-import platform
-import re
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +19,7 @@ from hypernas import predictors, spaces
 from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
 from hypernas.metrics import kendall_tau, spearman_rho
+from hypernas.provenance import commit, device_name, version
 from hypernas.results import Results, Row, row_key, table
 from hypernas.settings import PROFILES, checked, resolve, typed
 
@@ -82,41 +77,6 @@ def _benchmark(space: str, dataset: str) -> Benchmark:
     return Benchmark(space, dataset)
 
 
-@cache
-def _commit() -> str:
-    """Short hash of the checkout, `+dirty` where the library differs from it, `unknown` outside git."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    try:
-        if not git("ls-files", "__init__.py", "errors.py"):
-            return "unknown"
-        dirty = "+dirty" if git("status", "--porcelain", "--", ".") else ""
-        return git("rev-parse", "--short", "HEAD") + dirty
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _version() -> str:
-    try:
-        return metadata.version("hypernas")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def device_name(device: str) -> str:
-    """Model of the GPU, or model of the CPU and the number of threads."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        model = found[1] if found else model
-    return f"{model}, {torch.get_num_threads()} threads"
-
-
 def _arguments(experiment: Experiment, progress: bool, device: str) -> dict[str, Any]:
     """The keyword arguments of the method but its seed. Raises UserError for a device that it cannot use."""
     accepted = inspect.signature(predictors.get(experiment.method)).parameters
@@ -171,8 +131,8 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
             "seeds_together": len(group),
             "n_parameters": int(predictor.n_parameters),
             "device": device_name(device),
-            "version": _version(),
-            "commit": _commit(),
+            "version": version(),
+            "commit": commit(),
             "started": started,
             "source": benchmark.table.source,
         }

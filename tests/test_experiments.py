@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import experiments, results
+from hypernas import experiments, provenance, results
 from hypernas.errors import UserError
 from hypernas.experiments import Experiment, run, run_many
 from hypernas.results import Results, row_key
@@ -211,19 +211,19 @@ def test_the_real_np_gives_the_same_bits_again_and_nearly_the_same_beside_anothe
 
 
 def test_commit_is_that_of_the_checkout_and_unknown_outside_git(monkeypatch, tmp_path):
-    experiments._commit.cache_clear()
-    monkeypatch.setattr(experiments, "__file__", str(tmp_path / "experiments.py"))
-    assert experiments._commit() == "unknown"
-    experiments._commit.cache_clear()
+    provenance.commit.cache_clear()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance.commit() == "unknown"
+    provenance.commit.cache_clear()
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "errors.py").write_text("")
     for words in (["init", "-q"], ["add", "errors.py"], ["commit", "-q", "-m", "one"]):
         subprocess.run([*git, *words], check=True)
-    clean = experiments._commit()
-    experiments._commit.cache_clear()
+    clean = provenance.commit()
+    provenance.commit.cache_clear()
     (tmp_path / "errors.py").write_text("changed")
-    assert experiments._commit() == clean + "+dirty"
-    experiments._commit.cache_clear()
+    assert provenance.commit() == clean + "+dirty"
+    provenance.commit.cache_clear()
 
 
 # The store.
