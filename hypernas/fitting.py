@@ -47,10 +47,11 @@ class TrainedPredictor:
     n_parameters: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name, value in self.settings().items():
-            least = 0 if name in ("seed", "epochs") else 1
-            if type(value) is int and value < least:
-                raise UserError(f"{name} must be at least {least}, got {value}")
+        """Every whole-number setting counts something; only no epochs and seed 0 make sense."""
+        for setting in fields(self):
+            least, value = 0 if setting.name in ("seed", "epochs") else 1, getattr(self, setting.name)
+            if type(setting.default) is int and setting.init and value < least:
+                raise UserError(f"{setting.name} must be at least {least}, got {value}")
 
     @property
     def one_at_a_time(self) -> bool:

@@ -17,13 +17,14 @@ def random_cell(rng, n_nodes, n_ops=5, kind=0):
 
 
 def shuffled_cell(rng, cell):
-    """The same cell with its nodes in another topological order."""
-    adjacency = np.array(cell.adjacency)
-    order, waiting = [], set(range(len(cell.ops)))
+    """The same cell with its nodes between input and output in another topological order."""
+    adjacency, n = np.array(cell.adjacency), len(cell.ops)
+    order, waiting = [0], set(range(1, n - 1))
     while waiting:
         ready = [i for i in sorted(waiting) if not any(adjacency[j, i] for j in waiting)]
         order.append(ready[rng.integers(len(ready))])
         waiting.remove(order[-1])
+    order.append(n - 1)
     rows = tuple(map(tuple, adjacency[np.ix_(order, order)].tolist()))
     return Cell(tuple(cell.ops[i] for i in order), rows, cell.kind)
 

@@ -189,7 +189,7 @@ class HyperNAS(TrainedPredictor):
         n = len(self.auxiliary.train_labels)
         chosen = np.stack([g.integers(n, size=(b, self.image_batch)) for g in generators])
         x, y = self.auxiliary.train_images[chosen], self.auxiliary.train_labels[chosen]
-        return x.to(self.device), y.to(self.device)
+        return x.to(self.device, torch.get_default_dtype()), y.to(self.device)
 
     def score(self, graphs: GraphBatch) -> Tensor:
         return score([self.model.predictor], [graphs], device=self.device)[0]
@@ -203,7 +203,7 @@ class HyperNAS(TrainedPredictor):
     @torch.no_grad()
     def target_accuracies(self, graphs: GraphBatch, n_images: int = 256, chunk: int = 64) -> Tensor:
         """Accuracy (B,) in percent of each architecture with generated weights on test images, all in one batch."""
-        x = self.auxiliary.test_images[:n_images].to(self.device)
+        x = self.auxiliary.test_images[:n_images].to(self.device, torch.get_default_dtype())
         y = self.auxiliary.test_labels[:n_images].to(self.device)
         first, inverse = graphs.distinct()
         accuracies = []

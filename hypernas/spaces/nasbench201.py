@@ -94,9 +94,10 @@ class NASBench201:
     def _edge_ops(self, architecture: Architecture) -> np.ndarray:
         if architecture.notation:
             return np.array([[self.ops.index(op) for op in re.findall(r"\|([^|~]+)~", architecture.notation)]])
-        if len(architecture.cells[0].ops) != 8:
-            raise UserError("a nasbench201 architecture without notation must be in raw form, with 8 nodes")
-        return np.array([architecture.cells[0].ops[1:7]])
+        cell = architecture.cells[0]
+        if not np.array_equal(cell.adjacency, self._raw) or min(cell.ops[1:7]) < NONE:
+            raise UserError("a nasbench201 architecture without notation must be in raw form, got other nodes or edges")
+        return np.array([cell.ops[1:7]])
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         return self._architecture(rng.integers(NONE, POOL + 1, (1, 6)), "raw")
@@ -127,14 +128,15 @@ class NASBench201:
             start = stage * (CELLS_PER_STAGE + 1)
             width = channels * 2**stage
             if stage:
-                x = self._cell(writer, REDUCTION_CELL, start - 1, x, width // 2, width)
+                x = self._cell(writer, architecture, start - 1, x, width // 2, width)
             for position in range(start, start + cells_per_stage):
-                x = self._cell(writer, architecture.cells[0], position, x, width, width)
+                x = self._cell(writer, architecture, position, x, width, width)
         return writer.finish(x)
 
     @staticmethod
-    def _cell(writer: ProgramWriter, cell: Cell, position: int, x: int, c_in: int, c_out: int) -> int:
-        """Write one cell that reads value `x`; a node sums what its incoming edges carry."""
+    def _cell(writer: ProgramWriter, architecture: Architecture, position: int, x: int, c_in: int, c_out: int) -> int:
+        """Write the cell at a position; it reads value `x`, and a node sums what its incoming edges carry."""
+        cell = architecture.cells[architecture.sequence[position]]
         writer.position = position
         values: list[tuple[int, ...]] = [()] * len(cell.ops)
         stride = 2 if cell.kind == REDUCTION else 1

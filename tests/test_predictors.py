@@ -1,0 +1,262 @@
+"""What every predictor promises, whatever its name; and the two engines of HyperNAS against each other."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from hypernas import predictors, spaces
+from hypernas.errors import UserError
+from hypernas.graph import collate
+from hypernas.metrics import kendall_tau
+
+SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 16, "channels": 4, "cells_per_stage": 1}
+
+
+@pytest.fixture(params=predictors.names())
+def name(request):
+    return request.param
+
+
+def make(name, **settings):
+    """The predictor in a small size, as far as it has these settings."""
+    accepted = inspect.signature(predictors.get(name)).parameters
+    chosen = {k: v for k, v in {"epochs": 2, **SMALL, **settings}.items() if k in accepted}
+    return predictors.get(name)(**chosen)
+
+
+def few(nasbench201, n, seed=0, graph_form="contracted"):
+    train, _ = nasbench201.split(n, seed)
+    return nasbench201.graphs(graph_form)[train], nasbench201.validation[train]
+
+
+def test_hyperparameters_are_stored_unchanged(name):
+    defaults = {p.name: p.default for p in inspect.signature(predictors.get(name)).parameters.values()}
+    assert {"epochs", "seed"} <= set(defaults)
+    fresh = predictors.get(name)()
+    assert {k: getattr(fresh, k) for k in defaults} == defaults
+    assert vars(make(name, epochs=7, seed=5))["epochs"] == 7
+
+
+def test_fit_gives_the_predictor_and_predict_one_percent_an_architecture(name, nasbench201):
+    graphs, accuracy = few(nasbench201, 12)
+    predictor = make(name, epochs=3)
+    assert predictor.fit(graphs, accuracy) is predictor
+    predicted = predictor.predict(nasbench201.graphs("contracted")[:9])
+    assert predicted.shape == (9,)
+    assert predicted.dtype == torch.float32
+    assert not predicted.requires_grad
+    assert predicted.isfinite().all()
+    assert isinstance(predictor.n_parameters, int)
+    assert predictor.n_parameters > 0
+    assert [row["epoch"] for row in predictor.history] == [0, 1, 2]
+    assert all(np.isfinite(list(row.values())).all() for row in predictor.history)
+
+
+def test_the_same_seed_gives_the_same_bits(name, nasbench201):
+    graphs, accuracy = few(nasbench201, 12)
+    other = nasbench201.graphs("contracted")[:20]
+    predictions, histories = [], []
+    for seed, noise in ((3, 1), (3, 2), (4, 1)):
+        torch.manual_seed(noise)
+        fitted = make(name, seed=seed).fit(graphs, accuracy)
+        predictions.append(fitted.predict(other).numpy().tobytes())
+        histories.append(fitted.history)
+    assert predictions[0] == predictions[1]
+    assert histories[0] == histories[1]
+    assert histories[0] != histories[2]
+
+
+def test_fitting_leaves_the_callers_generators_and_data_alone(name, nasbench201):
+    graphs, accuracy = few(nasbench201, 12)
+    before = accuracy.clone(), graphs.ops.clone()
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    make(name).fit(graphs, accuracy)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(accuracy, before[0])
+    assert torch.equal(graphs.ops, before[1])
+
+
+def test_a_little_set_is_learned_by_heart(name, nasbench201):
+    if not getattr(make(name), "predict_accuracy", True):
+        pytest.skip("learns no accuracies")
+    graphs, accuracy = few(nasbench201, 6)
+    fitted = make(name, epochs=40, learning_rate=2e-2, accumulate=6, image_batch=2).fit(graphs, accuracy)
+    assert kendall_tau(fitted.predict(graphs), accuracy) > 0.7
+
+
+def test_isomorphic_architectures_get_equal_predictions(name, nasbench201, twin):
+    graphs, accuracy = few(nasbench201, 12)
+    fitted = make(name).fit(graphs, accuracy)
+    mixed = collate([twin(graphs.architecture(i)) for i in range(12)], graphs.space)
+    assert not torch.equal(mixed.ops, graphs[:12].trimmed().ops)
+    counted_images = not getattr(fitted, "predict_accuracy", True)  # where a last bit can turn a tie between two classes
+    assert torch.allclose(fitted.predict(mixed), fitted.predict(graphs), rtol=0, atol=1.0 * counted_images)
+
+
+def test_padding_and_batch_mates_change_nothing(name, nasbench201):
+    graphs, accuracy = few(nasbench201, 12)
+    fitted = make(name).fit(graphs, accuracy)
+    together = fitted.predict(graphs)
+    alone = torch.cat([fitted.predict(graphs[i : i + 1].trimmed()) for i in range(12)])
+    assert torch.allclose(alone, together, rtol=1e-5)
+
+
+def test_diverged_runs_are_clipped_by_the_one_rule(name, nasbench201):
+    """How far off a diverged label is does not matter to any predictor."""
+    graphs, accuracy = few(nasbench201, 12)
+    outcomes = []
+    for diverged in (10.0, 0.1):
+        labels = accuracy.clone()
+        labels[labels.argmax()] = diverged
+        outcomes.append(make(name).fit(graphs, labels).predict(graphs))
+    assert torch.equal(*outcomes)
+
+
+def test_seeds_fitted_together_are_each_as_fitted_alone(name, nasbench201):
+    sets = [few(nasbench201, 12, seed) for seed in (0, 1)]
+    accepted = inspect.signature(predictors.get(name)).parameters
+    settings = {k: v for k, v in {"epochs": 2, **SMALL}.items() if k in accepted}
+    together = predictors.fit_many(name, settings, [g for g, _ in sets], [a for _, a in sets], [5, 6])
+    test = nasbench201.graphs("contracted")[:30]
+    for fitted, seed, (graphs, accuracy) in zip(together, (5, 6), sets, strict=True):
+        alone = make(name, seed=seed).fit(graphs, accuracy)
+        assert torch.allclose(fitted.predict(test), alone.predict(test), rtol=1e-4)
+        assert fitted.n_parameters == alone.n_parameters
+        assert [row.keys() for row in fitted.history] == [row.keys() for row in alone.history]
+
+
+def test_a_stopped_fit_resumes_with_the_same_bits(name, nasbench201, tmp_path, monkeypatch):
+    if "checkpoint" not in inspect.signature(predictors.get(name)).parameters:
+        pytest.skip("has no checkpoint")
+    graphs, accuracy = few(nasbench201, 12)
+    straight = make(name, epochs=4).fit(graphs, accuracy)
+    stopping, calls = make(name, epochs=4, checkpoint=tmp_path / "state"), []
+    step = type(stopping).step
+
+    def stopped(self, *arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(type(stopping), "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        stopping.fit(graphs, accuracy)
+    resumed = make(name, epochs=4, checkpoint=tmp_path / "state").fit(graphs, accuracy)
+    assert resumed.history == straight.history
+    assert torch.equal(resumed.predict(graphs), straight.predict(graphs))
+    with pytest.raises(UserError, match="same settings and data"):
+        make(name, epochs=4, checkpoint=tmp_path / "state").fit(graphs, accuracy + torch.arange(12))
+
+
+def test_what_cannot_be_fitted_is_a_user_error(name, nasbench201):
+    graphs, accuracy = few(nasbench201, 12)
+    with pytest.raises(UserError, match="at least 2 architectures"):
+        make(name).fit(graphs[:1], accuracy[:1])
+    with pytest.raises(UserError, match="one accuracy an architecture, got 11 for 12"):
+        make(name).fit(graphs, accuracy[:11])
+    with pytest.raises(UserError, match="finite"):
+        make(name).fit(graphs, accuracy * float("nan"))
+    with pytest.raises(UserError, match="fitted predictor; call fit"):
+        make(name).predict(graphs)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("epochs", -1), ("seed", -1), ("width", 0), ("channels", 0), ("accumulate", 0)])
+def test_settings_out_of_range_are_a_user_error(name, setting, value):
+    if setting not in inspect.signature(predictors.get(name)).parameters:
+        pytest.skip("has no such setting")
+    with pytest.raises(UserError, match=f"{setting} must be at least"):
+        make(name, **{setting: value})
+
+
+@pytest.mark.parametrize("q", [0, -1.0, float("nan")])
+def test_a_wrong_q_is_a_user_error_before_anything_trains(q):
+    with pytest.raises(UserError, match="q must be a finite number above 0"):
+        predictors.get("hypernas")(q=q)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"loss": "l1"}, "loss must be one of mse, bce, got 'l1'"),
+        ({"engine": "jit"}, "engine must be one of fast, plain"),
+        ({"context": "mean"}, "context must be one of sum, concat, position, none"),
+        ({"reading": "both"}, "reading must be one of printed, text"),
+        ({"engine": "plain", "loss": "bce"}, "loss must be mse with engine='plain'"),
+    ],
+)
+def test_a_wrong_choice_is_a_user_error(settings, words):
+    with pytest.raises(UserError, match=words):
+        predictors.get("hypernas")(**settings)
+
+
+def test_an_unknown_method_is_a_user_error():
+    with pytest.raises(UserError, match=r"method must be one of .*hypernas-p.* got 'gpt'"):
+        predictors.get("gpt")
+
+
+def test_images_that_cannot_be_halved_are_a_user_error(nasbench201):
+    with pytest.raises(UserError, match="8 x 8 with stem_stride 4"):
+        make("hypernas", stem_stride=4).fit(*few(nasbench201, 12))
+
+
+def test_weights_cannot_be_generated_for_graphs_of_no_space(architecture):
+    graphs = collate([architecture() for _ in range(4)])
+    with pytest.raises(UserError, match="needs to know the search space"):
+        make("hypernas").fit(graphs, torch.arange(4.0))
+    assert make("hypernas-p").fit(graphs, torch.arange(4.0)).predict(graphs).shape == (4,)
+
+
+@pytest.mark.parametrize("space", spaces.names())
+@pytest.mark.parametrize("method", ["hypernas", "hypernas-h", "hypernas-p"])
+def test_the_fast_engine_is_the_plain_one(method, space, double, rng):
+    """Same seed, same draws of architectures and images, so the same losses; and the same order in the end."""
+    space = spaces.get(space)
+    graphs = collate([space.canonical(space.sample(rng)) for _ in range(10)], space)
+    accuracy = torch.from_numpy(rng.normal(90, 2, 10))
+    settings = {"seed": 2, "image_batch": 6, "accumulate": 5}
+    fast, plain = (make(method, engine=engine, **settings).fit(graphs, accuracy) for engine in ("fast", "plain"))
+    for ours, theirs in zip(fast.history, plain.history, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    scores = [p.predict(graphs) if method != "hypernas-h" else p.target_accuracies(graphs) for p in (fast, plain)]
+    assert kendall_tau(*scores) >= 0.999
+
+
+def test_the_plain_engine_trains_every_seed(nasbench201):
+    sets = [few(nasbench201, 12, seed) for seed in (0, 1)]
+    settings = {"engine": "plain", "epochs": 1, "n_layers": 2, "width": 16}
+    fitted = predictors.fit_many("hypernas-p", settings, [g for g, _ in sets], [a for _, a in sets], [5, 6])
+    alone = make("hypernas-p", seed=6, **settings).fit(*sets[1])
+    assert torch.equal(fitted[1].predict(sets[1][0]), alone.predict(sets[1][0]))
+
+
+def test_u_is_learned_unless_it_is_fixed(nasbench201):
+    data = few(nasbench201, 12)
+    assert not torch.equal(make("hypernas").fit(*data).model.loss.u, torch.ones(2))
+    assert torch.equal(make("hypernas", learn_u=False).fit(*data).model.loss.u, torch.ones(2))
+
+
+def test_the_history_of_hypernas_holds_both_losses_weights_and_the_accuracy_of_the_networks(nasbench201):
+    history = make("hypernas", epochs=1).fit(*few(nasbench201, 12)).history
+    assert set(history[0]) == {"epoch", "loss_pred", "loss_hyper", "weight_pred", "weight_hyper", "target_accuracy"}
+    assert set(make("hypernas-p", epochs=1).fit(*few(nasbench201, 12)).history[0]) == {"epoch", "loss_pred"}
+
+
+def test_generated_networks_learn_to_read_digits(nasbench201):
+    """A tenth would be chance."""
+    graphs, accuracy = few(nasbench201, 4)
+    fitted = make("hypernas-h", epochs=30, image_batch=64, learning_rate=2e-2, channels=8).fit(graphs, accuracy)
+    assert fitted.history[0]["target_accuracy"] < 25
+    assert fitted.history[-1]["target_accuracy"] > 40
+    assert fitted.predict(graphs).mean() > 40
+
+
+def test_architectures_of_any_sequence_are_predicted_and_trained_by_the_plain_engine(architecture):
+    graphs = collate([architecture((0,) * (1 + i % 3)) for i in range(9)])
+    with pytest.raises(UserError, match="use engine='plain'"):
+        make("hypernas-p").fit(graphs, torch.arange(9.0))
+    assert make("hypernas-p", engine="plain").fit(graphs, torch.arange(9.0)).predict(graphs).shape == (9,)
