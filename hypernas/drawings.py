@@ -60,12 +60,12 @@ def _shapes(program: Program, image_size: int) -> list[tuple[int, int]]:
 def _details(architecture: Architecture, program: Program, image_size: int) -> dict[str, Any]:
     """[channels, height, width, parameters] of every node with weights, by position; equal positions are kept once."""
     shapes = _shapes(program, image_size)
-    weighted: dict[tuple[int, int], list[list[int]]] = {}
+    weighted: dict[tuple[int, ...], list[list[int]]] = {}
     for value, layer in enumerate(program.layers, 1):
         if layer.weight is not None:
             channels, size = shapes[value]
             count = layer.c_in * layer.c_out * layer.kernel**2
-            weighted.setdefault(layer.weight, []).append([channels, size, size, count])
+            weighted.setdefault(layer.weight[:2], []).append([channels, size, size, count])
     table: list[list[list[int] | None]] = []
     rows = []
     for position, u in enumerate(architecture.sequence):

@@ -24,7 +24,6 @@ pytestmark = pytest.mark.browser
 PARETO = '.hn[data-kind="pareto"]'
 EXPLORER = '.hn[data-kind="explorer"]'
 LIVE = """from functools import partial
-import torch
 from hypernas.explore import train_with_q
 from hypernas.widgets import QExplorer
 train = partial(train_with_q, epochs=2, n_test=50)

@@ -63,7 +63,7 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def rows_of(frame: pd.DataFrame | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a frame or a list. Raises WrongInput where there are none."""
-    records = frame.to_dict("records") if hasattr(frame, "to_dict") else list(frame)
+    records: list[Any] = frame.to_dict("records") if hasattr(frame, "to_dict") else list(frame)
     if not records:
         raise WrongInput("no recorded grid over q exists yet; train here, or record one with hypernas experiment")
     return [plain_row(row) for row in records]

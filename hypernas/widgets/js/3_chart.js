@@ -83,7 +83,7 @@ function chart(spec, width) {
   const height = 240;
   const box = { left: 46, right: width - 14, top: 28, bottom: height - 42 };
   const all = spec.series.flatMap((s) => s.points);
-  const figure = make("figure", { class: "hn-chart" }, make("figcaption", {}, spec.title));
+  const figure = make("figure", { class: "hn-chart", style: `width:${width}px` }, make("figcaption", {}, spec.title));
   if (!all.some((p) => p.slice(0, 2).every(Number.isFinite))) {
     figure.append(make("p", { class: "hn-quiet" }, spec.empty));
     return figure;

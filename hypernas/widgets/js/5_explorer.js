@@ -118,8 +118,8 @@ function explorerView(root, data, model) {
   const choices = make("div", { class: "hn-choices" });
   const show = () => {
     const run = state.runs[state.stop];
-    const room = root.clientWidth || 640;
-    const width = Math.max(280, room < 620 ? room - 4 : Math.floor(room / 2) - 12);
+    const room = (root.clientWidth || 640) - 18;
+    const width = Math.max(260, Math.floor(room < 540 ? room : (room - 12) / 2));
     facts.replaceChildren(runFacts(run));
     charts.replaceChildren(curveChart(run, "loss", width), curveChart(run, "weight", width), tauChart(state.runs, run, width),
       tradeOffChart(state.runs, run, width));
