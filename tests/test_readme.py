@@ -1,0 +1,42 @@
+"""What the README shows works."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def shown():
+    (code,) = blocks("python")
+    return code
+
+
+def test_the_library_is_shown_in_six_lines(shown):
+    assert len([line for line in shown.splitlines() if line.strip()]) <= 6
+
+
+def test_the_six_lines_run_and_give_what_the_sentence_below_says(shown):
+    """With two epochs in place of many, and a few predictions in place of all."""
+    quick, replaced = re.subn(r"epochs=\d+", "epochs=2", shown)
+    assert replaced == 1
+    assert "predict(graphs[test])" in quick
+    names = {}
+    exec(compile(quick.replace("graphs[test]", "graphs[test[:200]]"), str(README), "exec"), names)
+    assert f"{len(names['test']):,} architectures" in README.read_text(encoding="utf-8")
+    assert names["predicted"].shape == (200,)
+    assert names["predicted"].isfinite().all()
+    assert 0 < torch.median(names["predicted"]) < 100
+
+
+def test_every_path_that_the_readme_links_exists():
+    links = re.findall(r"\]\(([\w./-]+)\)", README.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
