@@ -9,21 +9,45 @@ import torch
 from torch import Tensor
 
 from hypernas import spaces
-from hypernas.errors import UserError
-from hypernas.graph import GraphBatch
+from hypernas.data import Table
+from hypernas.errors import MissingTable, UserError
+from hypernas.graph import GraphBatch, SearchSpace, collate
+from hypernas.labelled import find_labelled, provenance_of, read_labelled
+
+
+def _read(space: SearchSpace, dataset: str) -> tuple[str, Table]:
+    """The table of `dataset`; one that the space does not know may be the images of the labelled table."""
+    path = find_labelled(space.name) if dataset not in space.datasets else None
+    if path is not None and provenance_of(path)["images"] == dataset:
+        return dataset, read_labelled(path)
+    return dataset, space.read(dataset)
+
+
+def _first_present(space: SearchSpace) -> tuple[str, Table]:
+    """The first dataset of the space whose table is present, else the labelled table."""
+    for dataset in space.datasets:
+        try:
+            return dataset, space.read(dataset)
+        except MissingTable as error:
+            missing = error
+    path = find_labelled(space.name)
+    if path is None:
+        raise MissingTable(f"{missing}, and `hypernas label --space {space.name}` makes a small one") from missing
+    return provenance_of(path)["images"], read_labelled(path)
 
 
 class Benchmark:
     """All architectures of a space with their accuracies on one dataset, in percent.
 
     `validation` (B,) is the training label, `test` (B,) what is predicted; `table.source` says which table it is.
-    Raises UserError for an unknown space or dataset, or a table that is missing or damaged.
+    `dataset` is one of the space's, or the images of a table that `hypernas label` made; by default the first of the
+    space's whose table is present, else that of the labelled one. Raises UserError for an unknown space or dataset, or
+    a table that is missing or damaged.
     """
 
-    def __init__(self, space: str, dataset: str) -> None:
+    def __init__(self, space: str, dataset: str | None = None) -> None:
         self.space = spaces.get(space)
-        self.dataset = dataset
-        self.table = self.space.read(dataset)
+        self.dataset, self.table = _first_present(self.space) if dataset is None else _read(self.space, dataset)
         self.validation = torch.from_numpy(np.asarray(self.table.validation, dtype=np.float64))
         self.test = torch.from_numpy(np.asarray(self.table.test, dtype=np.float64))
         self._graphs: dict[str, GraphBatch] = {}
@@ -34,7 +58,12 @@ class Benchmark:
     def graphs(self, graph_form: str = "contracted") -> GraphBatch:
         """All architectures as graphs; `graph_form` is raw, pruned or contracted."""
         if graph_form not in self._graphs:
-            self._graphs[graph_form] = self.space.graphs(self.table, graph_form)
+            if "notation" in self.table.columns:
+                architectures = [self.space.parse(notation) for notation in self.table.columns["notation"].tolist()]
+                canonical = [self.space.canonical(architecture, graph_form) for architecture in architectures]
+                self._graphs[graph_form] = collate(canonical, self.space)
+            else:
+                self._graphs[graph_form] = self.space.graphs(self.table, graph_form)
         return self._graphs[graph_form]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The command line: `hypernas experiment | table | run | data list`."""
+"""The command line: `hypernas experiment | table | run | bench | label | data`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hypernas.cli_data import data, label
 from hypernas.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @main.command()
 @click.option("--table", default="few_shot", show_default=True, help="Results file the row belongs to.")
 @click.option("--space", required=True, help="Search space.")
-@click.option("--dataset", required=True, help="Dataset of the benchmark table.")
+@click.option("--dataset", help="Dataset of the benchmark table.  [default: the first one present]")
 @click.option("--method", default="hypernas", show_default=True, help="Predictor, or several with commas.")
 @click.option("--n-train", required=True, help="Number of training architectures, or several with commas.")
 @click.option("--seed", default="0", show_default=True, help="Seed, several with commas, or 0:5.")
@@ -105,10 +106,12 @@ def experiment(
     """
     import torch
 
+    from hypernas.benchmark import Benchmark
     from hypernas.experiments import run_many
 
     if threads:
         torch.set_num_threads(threads)
+    options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
     experiments = plan(pairs(extra), options)
     rows = run_many(experiments, force, sys.stderr.isatty(), device)
     for row in with_progress(rows, len(experiments)):
@@ -214,27 +217,5 @@ def bench(n: int, pairs: int) -> None:
     click.echo(json.dumps(costs.bench(n, pairs)))
 
 
-@main.group()
-def data() -> None:
-    """Benchmark tables and images."""
-
-
-@data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print each source as one line of JSON.")
-def list_data(as_json: bool) -> None:
-    """Show every source: what is present, where it would come from, licence, size, sha256."""
-    from dataclasses import asdict
-
-    from hypernas.sources import sources, status
-
-    for source in sources():
-        facts = {**asdict(source), "status": status(source)}
-        if as_json:
-            click.echo(json.dumps(facts, default=str))
-            continue
-        size = f"{source.size / 1e6:,.1f} MB" if source.size else "unknown"
-        click.echo(f"{source.name}: {source.what}")
-        click.echo(f"  status   {facts['status']}\n  from     {source.url}\n  licence  {source.licence}")
-        click.echo(f"  size     {size}\n  sha256   {source.sha256 or 'not known'}")
-        if source.note:
-            click.echo(f"  note     {source.note}")
+main.add_command(data)
+main.add_command(label)

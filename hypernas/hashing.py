@@ -8,7 +8,13 @@ ROUNDS = 8
 
 
 def function_ids(
-    ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray, kind: np.ndarray, sequence: np.ndarray, chunk: int = 8192
+    ops: np.ndarray,
+    adjacency: np.ndarray,
+    mask: np.ndarray,
+    kind: np.ndarray,
+    sequence: np.ndarray,
+    *,
+    chunk: int = 8192,
 ) -> np.ndarray:
     """Arrays of a GraphBatch -> int64 (B,), equal for architectures whose cells are isomorphic one by one.
 

@@ -177,7 +177,7 @@ def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead,
     return head.classify(values[program.output], program.norm_last)
 
 
-def count(program: Program, image: tuple[int, int, int], n_classes: int) -> tuple[int, int]:
+def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, int]:
     """Trainable parameters and multiply-adds on one image (C, H, W) of the network with learned weights.
 
     Every batch normalisation has a scale and a shift; multiply-adds are those of convolutions and classifier.

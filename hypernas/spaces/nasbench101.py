@@ -219,7 +219,9 @@ class NASBench101:
 
     def check(self, table: Table) -> str:
         """Recompute what the table states of every architecture. Raises UserError for the first row that differs."""
-        stated = table.columns["trainable_parameters"]
+        stated = table.columns.get("trainable_parameters")
+        if stated is None:
+            raise UserError(f"a table to check must state trainable parameters, this one does not: {table.source}")
         counted = self.trainable_parameters(self.graphs(table, "pruned"))
         wrong = np.flatnonzero(counted != stated)
         if len(wrong):
