@@ -7,8 +7,8 @@ from torch import nn
 from hypernas import batched, spaces
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS
-from hypernas.sizes import count, map_sizes
-from hypernas.target import ProgramWriter, TargetHead, run
+from hypernas.sizes import map_sizes
+from hypernas.target import ProgramWriter, TargetHead, count, run
 
 SPACE = spaces.get("nasbench201")
 ALL_3X3 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
