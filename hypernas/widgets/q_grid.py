@@ -47,7 +47,8 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     absent = [name for name in NEEDED if name not in row]
     if absent:
         raise WrongInput(f"a row must have {', '.join(NEEDED)}, {', '.join(absent)} is missing")
-    plain = {name: default if _missing(row.get(name)) else row[name] for name, default in DEFAULTS.items()}
+    given = {name: row.get(name) for name in DEFAULTS}
+    plain: dict[str, Any] = {name: DEFAULTS[name] if _missing(value) else value for name, value in given.items()}
     for name in ("q", "kendall_tau"):
         try:
             plain[name] = float(row[name])
