@@ -33,8 +33,8 @@ def turn_of_layers(program: Program) -> tuple[tuple, ...]:
         before = max(made[i] for i in layer.inputs)
         depth = before[1] + 1 if before[0] == layer.position else 0
         made.append((layer.position, depth))
-        turns.append((layer.position, depth, layer.op, layer.c_in, layer.c_out, layer.stride, layer.relu, layer.norm,
-                      layer.relu_after))
+        shape = (layer.c_in, layer.c_out, layer.stride, layer.relu, layer.norm, layer.relu_after)
+        turns.append((layer.position, depth, layer.op, *shape))
     return tuple(turns)
 
 
@@ -63,7 +63,6 @@ class ReluMatmulNorm(torch.autograd.Function):
         y = torch.bmm(x, matrix)
         scale = None
         if norm:
-            g, m, d = y.shape
             mean = _channel_mean(y, c_out)
             y = y.sub_(mean)
             scale = (_channel_mean(y * y, c_out) + EPSILON).rsqrt_()
@@ -127,11 +126,11 @@ def wanted(turns: Sequence[Turn]) -> dict[Shape, list[tuple[int, int, int]]]:
 
 
 def run_batched(programs: Sequence[Program], turns: Sequence[Turn], kernels: dict, stems: Tensor) -> Tensor:
-    """Run A programs, layer weights by (turn, start of a run) (G, c_out, c_in, k, k), from stem features (A, M, C, H, W).
+    """Run A programs, weights (G, c_out, c_in, k, k) by (turn, start of a run), from stem features (A, M, C, H, W).
 
     Returns their last features (A, M, c_last, H', W').
     """
-    values: list[list[Any]] = [[stem] + [None] * len(p.layers) for p, stem in zip(programs, stems.unbind(), strict=True)]
+    values: list[list[Any]] = [[x] + [None] * len(p.layers) for p, x in zip(programs, stems.unbind(), strict=True)]
     for t, turn in enumerate(turns):
         x = torch.stack([gather(values[a], layer) for a, _, layer in turn.items])
         if turn.op == "conv":

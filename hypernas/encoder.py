@@ -64,9 +64,7 @@ class GlobalEncoder(nn.Module):
             raise UserError(f"context must be one of {', '.join(CONTEXTS)}, got {context!r}")
         self.context, self.width, self.n_layers = context, width, n_layers
         self.embedding = nn.Embedding(n_ops, width)
-        self.gcn = nn.ModuleList(
-            nn.ModuleList(DirectedGCNLayer(width) for _ in range(n_layers)) for _ in range(KINDS)
-        )
+        self.gcn = nn.ModuleList(nn.ModuleList(DirectedGCNLayer(width) for _ in range(n_layers)) for _ in range(KINDS))
         if context == "concat":
             self.join = nn.Linear(2 * width, width)
         if context == "position":
@@ -86,7 +84,7 @@ class GlobalEncoder(nn.Module):
             outputs = []
             for gcn in self.gcn:
                 y = x
-                for layer in gcn:
+                for layer in gcn:  # type: ignore[attr-defined]
                     y = layer(y, propagate)
                 outputs.append(y)
             x = torch.where(reduction, outputs[1], outputs[0]) * mask[..., None]

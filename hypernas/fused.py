@@ -1,9 +1,9 @@
 """The global encoder for many seeds at once, forward and backward written out: the fast twin of `encoder.py`.
 
 A step of the plain encoder is thousands of small operations. Here a GCN layer is five that copy nothing, and the first
-layer of a repeated cell is computed once: its input is v + c with the
-same c for every node, and the rows of the propagation matrix sum to 1/2, so E (v + c) W = E v W + c W / 2.
-Every tensor has a leading axis S of independently trained models.
+layer of a repeated cell is computed once: its input is v + c with the same c for every node, and the rows of the
+propagation matrix sum to 1/2, so E (v + c) W = E v W + c W / 2. Every tensor has a leading axis S of independently
+trained models.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ Columns = tuple[tuple[int, int], ...]
 
 
 class EncodeSequence(torch.autograd.Function):
-    """v (S,B,U,N,D), weight (K,L,2,S,D,D), context (S,C,B,D) | None, carry (S,D,D) | None -> z (S,C,B,D), nodes (S,C,B,N,D).
+    """v (S,B,U,N,D), weight (K,L,2,S,D,D) -> z (S,C,B,D), nodes (S,C,B,N,D), the latter empty unless `want_nodes`.
 
-    `propagate (2,S,B,U,N,N)`, `pool (S,B,U,N)`, `columns`: (unique cell, kind) a position, `carries`: whether z(i-1)
-    is added (through `carry` where given). `want_nodes=False` returns an empty second tensor.
+    `context (S,C,B,D)` or None is added at each position, `carries` says whether z(i-1) is, through `carry (S,D,D)`
+    unless None. `propagate (2,S,B,U,N,N)`, `pool (S,B,U,N)`, `columns`: (unique cell, kind) of each position.
     """
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, weight: Tensor, context: Tensor | None, carry: Tensor | None, propagate: Tensor,
-                pool: Tensor, columns: Columns, carries: bool, want_nodes: bool):  # fmt: skip
+    def forward(ctx, v, weight, context, carry, propagate, pool, columns, carries, want_nodes):
         s, b, _, n, d = v.shape
         ws = [list(kind) for kind in weight]
         edges = {u: propagate[:, :, :, u].reshape(2 * s * b, n, n) for u, _ in set(columns)}
         pools = {u: pool[:, :, u].reshape(s * b, 1, n) for u, _ in set(columns)}
         first = {(u, k): _layer(v[:, :, u].reshape(s, b * n, d), ws[k][0], edges[u]) for u, k in set(columns)}
-        zs, saved, nodes = [], [], []
+        zs: list[Tensor] = []
+        saved, nodes = [], []
         for i, (u, kind) in enumerate(columns):
             c = context[:, i] if context is not None else None
             if carries and i:
@@ -85,6 +85,7 @@ class EncodeSequence(torch.autograd.Function):
                 if gcontext is not None:
                     gcontext[:, i], gz_next = gz_next, None
                 elif ctx.carry is not None:
+                    assert gcarry is not None
                     gcarry += torch.bmm(ctx.zs[i - 1].transpose(1, 2), gz_next)
                     gz_next = torch.bmm(gz_next, ctx.carry.transpose(1, 2))
         gv = torch.zeros_like(ctx.v)

@@ -67,13 +67,10 @@ class Architecture:
         for cell in self.cells:
             adjacency = torch.tensor(cell.adjacency)
             edge_index = adjacency.nonzero().T.contiguous()
-            graphs.append(
-                Data(
-                    x=torch.tensor(cell.ops), edge_index=edge_index, kind=cell.kind,
-                    count=adjacency[edge_index[0], edge_index[1]], sequence=torch.tensor(self.sequence),
-                    notation=self.notation, num_nodes=len(cell.ops),
-                )
-            )  # fmt: skip
+            graph = Data(x=torch.tensor(cell.ops), edge_index=edge_index, num_nodes=len(cell.ops), kind=cell.kind)
+            graph.count = adjacency[edge_index[0], edge_index[1]]
+            graph.sequence, graph.notation = torch.tensor(self.sequence), self.notation
+            graphs.append(graph)
         return graphs
 
     @staticmethod
@@ -132,7 +129,7 @@ class GraphBatch:
 
     def to(self, device: str | torch.device) -> GraphBatch:
         fields = (self.ops, self.adjacency, self.mask, self.kind, self.sequence)
-        return GraphBatch(*(field.to(device) for field in fields), self.space)
+        return GraphBatch(*[field.to(device) for field in fields], space=self.space)  # type: ignore[misc]
 
     def trimmed(self) -> GraphBatch:
         """The same architectures without the node columns that no cell of the batch uses."""
@@ -183,7 +180,7 @@ def collate(architectures: Sequence[Architecture], space: SearchSpace | None = N
             adjacency[i, j, :size, :size] = cell.adjacency
             kind[i, j] = cell.kind
     arrays = (ops, adjacency, mask, kind, sequence)
-    return GraphBatch(*(torch.from_numpy(array) for array in arrays), space)
+    return GraphBatch(*[torch.from_numpy(array) for array in arrays], space=space)  # type: ignore[misc]
 
 
 def simplify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,12 +21,13 @@ class Hypernetwork(nn.Module):
     NOTE[PAPER]: paper says nothing of the scale of generated weights; we scale by sqrt(2 / fan_in); because GHN-2 does.
     """
 
-    def __init__(self, width_in: int, width: int = 96, n_layers: int = 3, kernels: tuple[int, ...] = (1, 3),
-                 c_max: int = 32) -> None:  # fmt: skip
+    def __init__(
+        self, width_in: int, width: int = 96, n_layers: int = 3, kernels: tuple[int, ...] = (1, 3), c_max: int = 32
+    ) -> None:
         super().__init__()
         self.c_max = c_max
         widths = [width_in] + [width] * (n_layers - 1)
-        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.heads = nn.ModuleDict({str(k): nn.Linear(widths[-1], c_max * c_max * k * k) for k in kernels})
         for head in self.heads.values():
             nn.init.normal_(head.weight, std=width**-0.5)  # type: ignore[union-attr, arg-type]
@@ -53,7 +55,7 @@ class HeadOutputs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, c_max: int, shapes: tuple[Shape, ...], *features: Tensor) -> tuple:
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, c_max: int, shapes: tuple[Shape, ...], *features: Tensor):
         made = []
         for shape, x in zip(shapes, features, strict=True):
             (o, i), (s, g, _) = _used(shape, c_max), x.shape

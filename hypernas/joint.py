@@ -72,8 +72,9 @@ class FastPass:
         return predicted, batched.classify(weight, bias, maps, programs[0].norm_last)
 
 
-def _generate(parameters: dict[str, Tensor], turns: Sequence[batched.Turn], nodes: Tensor, b: int, c_max: int
-              ) -> dict[tuple[int, int], Tensor]:  # fmt: skip
+def _generate(
+    parameters: dict[str, Tensor], turns: Sequence[batched.Turn], nodes: Tensor, b: int, c_max: int
+) -> dict[tuple[int, int], Tensor]:
     """The kernels of every run of every turn from node features (S, C, b, N, D), the trunk and a head run once."""
     s = nodes.shape[0]
     wanted = batched.wanted(turns)
@@ -92,8 +93,8 @@ def _generate(parameters: dict[str, Tensor], turns: Sequence[batched.Turn], node
     for kernel in sorted({shape[2] for shape in wanted}):
         shapes = tuple(shape for shape in wanted if shape[2] == kernel)
         name = f"hypernetwork.heads.{kernel}"
-        made = HeadOutputs.apply(parameters[f"{name}.weight"], parameters[f"{name}.bias"], c_max, shapes,
-                                 *(parts[shape] for shape in shapes))  # fmt: skip
+        weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
+        made = HeadOutputs.apply(weight, bias, c_max, shapes, *(parts[shape] for shape in shapes))
         for shape, weights in zip(shapes, made, strict=True):
             rows = weights.flatten(0, 1)[layouts[shape][1].to(nodes.device)]
             pieces = rows.split([stop - start for _, start, stop in wanted[shape]])

@@ -32,7 +32,8 @@ class LabelScale:
     def of(accuracy: Tensor) -> LabelScale:
         """accuracy (n,) percent, n >= 2. Raises UserError for fewer or for values that are not finite."""
         if accuracy.ndim != 1 or len(accuracy) < 2:
-            raise UserError(f"fit needs the accuracy of at least 2 architectures as a vector, got {tuple(accuracy.shape)}")
+            rule = "fit needs the accuracy of at least 2 architectures as a vector"
+            raise UserError(f"{rule}, got one of shape {tuple(accuracy.shape)}")
         if not bool(torch.isfinite(accuracy).all()):
             raise UserError("accuracies must be finite, got nan or inf; drop those architectures before fit")
         values = accuracy.double()

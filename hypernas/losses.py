@@ -13,10 +13,11 @@ from hypernas.errors import UserError
 
 READINGS = {"printed": 0.0, "text": 1.0}
 U_MIN = 1e-2
+LOSS_MIN = 1e-8
 
 
 def check_preference(q: float, reading: str) -> float:
-    """The exponent p of the adaptive weight for the preference coefficient q. UserError for a q that is no number > 0."""
+    """The exponent p of each loss for the preference coefficient q. UserError for a q that is no number above 0."""
     if not (isinstance(q, int | float) and math.isfinite(q) and q > 0):
         raise UserError(f"the preference coefficient q must be a finite number above 0, got {q}; the paper uses 1.5")
     if reading not in READINGS:
@@ -48,8 +49,13 @@ class AdaptiveLoss(nn.Module):
     2.386
     """
 
-    def __init__(self, q: float = 1.5, reading: str = "printed", tasks: tuple[str, ...] = ("pred", "hyper"),
-                 learn_u: bool = True) -> None:  # fmt: skip
+    def __init__(
+        self,
+        q: float = 1.5,
+        reading: str = "printed",
+        tasks: tuple[str, ...] = ("pred", "hyper"),
+        learn_u: bool = True,
+    ) -> None:
         super().__init__()
         self.p = check_preference(q, reading)
         self.tasks = tasks
@@ -65,9 +71,6 @@ class AdaptiveLoss(nn.Module):
     def weights(self) -> dict[str, float]:
         """The task weights 1 / (2 u^2)."""
         return {task: 1 / (2 * u) for task, u in zip(self.tasks, self.u_squared().tolist(), strict=True)}
-
-
-LOSS_MIN = 1e-8
 
 
 def adaptive_sum(losses: Sequence[Tensor], u: Tensor, p: float) -> Tensor:

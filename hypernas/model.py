@@ -86,8 +86,15 @@ class Stack:
                     parameter.copy_(self.parameters[name][s])
 
 
-def encode(parameters: dict[str, Tensor], context: str, n_layers: int, cells: Cells, index: Tensor,
-           want_nodes: bool = False, prefix: str = "encoder.") -> tuple[Tensor, Tensor]:  # fmt: skip
+def encode(
+    parameters: dict[str, Tensor],
+    context: str,
+    n_layers: int,
+    cells: Cells,
+    index: Tensor,
+    want_nodes: bool = False,
+    prefix: str = "encoder.",
+) -> tuple[Tensor, Tensor]:
     """The fused `GlobalEncoder.forward` of S models: index (S, b) into `cells` -> h (S, b, D), nodes (S, C, b, N, D).
 
     Without a context every position of a cell looks the same, so each unique cell is encoded once.

@@ -83,9 +83,17 @@ class ProgramWriter:
         return 0
 
     def conv(
-        self, inputs: tuple[int, ...], c_in: int, c_out: int, kernel: int, stride: int, weight: WeightKey,
-        relu: bool = True, norm: bool = True, relu_after: bool = False,
-    ) -> int:  # fmt: skip
+        self,
+        inputs: tuple[int, ...],
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int,
+        weight: WeightKey,
+        relu: bool = True,
+        norm: bool = True,
+        relu_after: bool = False,
+    ) -> int:
         """ReLU, convolution with generated weights, batch normalisation; with `relu_after` ReLU once more."""
         shape = (c_in, c_out, kernel, stride, kernel // 2)
         return self._push(Layer("conv", inputs, *shape, relu, norm, weight, self.position, relu_after))

@@ -32,15 +32,23 @@ class Schedule:
 
 
 def train(
-    parameters: Sequence[Tensor], loss: StepLoss, n: int, schedule: Schedule, seeds: Sequence[int], *,
-    micro_batch: int | None = None, checkpoint: Path | None = None, identity: str = "", progress: Any = False,
-) -> list[dict[str, Any]]:  # fmt: skip
+    parameters: Sequence[Tensor],
+    loss: StepLoss,
+    n: int,
+    schedule: Schedule,
+    seeds: Sequence[int],
+    *,
+    micro_batch: int | None = None,
+    checkpoint: Path | None = None,
+    identity: str = "",
+    progress: Any = False,
+) -> list[dict[str, Any]]:
     """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once; returns one dict an epoch.
 
     Every epoch passes over the n architectures in an order drawn from (seed, epoch), and so are the images: a run that
-    resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data that
-    the file belongs to. `micro_batch` splits a step's architectures; their gradients accumulate (1 is the paper's loop).
-    Raises UserError for a checkpoint that is damaged or belongs to another training.
+    resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data
+    that the file belongs to. `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's
+    loop). Raises UserError for a checkpoint that is damaged or belongs to another training.
     """
     parameters = [p for p in parameters if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
@@ -53,18 +61,26 @@ def train(
             group["lr"] = schedule.rate(epoch)
         generators = [np.random.default_rng([seed, epoch, 0x4E]) for seed in seeds]
         order = torch.from_numpy(np.stack([g.permutation(n) for g in generators]))
-        logs: list[dict[str, Tensor]] = []
-        for step in order.split(schedule.accumulate, dim=1):
-            optimizer.zero_grad(set_to_none=True)
-            for part in step.split(micro_batch or schedule.accumulate, dim=1):
-                value, log = loss(part, generators)
-                (value * (part.shape[1] / step.shape[1])).backward()
-                logs.append(log)
-            optimizer.step()
+        steps = order.split(schedule.accumulate, dim=1)
+        logs = [log for step in steps for log in _step(optimizer, loss, step, micro_batch or n, generators)]
         history.append({"epoch": epoch} | {k: torch.stack([log[k] for log in logs]).mean(0).tolist() for k in logs[0]})
         if checkpoint is not None:
             _save(checkpoint, parameters, optimizer, history, fingerprint)
     return history
+
+
+def _step(
+    optimizer: torch.optim.Optimizer, loss: StepLoss, index: Tensor, micro_batch: int, generators: Any
+) -> list[dict[str, Tensor]]:
+    """One step on the architectures index (S, b); returns the logs of its parts."""
+    optimizer.zero_grad(set_to_none=True)
+    logs = []
+    for part in index.split(micro_batch, dim=1):
+        value, log = loss(part, generators)
+        (value * (part.shape[1] / index.shape[1])).backward()
+        logs.append(log)
+    optimizer.step()
+    return logs
 
 
 def _bar(epochs: range, done: int, total: int, progress: Any) -> Any:
@@ -86,9 +102,8 @@ def _told(epochs: range, total: int, tell: Callable[[int, int], Any]) -> Iterato
 
 def _save(path: Path, parameters: list[Tensor], optimizer: Any, history: list[dict], fingerprint: dict) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    state = {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict(), "history": history,
-             "fingerprint": fingerprint}  # fmt: skip
-    torch.save(state, temporary)
+    state = {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict()}
+    torch.save(state | {"history": history, "fingerprint": fingerprint}, temporary)
     os.replace(temporary, path)
 
 

@@ -95,7 +95,9 @@ def test_the_fused_encoder_has_the_values_and_gradients_of_the_plain_one(context
     stack, cells = Stack(models), Cells(sets, torch.float64)
     h, nodes = encode(stack.parameters, context, 3, cells, index, want_nodes=True)
     pull_h, pull_nodes = torch.randn_like(h), torch.randn_like(nodes)
-    (regress(stack.parameters, h).square().sum() + (h * pull_h).sum() + _real(nodes * pull_nodes, sets, index)).backward()
+    (
+        regress(stack.parameters, h).square().sum() + (h * pull_h).sum() + _real(nodes * pull_nodes, sets, index)
+    ).backward()
     for s, model in enumerate(models):
         part = sets[s][index[s]]
         plain_h, plain_nodes = model.encoder(part)

@@ -101,7 +101,9 @@ def _networkx(batch):
     return graph
 
 
-@pytest.mark.parametrize(("graph_form", "n_arrays", "n_functions"), [("pruned", 9365, 8765), ("contracted", 6812, 5425)])
+@pytest.mark.parametrize(
+    ("graph_form", "n_arrays", "n_functions"), [("pruned", 9365, 8765), ("contracted", 6812, 5425)]
+)
 def test_function_ids_count_the_functions_of_nasbench201(nasbench201, graph_form, n_arrays, n_functions, rng):
     """An oracle (networkx) agrees on a sample of pairs; over all pairs, once, it gave the same counts."""
     batch = nasbench201.graphs(graph_form)
@@ -128,7 +130,9 @@ def test_cleaning_keeps_the_function(double, rng):
         for form in GRAPH_FORMS:
             architecture = space.canonical(sampled, form)
             program = space.build(architecture, channels=4, cells_per_stage=1, stem_stride=1)
-            logits.append(run(program, {layer.weight: _weight(architecture, layer) for layer in program.convs}, head, images))
+            logits.append(
+                run(program, {layer.weight: _weight(architecture, layer) for layer in program.convs}, head, images)
+            )
         assert torch.allclose(logits[0], logits[1], atol=1e-9)
         assert torch.allclose(logits[0], logits[2], atol=1e-9)
 
@@ -170,8 +174,14 @@ def test_pruning_drops_dead_ends_and_contracting_keeps_the_sum():
         (lambda: Architecture((Cell((0, 1), TWO),), (0, 1)), "sequence must index the 1 cells"),
         (lambda: Architecture((Cell((0, 1), TWO),), ()), "sequence must index the 1 cells"),
         (lambda: collate([]), "at least one architecture"),
-        (lambda: collate([Architecture((Cell((0, 9), TWO),), (0,))], spaces.get("nasbench201")), "from 0 to 6 .* got 9"),
-        (lambda: simplify(np.zeros((1, 2), int), np.zeros((1, 2, 2), int), 2, 3, "clean"), "graph_form must be one of raw"),
+        (
+            lambda: collate([Architecture((Cell((0, 9), TWO),), (0,))], spaces.get("nasbench201")),
+            "from 0 to 6 .* got 9",
+        ),
+        (
+            lambda: simplify(np.zeros((1, 2), int), np.zeros((1, 2, 2), int), 2, 3, "clean"),
+            "graph_form must be one of raw",
+        ),
     ],
 )
 def test_a_wrong_architecture_is_met_with_one_clear_sentence(build, words):

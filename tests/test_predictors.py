@@ -93,7 +93,9 @@ def test_isomorphic_architectures_get_equal_predictions(name, nasbench201, twin)
     fitted = make(name).fit(graphs, accuracy)
     mixed = collate([twin(graphs.architecture(i)) for i in range(12)], graphs.space)
     assert not torch.equal(mixed.ops, graphs[:12].trimmed().ops)
-    counted_images = not getattr(fitted, "predict_accuracy", True)  # where a last bit can turn a tie between two classes
+    counted_images = not getattr(
+        fitted, "predict_accuracy", True
+    )  # where a last bit can turn a tie between two classes
     assert torch.allclose(fitted.predict(mixed), fitted.predict(graphs), rtol=0, atol=1.0 * counted_images)
 
 
@@ -165,7 +167,9 @@ def test_what_cannot_be_fitted_is_a_user_error(name, nasbench201):
         make(name).predict(graphs)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("epochs", -1), ("seed", -1), ("width", 0), ("channels", 0), ("accumulate", 0)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("epochs", -1), ("seed", -1), ("width", 0), ("channels", 0), ("accumulate", 0)]
+)
 def test_settings_out_of_range_are_a_user_error(name, setting, value):
     if setting not in inspect.signature(predictors.get(name)).parameters:
         pytest.skip("has no such setting")

@@ -96,13 +96,22 @@ def test_cleaning_of_the_text_is_cleaning_of_the_architecture(space, sampled):
 def test_graphs_of_the_table_are_the_parsed_architectures(space, table, graph_form, rng):
     """A table's rows, encoded at once, against each row cleaned by itself and collated."""
     rows = rng.choice(len(table), 60, replace=False)
-    few = Table(table.source, table.kind, {k: v[rows] for k, v in table.columns.items()}, table.validation[rows], table.test[rows])
+    few = Table(
+        table.source,
+        table.kind,
+        {k: v[rows] for k, v in table.columns.items()},
+        table.validation[rows],
+        table.test[rows],
+    )
     raw, graphs = space.graphs(few, "raw"), space.graphs(few, graph_form)
     assert len(graphs) == 60
     assert graphs.space is space
     alone = [space.canonical(raw.architecture(i), graph_form) for i in range(60)]
     assert (graphs.function_ids() == ids(alone, space)).all()
-    parsed = [space.canonical(space.parse(space.canonical(raw.architecture(i), "raw").notation), graph_form) for i in range(60)]
+    parsed = [
+        space.canonical(space.parse(space.canonical(raw.architecture(i), "raw").notation), graph_form)
+        for i in range(60)
+    ]
     assert parsed == alone
 
 
@@ -121,7 +130,9 @@ def test_built_networks_run_and_have_weights_for_real_convolutions_only(space, s
         cleaned = space.canonical(architecture, graph_form)
         program = space.build(cleaned, **SIZE)
         head = TargetHead(3, 4, program.c_last, 5, 1)
-        logits = run(program, {c.weight: torch.randn(c.weight_shape) for c in program.convs}, head, torch.randn(2, 3, 16, 16))
+        logits = run(
+            program, {c.weight: torch.randn(c.weight_shape) for c in program.convs}, head, torch.randn(2, 3, 16, 16)
+        )
         assert logits.shape == (2, 5)
         assert torch.isfinite(logits).all()
         keys = [layer.weight for layer in program.convs]
@@ -145,20 +156,24 @@ def test_more_channels_and_cells_make_larger_networks(space, sampled):
         assert len(map_sizes(space.build(architecture, **SIZE), 16, 16)) > 1
 
 
-@pytest.mark.parametrize("notation", ["", "nonsense", "|conv9x9~0|+|none~0|none~1|+|none~0|none~1|none~2|", "conv9x9(0)|output(1)"])
+@pytest.mark.parametrize(
+    "notation", ["", "nonsense", "|conv9x9~0|+|none~0|none~1|+|none~0|none~1|none~2|", "conv9x9(0)|output(1)"]
+)
 def test_text_of_no_architecture_is_a_user_error(space, notation):
     with pytest.raises(UserError):
         space.parse(notation)
 
 
 def test_a_wrong_word_inside_is_named(space, sampled):
-    op = next(o for o in sampled[0].notation.replace("|", " ").replace("(", " ").replace("~", " ").split() if o[0].isalpha())
-    with pytest.raises(UserError, match="operation must be one of .* got 'fourier'"):
+    op = next(
+        o for o in sampled[0].notation.replace("|", " ").replace("(", " ").replace("~", " ").split() if o[0].isalpha()
+    )
+    with pytest.raises(UserError, match=r"operation must be one of .* got 'fourier'"):
         space.parse(sampled[0].notation.replace(op, "fourier", 1))
 
 
 def test_an_unknown_dataset_is_a_user_error(space):
-    with pytest.raises(UserError, match="dataset must be one of .* got 'mnist'"):
+    with pytest.raises(UserError, match=r"dataset must be one of .* got 'mnist'"):
         space.read("mnist")
 
 

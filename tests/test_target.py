@@ -29,7 +29,10 @@ def both_ways(programs, heads, images, seed=0):
         for runs in batched.wanted(turns).values()
         for t, start, stop in runs
     }
-    stacked = [torch.stack(p) for p in zip(*((h.stem_weight, h.classifier.weight, h.classifier.bias) for h in heads))]
+    stacked = [
+        torch.stack(p)
+        for p in zip(*((h.stem_weight, h.classifier.weight, h.classifier.bias) for h in heads), strict=True)
+    ]
     maps = batched.run_batched(programs, turns, kernels, batched.stem(stacked[0], images, heads[0].stem_stride))
     fast = batched.classify(stacked[1], stacked[2], maps, programs[0].norm_last).flatten(0, 1)
     pull = torch.randn(plain.shape, generator=generator)
@@ -70,10 +73,18 @@ def test_a_convolution_with_norm_is_torchs_own_with_its_gradient(size, double):
     """Kernels of 1 and 3, strides 1 and 2, through the dense product and through the grouped convolution."""
     torch.manual_seed(0)
     writer = ProgramWriter(4)
-    for kernel, stride, relu, norm in ((3, 1, True, True), (1, 1, True, True), (3, 2, False, True), (1, 2, False, False)):
+    for kernel, stride, relu, norm in (
+        (3, 1, True, True),
+        (1, 1, True, True),
+        (3, 2, False, True),
+        (1, 2, False, False),
+    ):
         layer = writer.finish(writer.conv((0,), 3, 5, kernel, stride, (0, 0), relu, norm)).layers[-1]
         turn = batched.Turn("conv", ((0, 0, layer), (1, 0, layer)))
-        x, w = torch.randn(2, 4, 3, size, size, requires_grad=True), torch.randn(2, 5, 3, kernel, kernel, requires_grad=True)
+        x, w = (
+            torch.randn(2, 4, 3, size, size, requires_grad=True),
+            torch.randn(2, 5, 3, kernel, kernel, requires_grad=True),
+        )
         expected = []
         for image, weight in zip(x, w, strict=True):
             y = nn.functional.conv2d(image.relu() if relu else image, weight, stride=stride, padding=kernel // 2)
@@ -92,7 +103,7 @@ def test_batch_mates_change_nothing(double, rng):
     head, images = TargetHead(1, 4, 16, 10, 2), torch.randn(1, 6, 5, 1, 8, 8)
     _, together, *_ = both_ways(programs, [head], images)
     for a in range(6):
-        plain, alone, *_ = both_ways(programs[: a + 1], [head], images[:, : a + 1])
+        _, alone, *_ = both_ways(programs[: a + 1], [head], images[:, : a + 1])
         assert torch.allclose(alone[a], together[a], atol=1e-10)
 
 

@@ -47,7 +47,7 @@ class HyperNASModel(nn.Module):
         self.predictor, self.hypernetwork, self.head, self.loss = predictor, hypernetwork, head, loss
 
     def forward(self, graph: GraphBatch, program: Program, images: Tensor) -> tuple[Tensor, Tensor]:
-        """One architecture, images (M, C, H, W) -> standardised accuracy (1,), logits (M, K) of its generated network."""
+        """One architecture, images (M, C, H, W) -> standardised accuracy (1,), logits (M, K) of its network."""
         assert self.hypernetwork is not None
         assert self.head is not None
         predicted, nodes = self.predictor(graph)
@@ -159,7 +159,7 @@ class HyperNAS(TrainedPredictor):
     def step(
         self, run: FastPass | PlainPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The adaptive sum of squared error and cross-entropy of architectures index (S, b), images from `generators`."""
+        """The adaptive sum of squared error and cross-entropy of architectures index (S, b), images drawn."""
         losses, accuracy = {}, {}
         if self.generate_weights:
             x, y = self.draw(index.shape[1], generators)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,13 +31,19 @@ def _edge_graph() -> np.ndarray:
     return adjacency
 
 
-# ResNet basic block with stride 2: input -> conv3x3 -> conv3x3 -> output, and input -> average pool -> conv1x1 -> output.
+# ResNet basic block with stride 2: input -> conv3x3 -> conv3x3 -> output, input -> average pool -> conv1x1 -> output.
 REDUCTION_CELL = Cell(
     ops=(INPUT, CONV3, CONV3, POOL, CONV1, OUTPUT),
-    adjacency=((0, 1, 0, 1, 0, 0), (0, 0, 1, 0, 0, 0), (0, 0, 0, 0, 0, 1), (0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 1),
-               (0, 0, 0, 0, 0, 0)),
+    adjacency=(
+        (0, 1, 0, 1, 0, 0),
+        (0, 0, 1, 0, 0, 0),
+        (0, 0, 0, 0, 0, 1),
+        (0, 0, 0, 0, 1, 0),
+        (0, 0, 0, 0, 0, 1),
+        (0, 0, 0, 0, 0, 0),
+    ),
     kind=REDUCTION,
-)  # fmt: skip
+)
 
 
 class NASBench201:
@@ -45,18 +51,16 @@ class NASBench201:
     ops = ("input", "output", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
     datasets = ("cifar10", "cifar100", "ImageNet16-120")
     macro = "stem, 3 stages of 5 cells with a residual reduction block between, classifier"
-    defaults: dict[str, Any] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
+    defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
     _sequence = ((0,) * CELLS_PER_STAGE + (1,)) * (STAGES - 1) + (0,) * CELLS_PER_STAGE
     _raw = _edge_graph()
 
     def encode(self, edge_ops: np.ndarray, graph_form: str) -> GraphBatch:
         """Operations (B, 6) of the edges, ids into `ops` -> GraphBatch."""
         b = len(edge_ops)
-        ends = np.full((b, 1), INPUT), np.full((b, 1), OUTPUT)
-        ops, adjacency, mask = simplify(
-            np.concatenate([ends[0], edge_ops, ends[1]], 1).astype(np.int64),
-            np.broadcast_to(self._raw, (b, 8, 8)), NONE, SKIP, graph_form,
-        )  # fmt: skip
+        nodes = np.concatenate([np.full((b, 1), INPUT), edge_ops, np.full((b, 1), OUTPUT)], 1).astype(np.int64)
+        raw = np.broadcast_to(self._raw, (b, 8, 8))
+        ops, adjacency, mask = simplify(nodes, raw, NONE, SKIP, graph_form)
         reduction = np.zeros((8, 8), np.uint8)
         reduction[:6, :6] = REDUCTION_CELL.adjacency
         reduction_ops = np.array(REDUCTION_CELL.ops + (0, 0))
@@ -73,7 +77,9 @@ class NASBench201:
         """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> the raw Architecture."""
         found = re.findall(r"\|([^|~]+)~(\d)", notation)
         if [int(i) for _, i in found] != [i for i, _ in EDGES]:
-            raise UserError(f"a nasbench201 cell lists 6 edges as |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, got {notation!r}")
+            raise UserError(
+                f"a nasbench201 cell lists 6 edges as |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, got {notation!r}"
+            )
         for op, _ in found:
             if op not in self.ops[NONE:]:
                 raise UserError(f"operation must be one of {', '.join(self.ops[NONE:])}, got {op!r}")
@@ -184,10 +190,9 @@ class NASBench201:
         return Table(source, "re-trained", {"edge_ops": edge_ops}, accuracy, accuracy)
 
     def _official(self, path: Any, dataset: str) -> Table:
-        arrays = load_npz(
-            path, {"ops": (15625, 6), "op_names": 1, "test200": (15625, 3), "val200_cifar10": (15625,),
-                   "val200_in16_partial": (15625,)}
-        )  # fmt: skip
+        n = 5 ** len(EDGES)
+        accuracies = {"test200": (n, 3), "val200_cifar10": (n,), "val200_in16_partial": (n,)}
+        arrays = load_npz(path, {"ops": (n, 6), "op_names": 1, **accuracies})
         ids = np.array([self.ops.index(str(name)) for name in arrays["op_names"]])
         test = arrays["test200"][:, self.datasets.index(dataset)].astype(np.float64)
         validation = arrays["val200_cifar10"].astype(np.float64) if dataset == "cifar10" else test
