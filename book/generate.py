@@ -100,10 +100,7 @@ def comment(line: Mapping[str, Any]) -> str:
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return (
-        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        + "\n"
-    )
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
 def place_table(lines: pd.DataFrame) -> str:
@@ -157,9 +154,7 @@ def reproduction_page(names: list[str], quoted_only: list[str]) -> str:
                 body = place_table(lines) + "\n" + provenance(of_place)
             page += f"\n### {space}, {dataset}\n\n{body}"
     if quoted_only:
-        page += (
-            "\n## Not run yet\n\nTables of the paper without a row of ours: " + ", ".join(quoted_only) + ".\n"
-        )
+        page += "\n## Not run yet\n\nTables of the paper without a row of ours: " + ", ".join(quoted_only) + ".\n"
     return page
 
 

@@ -67,9 +67,7 @@ class Images:
     source: str
 
 
-def load_npz(
-    path: str | Path, required: Mapping[str, int | tuple[int | None, ...]]
-) -> dict[str, np.ndarray]:
+def load_npz(path: str | Path, required: Mapping[str, int | tuple[int | None, ...]]) -> dict[str, np.ndarray]:
     """Read the `required` arrays of an npz file, without pickle.
 
     `required` gives for each array its number of axes, or its shape with None for any length. Raises
@@ -210,9 +208,7 @@ def _cifar10() -> Images:
         raise UserError(f"images 'cifar10' need a file that is not here: {mend}, or take images 'digits'")
     images = (None, 32, 32, 3)
     arrays = load_npz(path, {"x_train": images, "y_train": 1, "x_test": images, "y_test": 1})
-    train, test = (
-        (arrays[f"x_{part}"].transpose(0, 3, 1, 2), arrays[f"y_{part}"]) for part in ("train", "test")
-    )
+    train, test = ((arrays[f"x_{part}"].transpose(0, 3, 1, 2), arrays[f"y_{part}"]) for part in ("train", "test"))
     for shown, labels in (train, test):
         if len(shown) != len(labels):
             raise UserError(f"{path} must hold as many labels as images, got {len(labels)} and {len(shown)}")

@@ -60,7 +60,7 @@ def sample_distinct(space: Any, n: int) -> list[str]:
     """Notations of n architectures by the space's sampler, no two of one function. UserError where it has fewer."""
     rng = np.random.default_rng(SAMPLER_SEED)
     found: dict[int, str] = {}
-    for _ in range(1000 + 100 * n):
+    for _ in range(100 + 20 * n):
         architecture = space.sample(rng)
         found.setdefault(int(collate([space.canonical(architecture)], space).function_ids()[0]), architecture.notation)
         if len(found) == n:
@@ -155,10 +155,10 @@ def _one_thread() -> None:
 
 def _results(recipe: Recipe, groups: Sequence[Sequence[str]], processes: int) -> Iterator[list[Record]]:
     """The records of each group as it is done; one process a core, one thread a process."""
-    if processes == 1:
+    if processes == 1 or not groups:
         yield from (train_group(recipe, group) for group in groups)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(min(processes, len(groups)), get_context("spawn"), _one_thread) as pool:
         try:
             for done in as_completed([pool.submit(train_group, recipe, group) for group in groups]):
                 yield done.result()

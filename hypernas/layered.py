@@ -91,6 +91,4 @@ def _crossings(rows: Sequence[Sequence], steps: Sequence[tuple]) -> int:
     """How many pairs of steps between the same two layers cross."""
     place = {item: (x, y) for x, row in enumerate(rows) for y, item in enumerate(row)}
     ends = [(*place[a], place[b][1]) for a, b in steps]
-    return sum(
-        x == x2 and (y - y2) * (z - z2) < 0 for k, (x, y, z) in enumerate(ends) for x2, y2, z2 in ends[:k]
-    )
+    return sum(x == x2 and (y - y2) * (z - z2) < 0 for k, (x, y, z) in enumerate(ends) for x2, y2, z2 in ends[:k])

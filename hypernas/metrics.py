@@ -73,9 +73,7 @@ def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
     return float(truth.max() - truth[top].max())
 
 
-def bootstrap_interval(
-    values: ArrayLike, level: float = 0.95, n: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(values: ArrayLike, level: float = 0.95, n: int = 2000, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval (low, high) of the mean of `values` (m,), in their units.
 
     `n` resamples; the same seed gives the same interval.

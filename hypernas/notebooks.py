@@ -73,9 +73,7 @@ def check_parameters(path: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in chosen.items():
         if name not in known:
-            raise UserError(
-                f"a parameter of {path.name} must be one of {', '.join(known) or 'none'}, got {name!r}"
-            )
+            raise UserError(f"a parameter of {path.name} must be one of {', '.join(known) or 'none'}, got {name!r}")
         value = typed(name, value, _kind(known[name]["inferred_type_name"], known[name]["default"]))
         values[name] = checked(name, value)
         _in_range(name, value, known[name]["help"])

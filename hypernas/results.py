@@ -82,9 +82,7 @@ class Results:
                 rows[row_key(row)] = row
             except (ValueError, KeyError, TypeError) as error:
                 where = f"line {number} of {self.path}"
-                raise UserError(
-                    f"a line of results must be one whole row, {where} is not: mend it"
-                ) from error
+                raise UserError(f"a line of results must be one whole row, {where} is not: mend it") from error
         return rows
 
     def rows(self) -> list[Row]:

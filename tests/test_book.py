@@ -52,9 +52,7 @@ def tiny_book(tmp_path_factory):
     for name in ("_ext", "_static"):
         shutil.copytree(BOOK / name, folder / name)
     chapters = [{"file": name} for name in ("chapter", "glossary", "references")]
-    (folder / "_toc.yml").write_text(
-        yaml.safe_dump({"format": "jb-book", "root": "index", "chapters": chapters})
-    )
+    (folder / "_toc.yml").write_text(yaml.safe_dump({"format": "jb-book", "root": "index", "chapters": chapters}))
     wide, head = " + ".join(["x^2"] * 60), " | ".join(["column"] * 30)
     (folder / "index.md").write_text(PAGE.format(wide=wide, head=head, rule="|".join(["---"] * 30)))
     v4 = nbformat.v4
@@ -85,11 +83,7 @@ def assets(page):
     from bs4 import BeautifulSoup
 
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    return [
-        tag[name]
-        for tag, name in ((t, ASSETS[t.name]) for t in soup.find_all(list(ASSETS)))
-        if tag.has_attr(name)
-    ]
+    return [tag[name] for tag, name in ((t, ASSETS[t.name]) for t in soup.find_all(list(ASSETS))) if tag.has_attr(name)]
 
 
 def test_no_page_asks_another_host_for_a_script_style_font_or_image(pages):
@@ -102,9 +96,7 @@ def test_no_page_asks_another_host_for_a_script_style_font_or_image(pages):
 
 def test_no_style_sheet_imports_from_another_host(pages):
     for sheet in {path for page in pages for path in page.parent.rglob("*.css")}:
-        assert not re.search(r"(@import|url\()[^;)]{0,9}(https?:)?//", sheet.read_text(encoding="utf-8")), (
-            sheet
-        )
+        assert not re.search(r"(@import|url\()[^;)]{0,9}(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
 def test_every_file_that_a_page_asks_for_is_there(pages):
@@ -184,9 +176,7 @@ def test_the_dark_theme_keeps_text_readable(browser, tiny_book):
     script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
     text = browser.execute_script(script, ".bd-article p", "color")
     ground = browser.execute_script(script, "body", "backgroundColor")
-    light, dark = (
-        np.mean([float(x) for x in re.findall(r"[\d.]+", colour)[:3]]) for colour in (text, ground)
-    )
+    light, dark = (np.mean([float(x) for x in re.findall(r"[\d.]+", colour)[:3]]) for colour in (text, ground))
     assert light - dark > 120
 
 

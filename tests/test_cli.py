@@ -75,9 +75,7 @@ def hypernas(monkeypatch, tmp_path, capsys):
     """Call the command line in this process -> exit code, lines of stdout, lines of stderr."""
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
-    monkeypatch.setattr(
-        experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False)
-    )
+    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
     experiments._benchmark.cache_clear()
 
@@ -183,9 +181,7 @@ def test_bad_input_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, w
 def test_a_table_is_printed_in_three_formats(hypernas, monkeypatch):
     hypernas(*EXPERIMENT, "--n-train", "5", "--seed", "0:2")
     assert any("1.000 ± 0.000 (2)" in line for line in hypernas("table", "few_shot")[1])
-    assert hypernas("table", "few_shot", "--format", "csv")[1][0].startswith(
-        "space,dataset,method,n_train,graph_form"
-    )
+    assert hypernas("table", "few_shot", "--format", "csv")[1][0].startswith("space,dataset,method,n_train,graph_form")
     table = json.loads("\n".join(hypernas("table", "few_shot", "--format", "json")[1]))
     assert [line["n_seeds"] for line in table if line["space"] == "toy"] == [2]
 
@@ -226,9 +222,7 @@ def test_data_list_shows_what_is_known_of_every_source(hypernas, monkeypatch):
     assert [json.loads(line)["name"] for line in hypernas("data", "list", "--json")[1]] == ["toy", "other"]
 
 
-@pytest.mark.parametrize(
-    ("text", "numbers"), [("3", [3]), ("1,4", [1, 4]), ("0:3", [0, 1, 2]), ("9,0:2,9", [9, 0, 1])]
-)
+@pytest.mark.parametrize(("text", "numbers"), [("3", [3]), ("1,4", [1, 4]), ("0:3", [0, 1, 2]), ("9,0:2,9", [9, 0, 1])])
 def test_numbers_are_lists_and_ranges(text, numbers):
     assert whole_numbers("seed", text) == numbers
 

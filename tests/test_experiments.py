@@ -77,9 +77,7 @@ def toy_space(name):
 def toy(monkeypatch, tmp_path):
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
-    monkeypatch.setattr(
-        experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False)
-    )
+    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
     experiments._benchmark.cache_clear()
     Linear.fitted = 0
@@ -94,9 +92,7 @@ def recorded(path):
 def test_a_row_holds_all_fields_and_is_what_the_file_holds(toy):
     row = run(ASKED)
     assert recorded(toy) == [row]
-    fields = (
-        "table space dataset method n_train seed profile protocol settings kendall_tau kendall_tau_unseen "
-    )
+    fields = "table space dataset method n_train seed profile protocol settings kendall_tau kendall_tau_unseen "
     fields += "spearman_rho n_test seconds seeds_together n_parameters device version commit started source"
     assert set(row) == {*fields.split(), "target_accuracy"}
     assert row["n_test"] == 30
@@ -114,9 +110,7 @@ def test_an_existing_key_is_read_and_force_replaces_it(toy):
     assert again is not first
 
 
-@pytest.mark.parametrize(
-    "change", [{"n_train": 12}, {"seed": 1}, {"profile": "standard"}, {"settings": {"q": 2}}]
-)
+@pytest.mark.parametrize("change", [{"n_train": 12}, {"seed": 1}, {"profile": "standard"}, {"settings": {"q": 2}}])
 def test_another_experiment_is_another_row(toy, change):
     run(ASKED)
     run(replace(ASKED, **change))
@@ -160,10 +154,7 @@ def test_without_unseen_rows_the_row_still_parses(toy):
         ({"table": "../x"}, "table's name must be"),
         ({"seed": -1}, "seed must be at least 0"),
         *[({"n_train": n}, "n_train must be") for n in (0, 1, -3, 41, 2.5)],
-        *[
-            ({"settings": {"q": q}}, "q must be")
-            for q in (0, -1.0, float("nan"), "nan", float("inf"), "two", True)
-        ],
+        *[({"settings": {"q": q}}, "q must be") for q in (0, -1.0, float("nan"), "nan", float("inf"), "two", True)],
         ({"settings": {"epochs": 2.5}}, "epochs must be a whole number"),
         ({"settings": {"graph_form": "round"}}, "graph_form must be one of raw"),
         ({"settings": {"colour": 1}}, "a setting of linear must be one of"),

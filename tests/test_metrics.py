@@ -79,9 +79,7 @@ def test_a_paired_difference_removes_what_the_runs_share():
         ([[1.0, 2.0]], [1.0, 2.0], "one axis"),
     ],
 )
-@pytest.mark.parametrize(
-    "measure", [metrics.kendall_tau, metrics.spearman_rho, metrics.paired_difference]
-)
+@pytest.mark.parametrize("measure", [metrics.kendall_tau, metrics.spearman_rho, metrics.paired_difference])
 def test_bad_numbers_are_a_user_error(measure, a, b, words):
     with pytest.raises(UserError, match=words):
         measure(a, b)

@@ -95,9 +95,7 @@ def test_a_wrong_parameter_is_one_sentence_and_exit_code_2(notebook, tmp_path, n
 
 
 def test_a_choice_in_a_comment_is_kept(notebook):
-    text = notebook.read_text().replace(
-        'dataset = \\"cifar10\\"', 'dataset = \\"cifar10\\"  # cifar10 | cifar100'
-    )
+    text = notebook.read_text().replace('dataset = \\"cifar10\\"', 'dataset = \\"cifar10\\"  # cifar10 | cifar100')
     notebook.write_text(text)
     assert check_parameters(notebook, {"dataset": "cifar100"}) == {"dataset": "cifar100"}
     with pytest.raises(UserError, match="dataset must be one of cifar10, cifar100, got mnist"):

@@ -178,8 +178,7 @@ class NASBench101:
                 return other
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
-        columns = table.columns
-        return self.encode(columns["n_vertices"], columns["adj_bits"], columns["ops"], graph_form)
+        return self.encode(table.columns["n_vertices"], table.columns["adj_bits"], table.columns["ops"], graph_form)
 
     def build(
         self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1

@@ -65,7 +65,7 @@ function paretoState(data) {
   return { whole, zoom: [...whole], order, to, at: -1, pinned: -1, chosen: new Set() };
 }
 
-// What moves the marks: `look` at a point, `pin` it, `select` those in a rectangle, `zoom`.
+// What moves the marks: `look` at a point, `pin` it, `select` those in a rectangle.
 function paretoActions(view) {
   const { data, state } = view;
   const told = (i) => [data.names?.[i] ?? `point ${i + 1}`, `${data.xlabel} ${number(data.x[i])}`,
@@ -101,6 +101,10 @@ function paretoActions(view) {
     view.toSelection.disabled = state.chosen.size === 0;
     view.mark();
   };
+}
+
+function paretoZoom(view) {
+  const { data, state } = view;
   view.zoomTo = (zoom) => { state.zoom = zoom; paretoPlot(view); };
   view.zoomBy = (factor) => {
     const [a, b, c, d] = state.zoom;
@@ -201,6 +205,7 @@ function paretoView(root, data, model, id) {
     else view.cell.replaceChildren(make("p", { class: "hn-quiet" }, data.graphs?.length ? "The cell of this point was left out to keep the page small." : ""));
   };
   paretoActions(view);
+  paretoZoom(view);
   const controls = paretoControls(view);
   const legend = make("ul", { class: "hn-legend" }, make("li", {}, make("span", { class: "hn-swatch hn-best-key" }), "not dominated"),
     make("li", {}, make("span", { class: "hn-swatch hn-dot-key" }), `other points (${number(data.x.length - data.front.length)})`));
