@@ -178,8 +178,8 @@ def test_a_journal_of_other_settings_is_refused(out, fake_training):
     assert json.loads(journal.read_text())["seeds"] == 3
 
 
-def test_processes_share_the_work(out):
-    recipe = replace(SMALL, n=labelling.GROUP + 1, seeds=1, n_validation=1300)
+def test_other_processes_can_do_the_work(out):
+    recipe = replace(SMALL, n=2, seeds=1, n_validation=1300)
     label(recipe, out, processes=2, progress=False)
     assert len(Benchmark("nasbench101", "digits")) == recipe.n
 
