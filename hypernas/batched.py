@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -22,9 +22,10 @@ DENSE_LIMIT = 256
 SMALL_MAP = 64
 relu_backward = torch.ops.aten.threshold_backward
 Shape = tuple[int, int, int, int]
+Window = tuple[int, int, int]
 
 
-@cache
+@lru_cache(4096)
 def turn_of_layers(program: Program) -> tuple[tuple, ...]:
     """For each layer (position, depth, op, shape): its turn; depth counts layers since the position began."""
     made: list[tuple[int, int]] = [(-1, 0)]
@@ -39,17 +40,18 @@ def turn_of_layers(program: Program) -> tuple[tuple, ...]:
 
 
 @cache
-def selection(kernel: int, stride: int, padding: int, h: int, w: int, dtype: torch.dtype) -> Tensor:
+def selection(window: Window, h: int, w: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(k*k, P*Q): which output pixel q reads input pixel p through which tap of the kernel."""
+    kernel, stride, padding = window
     pixels = torch.eye(h * w, dtype=dtype).view(1, h * w, h, w).transpose(0, 1)
     taps = F.unfold(pixels, kernel, padding=padding, stride=stride)
-    return taps.transpose(0, 1).reshape(kernel * kernel, -1).contiguous()
+    return taps.transpose(0, 1).reshape(kernel * kernel, -1).contiguous().to(device)
 
 
 def as_matrix(weight: Tensor, layer: Layer, h: int, w: int) -> Tensor:
     """Kernels (G, c_out, c_in, k, k) -> matrices (G, c_in*h*w, c_out*h'*w') that convolve flattened images."""
     g, c_out, c_in, k, _ = weight.shape
-    taps = selection(k, layer.stride, layer.padding, h, w, weight.dtype).to(weight.device)
+    taps = selection((k, layer.stride, layer.padding), h, w, weight.dtype, weight.device)
     dense = (weight.reshape(-1, k * k) @ taps).view(g, c_out, c_in, h * w, -1)
     return dense.permute(0, 2, 3, 1, 4).reshape(g, c_in * h * w, -1)
 
@@ -150,19 +152,17 @@ def run_batched(programs: Sequence[Program], turns: Sequence[Turn], kernels: dic
 
 
 @cache
-def pooling(layer: Layer, h: int, w: int, dtype: torch.dtype) -> Tensor:
-    """The average pooling of `layer` as a matrix (h*w, h'*w')."""
+def pooling(window: Window, h: int, w: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Average pooling as a matrix (h*w, h'*w')."""
     pixels = torch.eye(h * w, dtype=dtype).view(h * w, 1, h, w)
-    pooled = F.avg_pool2d(pixels, layer.kernel, layer.stride, layer.padding, count_include_pad=False)
-    return pooled.reshape(h * w, -1)
+    return F.avg_pool2d(pixels, *window, count_include_pad=False).reshape(h * w, -1).to(device)
 
 
 def _pool(x: Tensor, layer: Layer) -> Tensor:
     g, m, c, h, w = x.shape
     if h * w <= SMALL_MAP:
-        matrix = pooling(layer, h, w, x.dtype).to(x.device)
-        y = (x.reshape(-1, h * w) @ matrix).view(g, m, c, h // layer.stride, w // layer.stride)
-        return y
+        matrix = pooling((layer.kernel, layer.stride, layer.padding), h, w, x.dtype, x.device)
+        return (x.reshape(-1, h * w) @ matrix).view(g, m, c, h // layer.stride, w // layer.stride)
     y = F.avg_pool2d(x.flatten(0, 1), layer.kernel, layer.stride, layer.padding, count_include_pad=False)
     return y.view(g, m, *y.shape[1:])
 

@@ -220,9 +220,9 @@ def test_weights_cannot_be_generated_for_graphs_of_no_space(architecture):
 def test_the_fast_engine_is_the_plain_one(method, space, double, rng):
     """Same seed, same draws of architectures and images, so the same losses; and the same order in the end."""
     space = spaces.get(space)
-    graphs = collate([space.canonical(space.sample(rng)) for _ in range(10)], space)
-    accuracy = torch.from_numpy(rng.normal(90, 2, 10))
-    settings = {"seed": 2, "image_batch": 6, "accumulate": 5}
+    graphs = collate([space.canonical(space.sample(rng)) for _ in range(8)], space)
+    accuracy = torch.from_numpy(rng.normal(90, 2, 8))
+    settings = {"epochs": 1, "seed": 2, "image_batch": 6, "accumulate": 4}
     fast, plain = (make(method, engine=engine, **settings).fit(graphs, accuracy) for engine in ("fast", "plain"))
     for ours, theirs in zip(fast.history, plain.history, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
@@ -264,3 +264,17 @@ def test_architectures_of_any_sequence_are_predicted_and_trained_by_the_plain_en
     with pytest.raises(UserError, match="use engine='plain'"):
         make("hypernas-p").fit(graphs, torch.arange(9.0))
     assert make("hypernas-p", engine="plain").fit(graphs, torch.arange(9.0)).predict(graphs).shape == (9,)
+
+
+@pytest.mark.parametrize("context", ["sum", "concat", "position", "none"])
+def test_nothing_of_a_training_step_stays_behind_on_the_cpu(context, nasbench201):
+    """The device without memory, which computes with no other, stands in for a GPU."""
+    graphs, _ = few(nasbench201, 4)
+    model = make("hypernas", context=context).new_model(graphs)
+    away = make("hypernas", context=context, device="meta")
+    run = away.new_pass([model], [graphs])
+    index, labels = torch.tensor([[0, 2, 1]]), torch.zeros(1, 4, device="meta")
+    loss, log = away.step(run, labels, index, [np.random.default_rng(0)])
+    loss.backward()
+    assert {t.device.type for t in [loss, *log.values()]} == {"meta"}
+    assert all(parameter.grad is not None for parameter in run.trained)
