@@ -19,6 +19,16 @@ ADDED = {
 }
 
 
+def provenance(rows: pd.DataFrame) -> str:
+    """Where rows of `results.frame` come from, as a Markdown list."""
+    text = f"- {len(rows)} rows, {rows['seconds'].sum():,.0f} seconds of training\n"
+    for name in ("source", "profile", "seed", "device", "version", "commit"):
+        values = sorted(rows[name].dropna().unique()) if name in rows else []
+        if values:
+            text += f"- {name}: {', '.join(map(str, values))}\n"
+    return text
+
+
 def usual(rows: pd.DataFrame) -> pd.DataFrame:
     """Of rows of one space and dataset (`results.frame`) those that belong in one figure.
 
@@ -66,27 +76,33 @@ def _pairs(runs: list[Any]) -> Iterator[tuple[str, str, Any, Any]]:
     for question, (method, without) in ADDED.items():
         for form in ("contracted", "pruned", "raw"):
             if {(method, form), (without, form)} <= {*runs}:
-                yield question, f"{method} and {without}, {form} graph", (method, form), (without, form)
+                yield question, f"{method} over {without}, {form} graph", (method, form), (without, form)
     for method, form in runs:
         if form == "contracted" and (method, "raw") in runs:
-            yield CONTRACTION, method, (method, form), (method, "raw")
+            yield CONTRACTION, f"{method}, contracted over raw", (method, form), (method, "raw")
 
 
 def in_words(found: pd.DataFrame) -> str:
-    """`comparisons` as Markdown: under each question a sentence a subject and answer."""
+    """`comparisons` as Markdown: under each question how often which answer, and a sentence a subject and answer."""
     if found.empty:
         return "Nothing can be compared yet: no two sides have rows of the same two seeds.\n"
     answers = {1: "higher", 0: "no clear difference", -1: "lower"}
     fewest, most = found["n_seeds"].min(), found["n_seeds"].max()
     text = f"Differences over {fewest if fewest == most else f'{fewest} to {most}'} seeds.\n"
     for question, part in found.groupby("question", sort=False):
-        text += f"\n**{question}**\n\n"
         sign = (part["low"] > 0).astype(int) - (part["high"] < 0)
+        counts = ", ".join(f"{(sign == way).sum()} {answer}" for way, answer in answers.items())
+        text += f"\n**{question}** Of {len(part)} comparisons: {counts}.\n\n"
         for subject in part["subject"].unique():
             for way, answer in answers.items():
                 lines = part[(part["subject"] == subject) & (sign == way)]
-                where = [f"{line.n_train} ({line.difference:+.3f}, {line.low:+.3f} to {line.high:+.3f})"
+                where = [f"{line.n_train} ({_signed(line.difference)}, {_signed(line.low)} to {_signed(line.high)})"
                          for line in lines.itertuples()]  # fmt: skip
                 if where:
                     text += f"- {subject}: {answer} at {', '.join(where)}.\n"
     return text
+
+
+def _signed(value: Any) -> str:
+    """Three digits with a sign; what rounds to zero has none."""
+    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"

@@ -36,15 +36,16 @@ def test_the_answer_follows_from_the_interval():
     assert found["difference"].tolist() == pytest.approx([0.1, -0.1, 0.0])
     text = findings.in_words(found)
     assert text.startswith("Differences over 3 seeds.")
-    assert "hypernas and hypernas-p, raw graph: higher at 39 (+0.100, +0.100 to +0.100)." in text
-    assert "hypernas and hypernas-p, raw graph: lower at 78 (-0.100" in text
-    assert "hypernas and hypernas-p, raw graph: no clear difference at 156 (+0.000, -0.200 to +0.200)." in text
+    assert "Of 3 comparisons: 1 higher, 1 no clear difference, 1 lower." in text
+    assert "hypernas over hypernas-p, raw graph: higher at 39 (+0.100, +0.100 to +0.100)." in text
+    assert "hypernas over hypernas-p, raw graph: lower at 78 (−0.100" in text
+    assert "hypernas over hypernas-p, raw graph: no clear difference at 156 (0.000, −0.200 to +0.200)." in text
 
 
 def test_only_seeds_that_both_sides_have_are_compared():
     taus = {("hypernas-p", "raw", 78): [0.5, 0.6, 0.1], ("np", "raw", 78): [0.4, 0.5]}
     found = findings.comparisons(rows(taus), quoted())
-    assert found[ORDER].values.tolist() == [["Does the global encoding help?", "hypernas-p and np, raw graph", 78, 2]]
+    assert found[ORDER].values.tolist() == [["Does the global encoding help?", "hypernas-p over np, raw graph", 78, 2]]
     assert found["difference"].item() == pytest.approx(0.1)
 
 
@@ -60,7 +61,7 @@ def test_every_method_is_held_against_its_own_quoted_figure():
 def test_contraction_is_compared_within_a_method():
     taus = {("np", "raw", 78): [0.6, 0.6], ("np", "contracted", 78): [0.7, 0.7], ("hypernas", "raw", 78): [0, 0]}
     found = findings.comparisons(rows(taus), quoted())
-    assert found[["question", "subject"]].values.tolist() == [[findings.CONTRACTION, "np"]]
+    assert found[["question", "subject"]].values.tolist() == [[findings.CONTRACTION, "np, contracted over raw"]]
 
 
 @pytest.mark.parametrize("taus", [{}, {("np", "raw", 78): [0.6]}])
@@ -80,3 +81,14 @@ def test_unlike_settings_are_not_mixed():
     kept = findings.usual(mixed)
     assert (kept["q"].tolist(), kept["profile"].tolist()) == ([1.5, 1.5], ["standard", "standard"])
     assert findings.comparisons(kept, quoted(np=0.5))["n_seeds"].item() == 2
+
+
+def test_provenance_names_what_the_rows_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
+    assert findings.provenance(results.frame("few_shot")) == "- 0 rows, 0 seconds of training\n"
+    made = rows({("np", "raw", 78): [0.6, 0.6]}, seconds=600.4, device="a machine", commit=None)
+    said = findings.provenance(made).splitlines()
+    assert said == [
+        "- 2 rows, 1,201 seconds of training", "- source: a table", "- profile: standard", "- seed: 0, 1",
+        "- device: a machine",
+    ]  # fmt: skip
