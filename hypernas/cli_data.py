@@ -1,4 +1,4 @@
-"""The commands about data: `hypernas data list | check`, `hypernas label`."""
+"""The commands about data: `hypernas data list | fetch | check`, `hypernas label`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def list_data(as_json: bool) -> None:
         click.echo(f"  size     {size}\n  sha256   {source.sha256 or 'not known'}")
         if source.note:
             click.echo(f"  note     {source.note}")
+
+
+@data.command()
+@click.argument("name")
+@click.option("--from", "origin", default="", help="Another official file to convert, a name of `data list`.")
+@click.option("--keep", is_flag=True, help="Keep the official file after the conversion.")
+def fetch(name: str, origin: str, keep: bool) -> None:
+    """Download source NAME into the user cache, verify it, convert it.
+
+    A download that broke off goes on where it stopped when the command is repeated.
+    """
+    from hypernas import fetch as fetching
+
+    click.echo(fetching.fetch(name, origin, keep, sys.stderr.isatty()))
 
 
 @data.command()
