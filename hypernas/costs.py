@@ -10,6 +10,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,14 @@ def paired_ratio(slow: Callable[[], Any], fast: Callable[[], Any], pairs: int = 
     }
 
 
+@cache
+def _benchmark() -> Benchmark:
+    return Benchmark("nasbench201", "cifar10")
+
+
 def _step(method: str, n: int, n_seeds: int = 1, **settings: Any) -> Callable[[], None]:
     """One epoch over n architectures of NAS-Bench-201, prepared: only the training itself is in the call."""
-    benchmark = Benchmark("nasbench201", "cifar10")
+    benchmark = _benchmark()
     seeds = range(DEVELOPMENT_SEED, DEVELOPMENT_SEED + n_seeds)
     sets = [benchmark.split(n, seed)[0] for seed in seeds]
     graphs = [benchmark.graphs("contracted")[train] for train in sets]
