@@ -68,6 +68,13 @@ def test_the_same_seed_gives_the_same_bits(name, nasbench201):
     assert histories[0] != histories[2]
 
 
+def test_a_seed_also_draws_the_weights_that_training_starts_from(name, nasbench201):
+    graphs, accuracy = few(nasbench201, 12)
+    first, again, other = (make(name, epochs=0, seed=seed).fit(graphs, accuracy).predict(graphs) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 def test_fitting_leaves_the_callers_generators_and_data_alone(name, nasbench201):
     graphs, accuracy = few(nasbench201, 12)
     before = accuracy.clone(), graphs.ops.clone()
