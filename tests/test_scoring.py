@@ -1,0 +1,57 @@
+"""Claims about scoring large tables: architectures of the same edges side by side give what each gives alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from hypernas import model, spaces
+from hypernas.graph import collate
+from hypernas.model import ArchitecturePredictor
+from hypernas.scoring import embed, same_edges
+
+
+@pytest.fixture
+def graphs():
+    """Cells of several sizes, some of the same edges with other operations, none twice."""
+    space, rng = spaces.get("nasbench101"), np.random.default_rng(0)
+    ops = rng.permutation([f"{a}(0)|{b}(0,1)|output(1,2)" for a in OPS for b in OPS])
+    return collate([*map(space.parse, ops), *(space.sample(rng) for _ in range(11))], space)
+
+
+OPS = ("conv3x3", "conv1x1", "maxpool3x3")
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("context", ["sum", "concat", "position", "none"])
+def test_embeddings_are_those_of_the_encoder(graphs, context):
+    encoder = ArchitecturePredictor(6, 3, 8, context).encoder
+    expected, _ = encoder(graphs)
+    torch.testing.assert_close(embed(encoder, graphs), expected.detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_rows_of_one_part_share_their_edges_and_every_row_comes_once(graphs):
+    parts = list(same_edges(graphs, chunk=4))
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(graphs)))
+    assert max(map(len, parts)) == 4
+    for part in parts:
+        assert (graphs.adjacency[part] == graphs.adjacency[part[0]]).all()
+    assert len(parts) < len(graphs)
+
+
+@pytest.mark.parametrize("context", ["sum", "none"])
+def test_a_large_table_is_scored_as_a_small_one(graphs, context, monkeypatch):
+    predictor = ArchitecturePredictor(6, 3, 8, context)
+    twice = graphs[torch.cat([torch.arange(len(graphs)), torch.arange(3)])]
+    small = model.score([predictor], [twice])[0]
+    monkeypatch.setattr(model, "LARGE", 5)
+    called = []
+    monkeypatch.setattr(model, "embed", lambda *given: called.append(len(given[1])) or embed(*given))
+    torch.testing.assert_close(model.score([predictor], [twice])[0], small, rtol=1e-10, atol=1e-12)
+    assert called == [len(graphs)]
