@@ -51,7 +51,8 @@ class Experiment:
         kinds = {"n_train": int, "seed": int, "profile": str, "protocol": str}
         plain = {name: checked(name, typed(name, getattr(self, name), kind)) for name, kind in kinds.items()}
         accepted = settings_of(self.method)
-        defaults = getattr(spaces.get(self.space), "defaults", {})
+        space = spaces.get(self.space)
+        defaults = getattr(space, "defaults", {}) | getattr(space, "profiles", {}).get(self.profile, {})
         settings = resolve(self.method, self.profile, accepted, defaults, self.settings)
         return dataclasses.replace(self, **plain, settings=settings)
 

@@ -219,3 +219,16 @@ def test_a_sample_of_the_table_has_the_parameters_it_states():
     part = Table("", "measured", {k: v[rows] for k, v in table.columns.items()}, table.validation, table.test)
     assert "all 500 rows" in SPACE.check(part)
     assert len(set(SPACE.graphs(part, "pruned").function_ids().tolist())) == 500
+
+
+def test_the_paper_profile_builds_the_whole_network():
+    from hypernas.experiments import Experiment
+
+    asked = Experiment("toy", "nasbench101", "cifar10", "hypernas", 10, 0, profile="paper")
+    assert asked.resolved().settings["cells_per_stage"] == 3
+    assert (
+        Experiment("toy", "nasbench201", "cifar10", "hypernas", 10, 0, profile="paper")
+        .resolved()
+        .settings["cells_per_stage"]
+        == 5
+    )
