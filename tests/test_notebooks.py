@@ -149,6 +149,16 @@ def test_one_notebook_under_two_names_shares_no_cell_id(notebook, tmp_path):
     assert len(set(ids)) == len(ids) == 4
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_is_short_defines_nothing_and_is_stripped(path):
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    lines = [line for cell in code for line in cell.source.splitlines() if line.strip()]
+    assert len(lines) <= 60
+    assert not [line for line in lines if line.split()[0] in ("def", "class", "async")]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert ["parameters" in cell.metadata.get("tags", []) for cell in code].count(True) == 1
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_notebook_runs_in_the_quick_profile(path, tmp_path):
