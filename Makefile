@@ -40,7 +40,7 @@ book: .venv/installed $(EXECUTED)
 	@echo "Open $(CURDIR)/book/_build/html/index.html"
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -29,6 +29,8 @@ $$ {wide} = 1 $$
 [A chapter](chapter.ipynb) {{term}}`cell`
 """
 
+pytestmark = pytest.mark.xdist_group("book")
+
 
 def load_generate():
     spec = importlib.util.spec_from_file_location("generate", BOOK / "generate.py")

@@ -23,7 +23,7 @@ from hypernas.drawings import drawing
 from hypernas.graph import Architecture, Cell
 from hypernas.widgets import CellView, ParetoView, QExplorer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("widgets")]
 SPACE = spaces.get("nasbench201")
 NOTATION = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|skip_connect~1|nor_conv_3x3~2|"
 PARSED = SPACE.parse(NOTATION)

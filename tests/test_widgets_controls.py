@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 from test_widgets_browser import browser, folder, one, page, pointer, show, text  # noqa: F401
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("controls")]
 PARETO = '.hn[data-kind="pareto"]'
 EXPLORER = '.hn[data-kind="explorer"]'
 LIVE = """from functools import partial
