@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
 METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
 FACTS = {*METRICS, "table", "seed", "seconds", "seeds_together", "n_test", "n_parameters", "target_accuracy"}
-FACTS |= {"device", "version", "commit", "started"}
+FACTS |= {"target_test_accuracy", "history", "device", "version", "commit", "started"}
 PLACE = ["space", "dataset", "method", "n_train"]
 
 Row = dict[str, Any]
@@ -125,16 +125,21 @@ class Results:
         return new
 
 
-def frame(name: str) -> pd.DataFrame:
-    """All rows of a table, one column a field and one a setting (lists as JSON text)."""
+def flat(rows: Iterable[Row]) -> pd.DataFrame:
+    """Rows as a frame, one column a field and one a setting (lists as JSON text)."""
     import pandas as pd
 
-    flat = [{**row, **row["settings"]} for row in Results.of(name).rows()]
-    for row in flat:
+    plain = [{**row, **row["settings"]} for row in rows]
+    for row in plain:
         del row["settings"]
         row.update({k: canonical_json(v) for k, v in row.items() if isinstance(v, list | dict)})
     columns = [*PLACE, "graph_form", "profile", "protocol", "source", "seed", "seconds", *METRICS]
-    return pd.DataFrame(flat, columns=list(dict.fromkeys([*columns, *(k for row in flat for k in row)])))
+    return pd.DataFrame(plain, columns=list(dict.fromkeys([*columns, *(k for row in plain for k in row)])))
+
+
+def frame(name: str) -> pd.DataFrame:
+    """All rows of a table."""
+    return flat(Results.of(name).rows())
 
 
 def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
