@@ -1,4 +1,4 @@
-"""The command line: `hypernas experiment | table | run | bench | label | data`."""
+"""The command line: `hypernas experiment | grid | table | run | bench | label | data`."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def whole_numbers(name: str, text: str) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
-def pairs(texts: Iterable[str]) -> dict[str, str]:
+def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
     """`key=value` texts -> dictionary. Raises UserError for another form and for a key given twice."""
     found: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals or key in found:
-            raise UserError(f"--set must be key=value with every key once, got {text!r}")
+            raise UserError(f"{option} must be key=value with every key once, got {text!r}")
         found[key] = value
     return found
 
@@ -160,6 +160,29 @@ def in_words(row: dict[str, Any]) -> str:
         f"{row['settings']['graph_form']}  kendall_tau {row['kendall_tau']:.4f}  unseen {unseen}  "
         f"spearman_rho {row['spearman_rho']:.4f}  {row['seconds']:.1f} s"
     )
+
+
+@main.command()
+@click.argument("name")
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, n_train or setting.")
+@click.option("--profile", default="standard", show_default=True, help="standard or paper.")
+@click.option("--dry-run", is_flag=True, help="List the experiments and how many are recorded, compute nothing.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+def grid(name: str, only: tuple[str, ...], profile: str, dry_run: bool, threads: int | None, device: str) -> None:
+    """Compute the missing rows of the page NAME; `hypernas/grids.toml` lists all. It may be stopped and repeated."""
+    import torch
+
+    from hypernas import grids
+    from hypernas.experiments import run_many
+
+    experiments = grids.grid(name, profile, pairs(only, "--only"))
+    if dry_run:
+        click.echo("\n".join(grids.plan(experiments)))
+        return
+    torch.set_num_threads(threads or torch.get_num_threads())
+    for row in with_progress(run_many(experiments, False, sys.stderr.isatty(), device), len(experiments)):
+        click.echo(in_words(row))
 
 
 @main.command()
