@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.target import EPSILON, Layer, Program, gather
+from hypernas.target import EPSILON, PLAIN, Layer, Program, gather
 
 DENSE_LIMIT = 256
 SMALL_MAP = 64
@@ -138,14 +138,12 @@ def run_batched(programs: Sequence[Program], turns: Sequence[Turn], kernels: dic
         if turn.op == "conv":
             x = _conv(x, turn, [kernels[t, start] for start, _ in turn.runs])
             x = F.relu(x) if turn.items[0][2].relu_after else x
-        elif turn.op == "relu":
-            x = F.relu(x)
+        elif turn.op in PLAIN:
+            x = PLAIN[turn.op](x)
         elif turn.op == "pool":
             x = _pool(x, turn.items[0][2])
         elif turn.op == "maxpool":
             x = _max_pool(x, turn.items[0][2])
-        elif turn.op == "zero":
-            x = torch.zeros_like(x)
         for (a, i, _), value in zip(turn.items, x.unbind(), strict=True):
             values[a][i + 1] = value
     return torch.stack([value[p.output] for value, p in zip(values, programs, strict=True)])

@@ -17,9 +17,11 @@ def map_sizes(program: Program, h: int, w: int) -> list[Size]:
     stem = Layer("conv", (), 1, program.channels, kernel=3, stride=program.stem_stride, padding=1)
     sizes = [_after((h, w), stem)]
     for layer in program.layers:
-        size, *others = {sizes[i] for i in layer.inputs}
+        size, *others = {sizes[i] for i in (layer.inputs[:1] if layer.op == "gate" else layer.inputs)}
         if layer.op in RESIZING:
             size = _after(size, layer)
+        if layer.op == "mean":
+            size = (1, 1)
         if others or min(size) < 1:
             rule = "images must be large enough to be halved at every reduction"
             raise UserError(f"{rule}, got {h} x {w} with stem_stride {program.stem_stride}; lower stem_stride")

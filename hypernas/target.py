@@ -5,7 +5,7 @@ This is the readable version and the oracle of `batched.py`, which runs many pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,10 +15,19 @@ from torch import Tensor, nn
 EPSILON = 1e-5
 WeightKey = tuple[int, ...]
 
+# Layers without weights and settings: of a value (..., H, W) alone.
+PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "hardswish": F.hardswish,
+    "mean": lambda x: x.mean((-2, -1), keepdim=True),
+    "zero": torch.zeros_like,
+}
+
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: sums the first `c_in` channels of the values `inputs`, then applies `op`; `concat` joins them all.
+    """One layer: sums the first `c_in` channels of the values `inputs`, then applies `op`; `concat` joins them all,
+    `gate` multiplies the first by the hard sigmoid of the second.
 
     `weight` of a conv = (position of the cell, node), or (position, node, node) for the layer on an edge.
     """
@@ -113,6 +122,17 @@ class ProgramWriter:
     def relu(self, value: int, c: int) -> int:
         return self._plain("relu", (value,), c)
 
+    def hard_swish(self, value: int, c: int) -> int:
+        return self._plain("hardswish", (value,), c)
+
+    def mean(self, value: int, c: int) -> int:
+        """The mean of each channel, a map of one pixel."""
+        return self._plain("mean", (value,), c)
+
+    def gate(self, value: int, gate: int, c: int) -> int:
+        """A value times the hard sigmoid of another, which may be a map of one pixel."""
+        return self._plain("gate", (value, gate), c)
+
     def add(self, inputs: tuple[int, ...], c: int) -> int:
         """The sum of values; nothing is written for a single one."""
         return inputs[0] if len(inputs) == 1 else self._plain("add", inputs, c)
@@ -157,6 +177,9 @@ def gather(values: Sequence[Tensor], layer: Layer) -> Tensor:
     """What `layer` reads of the values (M, C, H, W) made so far."""
     if layer.op == "concat":
         return torch.cat([values[i] for i in layer.inputs], 1)
+    if layer.op == "gate":
+        value, gate = (values[i] for i in layer.inputs)
+        return value * F.hardsigmoid(gate)
     c = layer.c_in
     first, *others = (values[i] if values[i].shape[1] == c else values[i][:, :c] for i in layer.inputs)
     return sum(others, first)
@@ -177,10 +200,8 @@ def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead,
             x = F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, count_include_pad=False)
         elif layer.op == "maxpool":
             x = F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=True)
-        elif layer.op == "relu":
-            x = F.relu(x)
-        elif layer.op == "zero":
-            x = torch.zeros_like(x)
+        elif layer.op in PLAIN:
+            x = PLAIN[layer.op](x)
         values.append(x)
     return head.classify(values[program.output], program.norm_last)
 
@@ -195,7 +216,7 @@ def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, 
     parameters, adds = 9 * c * program.channels + 2 * program.channels, 9 * c * program.channels * h * w
     sizes = [(h, w)]
     for layer in program.layers:
-        h, w = (-(-side // layer.stride) for side in sizes[layer.inputs[0]])
+        h, w = (1 if layer.op == "mean" else -(-side // layer.stride) for side in sizes[layer.inputs[0]])
         sizes.append((h, w))
         if layer.op == "conv":
             weights = layer.c_out * layer.c_in * layer.kernel**2
