@@ -79,19 +79,22 @@ class GlobalEncoder(nn.Module):
             u, present = batch.sequence[:, i].clamp(min=0), (batch.sequence[:, i] >= 0)[:, None]
             mask = batch.mask[rows, u]
             x = self._inject(self.embedding(batch.ops[rows, u]), z, i)
-            propagate = propagation(batch.adjacency[rows, u], mask, x.dtype)
-            reduction = batch.kind[rows, u].bool()[:, None, None]
-            outputs = []
-            for gcn in self.gcn:
-                y = x
-                for layer in gcn:  # type: ignore[attr-defined]
-                    y = layer(y, propagate)
-                outputs.append(y)
-            x = torch.where(reduction, outputs[1], outputs[0]) * mask[..., None]
+            x = self._cell(x, batch.adjacency[rows, u], mask, batch.kind[rows, u]) * mask[..., None]
             z = torch.where(present, x.sum(1) / mask.sum(1, keepdim=True), z)
             total = total + z * present
             nodes.append(x)
         return total / (batch.sequence >= 0).sum(1, keepdim=True), torch.stack(nodes, 1)
+
+    def _cell(self, x: Tensor, adjacency: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
+        """x (B, N, D), adjacency (B, N, N), mask (B, N), kind (B,) of one cell each -> node features (B, N, D)."""
+        propagate = propagation(adjacency, mask, x.dtype)
+        outputs = []
+        for gcn in self.gcn:
+            y = x
+            for layer in gcn:  # type: ignore[attr-defined]
+                y = layer(y, propagate)
+            outputs.append(y)
+        return torch.where(kind.bool()[:, None, None], outputs[1], outputs[0])
 
     def _inject(self, v: Tensor, z: Tensor, i: int) -> Tensor:
         """Node features v (B, N, D) and context z (B, D) of the cell before -> what the GCN reads (B, N, D)."""
