@@ -30,7 +30,8 @@ def map_sizes(program: Program, h: int, w: int) -> list[Size]:
 
 
 def _after(size: Size, layer: Layer) -> Size:
-    """The map that a layer makes of one of this size; max pooling also pools an odd edge."""
-    odd = layer.stride - 1 if layer.op == "maxpool" else 0
-    h, w = ((pixels + 2 * layer.padding - layer.kernel + odd) // layer.stride + 1 for pixels in size)
+    """The map that a layer makes of one of this size; max pooling without padding also pools an odd edge."""
+    odd = layer.stride - 1 if layer.op == "maxpool" and not layer.padding else 0
+    reach = layer.dilation * (layer.kernel - 1) + 1
+    h, w = ((pixels + 2 * layer.padding - reach + odd) // layer.stride + 1 for pixels in size)
     return h, w

@@ -21,6 +21,7 @@ PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
     "hardswish": F.hardswish,
     "mean": lambda x: x.mean((-2, -1), keepdim=True),
     "zero": torch.zeros_like,
+    "shift": lambda x: F.pad(x[..., 1:, 1:], (0, 1, 0, 1)),
 }
 
 
@@ -44,17 +45,20 @@ class Layer:
     weight: WeightKey | None = None
     position: int = -1
     relu_after: bool = False
+    groups: int = 1
+    dilation: int = 1
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
-        return (self.c_out, self.c_in, self.kernel, self.kernel)
+        return (self.c_out, self.c_in // self.groups, self.kernel, self.kernel)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """Layers in order; layer i makes value i + 1, value 0 is the stem's.
 
-    The classifier reads value `output`, with `norm_last` after batch normalisation and ReLU.
+    The classifier reads value `output`, with `norm_last` after batch normalisation and ReLU. `heads` are the largest
+    weights (kernel, c_out, c_in) that the hypernetwork makes for any architecture of the space at this width.
     """
 
     layers: tuple[Layer, ...]
@@ -63,6 +67,7 @@ class Program:
     c_last: int
     stem_stride: int
     norm_last: bool = True
+    heads: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def convs(self) -> tuple[Layer, ...]:
@@ -107,12 +112,29 @@ class ProgramWriter:
         shape = (c_in, c_out, kernel, stride, kernel // 2)
         return self._push(Layer("conv", inputs, *shape, relu, norm, weight, self.position, relu_after))
 
+    def depthwise(
+        self,
+        value: int,
+        c: int,
+        kernel: int,
+        stride: int,
+        weight: WeightKey,
+        dilation: int = 1,
+        relu: bool = False,
+        norm: bool = True,
+        relu_after: bool = False,
+    ) -> int:
+        """A convolution of each channel by itself."""
+        shape = (c, c, kernel, stride, dilation * (kernel // 2))
+        rest = (relu, norm, weight, self.position, relu_after, c, dilation)
+        return self._push(Layer("conv", (value,), *shape, *rest))
+
     def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
         """Average pooling that does not count the padding."""
         return self._plain("pool", inputs, c, kernel, stride, padding)
 
     def max_pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
-        """Max pooling; the padding never wins, and an odd edge is pooled too, as TensorFlow's `same`."""
+        """Max pooling; the padding never wins, and without any an odd edge is pooled too, as TensorFlow's `same`."""
         return self._plain("maxpool", inputs, c, kernel, stride, padding)
 
     def concat(self, inputs: tuple[int, ...], c: int) -> int:
@@ -124,6 +146,10 @@ class ProgramWriter:
 
     def hard_swish(self, value: int, c: int) -> int:
         return self._plain("hardswish", (value,), c)
+
+    def shift(self, value: int, c: int) -> int:
+        """The map moved by one pixel up and to the left."""
+        return self._plain("shift", (value,), c)
 
     def mean(self, value: int, c: int) -> int:
         """The mean of each channel, a map of one pixel."""
@@ -141,9 +167,11 @@ class ProgramWriter:
         """Zeros of the shape of the value `like`: a cell that no path crosses."""
         return self._plain("zero", (like,), c)
 
-    def finish(self, output: int, norm_last: bool = True) -> Program:
+    def finish(self, output: int, norm_last: bool = True, heads: tuple[tuple[int, int, int], ...] = ()) -> Program:
+        """`heads` are by default square, as wide as what the classifier reads, of kernels 1 and 3."""
         c_last = self.layers[output - 1].c_out if output else self.channels
-        return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride, norm_last)
+        heads = heads or tuple((kernel, c_last, c_last) for kernel in (1, 3))
+        return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride, norm_last, heads)
 
 
 def batch_norm(x: Tensor) -> Tensor:
@@ -185,24 +213,33 @@ def gather(values: Sequence[Tensor], layer: Layer) -> Tensor:
     return sum(others, first)
 
 
+def max_pool(x: Tensor, layer: Layer) -> Tensor:
+    return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.padding == 0)
+
+
+def apply(
+    layer: Layer, x: Tensor, weight: Tensor | None = None, norm: Callable[[Tensor], Tensor] = batch_norm
+) -> Tensor:
+    """One layer on what it reads, x (M, C, H, W)."""
+    if layer.op == "conv":
+        assert weight is not None
+        x = F.relu(x) if layer.relu else x
+        x = F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        x = norm(x) if layer.norm else x
+        return F.relu(x) if layer.relu_after else x
+    if layer.op == "pool":
+        return F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, count_include_pad=False)
+    if layer.op == "maxpool":
+        return max_pool(x, layer)
+    return PLAIN[layer.op](x) if layer.op in PLAIN else x
+
+
 def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
     """Run one architecture on images (M, C, H, W) with `weights[key] (c_out, c_in, k, k)`; returns logits (M, K)."""
     values = [head.stem(images)]
     for layer in program.layers:
-        x = gather(values, layer)
-        if layer.op == "conv":
-            assert layer.weight is not None
-            x = F.relu(x) if layer.relu else x
-            x = F.conv2d(x, weights[layer.weight], stride=layer.stride, padding=layer.padding)
-            x = batch_norm(x) if layer.norm else x
-            x = F.relu(x) if layer.relu_after else x
-        elif layer.op == "pool":
-            x = F.avg_pool2d(x, layer.kernel, layer.stride, layer.padding, count_include_pad=False)
-        elif layer.op == "maxpool":
-            x = F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=True)
-        elif layer.op in PLAIN:
-            x = PLAIN[layer.op](x)
-        values.append(x)
+        weight = None if layer.weight is None else weights[layer.weight]
+        values.append(apply(layer, gather(values, layer), weight))
     return head.classify(values[program.output], program.norm_last)
 
 
@@ -219,7 +256,7 @@ def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, 
         h, w = (1 if layer.op == "mean" else -(-side // layer.stride) for side in sizes[layer.inputs[0]])
         sizes.append((h, w))
         if layer.op == "conv":
-            weights = layer.c_out * layer.c_in * layer.kernel**2
+            weights = layer.c_out * layer.c_in // layer.groups * layer.kernel**2
             parameters += weights + 2 * layer.c_out * layer.norm
             adds += weights * h * w
     parameters += 2 * program.c_last * program.norm_last + (program.c_last + 1) * n_classes
