@@ -21,7 +21,7 @@ SHOWN = {
     "space", "dataset", "method", "n_train", "graph_form", "profile", "n_seeds", "seconds", "paper",
     "paper_source",
 }  # fmt: skip
-STATISTICS = {f"{name}_{how}" for name in results.METRICS for how in ("mean", "std")}
+STATISTICS = {f"{name}_{how}" for name in results.METRICS for how in results.STATISTICS}
 
 
 @dataclass(frozen=True)

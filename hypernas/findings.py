@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from hypernas.formats import number
 from hypernas.metrics import paired_difference
 from hypernas.results import FACTS, PLACE
 
@@ -96,13 +97,13 @@ def in_words(found: pd.DataFrame) -> str:
         for subject in part["subject"].unique():
             for way, answer in answers.items():
                 lines = part[(part["subject"] == subject) & (sign == way)]
-                where = [f"{line.n_train} ({_signed(line.difference)}, {_signed(line.low)} to {_signed(line.high)})"
-                         for line in lines.itertuples()]  # fmt: skip
+                where = [f"{line.n_train} ({estimate(line)})" for line in lines.itertuples()]
                 if where:
                     text += f"- {subject}: {answer} at {', '.join(where)}.\n"
     return text
 
 
-def _signed(value: Any) -> str:
-    """Three digits with a sign; what rounds to zero has none."""
-    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
+def estimate(line: Any, metric: str = "kendall_tau") -> str:
+    """`difference, low to high` of a line with these three, each with its sign."""
+    middle, low, high = (number(value, metric, sign=True) for value in (line.difference, line.low, line.high))
+    return f"{middle}, {low} to {high}"

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from hypernas.errors import UserError
+from hypernas.formats import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
 METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
+STATISTICS = ("mean", "std", "low", "high")
 FACTS = {*METRICS, "table", "seed", "seconds", "seeds_together", "n_test", "n_parameters", "target_accuracy"}
 FACTS |= {"target_test_accuracy", "history", "device", "version", "commit", "started"}
 PLACE = ["space", "dataset", "method", "n_train"]
@@ -74,14 +76,14 @@ class Results:
         if not self.path.exists():
             return {}
         rows: dict[str, Row] = {}
-        for number, line in enumerate(self.path.read_bytes().splitlines(), 1):
+        for count, line in enumerate(self.path.read_bytes().splitlines(), 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
                 rows[row_key(row)] = row
             except (ValueError, KeyError, TypeError) as error:
-                where = f"line {number} of {self.path}"
+                where = f"line {count} of {self.path}"
                 raise UserError(f"a line of results must be one whole row, {where} is not: mend it") from error
         return rows
 
@@ -156,56 +158,86 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
     return figures.rename(columns=columns)[[*PLACE, *columns.values()]]
 
 
-def table(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
-    """Ours beside the paper's: one line a method, n_train and settings, statistics over the seeds.
+def told_apart(rows: pd.DataFrame, first: Iterable[str]) -> list[str]:
+    """The columns `first`, and after them each other one in which rows differ that agree in all before it."""
+    chosen = list(first)
+    for column in rows.columns:
+        if column not in FACTS | {*chosen} and (rows.groupby(chosen, dropna=False)[column].nunique(False) > 1).any():
+            chosen.append(column)
+    return chosen
 
-    Columns: space, dataset, method, n_train, graph_form, profile, every other setting in which two lines
-    of one method differ, mean and std (NaN for one seed) of each metric, n_seeds, seconds, paper,
-    paper_source.
-    Figures without a run of ours stand with n_seeds 0. Raises UserError for a table that nobody knows.
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Bootstrap interval (95 %) of the mean of a series; NaN for less than two values."""
+    from hypernas.metrics import bootstrap_interval
+
+    known = values.dropna()
+    return bootstrap_interval(known.to_numpy()) if len(known) > 1 else (math.nan, math.nan)
+
+
+def summary(
+    rows: pd.DataFrame, figures: pd.DataFrame, metrics: Iterable[str] = METRICS, first: Iterable[str] = PLACE
+) -> pd.DataFrame:
+    """Rows averaged over their seeds beside figures (`paper`, `paper_source`) that agree in what both name.
+
+    Columns: `first`, every setting in which rows differ that agree in these, of each metric mean, std (NaN for one
+    seed) and the 95 % bootstrap interval low, high of the mean; n_seeds, seconds, paper, paper_source. Figures without
+    a run of ours stand with n_seeds 0.
     """
-    rows, figures = frame(name), paper_figures(name, metric)
+    import pandas as pd
+
+    by, lines = told_apart(rows, first), []
+    for place, part in rows.groupby(by, dropna=False, sort=False):
+        line = dict(zip(by, place, strict=True))
+        for metric in metrics:
+            values = part[metric].astype(float) if metric in part else pd.Series(dtype=float)
+            found = (values.mean(), values.std(), *interval(values))
+            line |= {f"{metric}_{how}": value for how, value in zip(STATISTICS, found, strict=True)}
+        lines.append(line | {"n_seeds": part["seed"].nunique(), "seconds": part["seconds"].mean()})
+    columns = [*by, *(f"{metric}_{how}" for metric in metrics for how in STATISTICS), "n_seeds", "seconds"]
+    ours, figures = pd.DataFrame(lines, columns=columns), figures.copy()
+    for side in (ours, figures):
+        side["n_train"] = side["n_train"].astype("Int64")
+    joined = ours.merge(figures, on=[name for name in by if name in figures], how="outer")
+    joined["n_seeds"] = joined["n_seeds"].fillna(0).astype(int)
+    return joined.sort_values(by).reset_index(drop=True)
+
+
+def table(name: str) -> pd.DataFrame:
+    """Ours beside the paper's Kendall tau (`summary`): one line a method, n_train, graph form, profile and settings.
+
+    Raises UserError for a table that nobody knows.
+    """
+    rows, figures = frame(name), paper_figures(name)
     if rows.empty and figures.empty:
         known = sorted(path.stem for path in results_directory().glob("*.jsonl"))
         raise UserError(f"the table must be a recorded one ({', '.join(known) or 'none yet'}), got {name!r}")
-    first = [*PLACE, "graph_form", "profile"]
-    others = [column for column in rows.columns if column not in FACTS | {*first}]
-    groups = rows.groupby([*first, *others], dropna=False, sort=False)
-    statistics = {f"{m}_{how}": (m, how) for m in METRICS for how in ("mean", "std")}
-    ours = groups.agg(**statistics, n_seeds=("seed", "nunique"), seconds=("seconds", "mean")).reset_index()
-    spread = ours.groupby(PLACE[:3])[others].nunique(dropna=False)
-    ours = ours.drop(columns=[column for column in others if not (spread[column] > 1).any()])
-    for side in (ours, figures):
-        side["n_train"] = side["n_train"].astype("Int64")
-    joined = ours.merge(figures, on=PLACE, how="outer")
-    joined["n_seeds"] = joined["n_seeds"].fillna(0).astype(int)
-    return joined.sort_values([*PLACE, "graph_form"]).reset_index(drop=True)
+    return summary(rows, figures, first=(*PLACE, "graph_form", "profile"))
 
 
 def markdown(lines: pd.DataFrame, metric: str = "kendall_tau") -> str:
-    """`table` as Markdown, with ours as `mean ± std (n)`."""
+    """`summary` as Markdown: ours as `mean ± std (n)`, its interval, and the quoted figure where a line has one."""
 
     def ours(line: Mapping[Any, Any], of: str) -> str:
-        mean, std = line[f"{of}_mean"], line[f"{of}_std"]
-        if mean != mean:
-            return "–"
-        return f"{mean:.3f}" + (f" ± {std:.3f}" if std == std else "") + f" ({line['n_seeds']})"
+        mean, std = (number(line[f"{of}_{how}"], of) for how in ("mean", "std"))
+        return mean if mean == "–" else mean + (f" ± {std}" if std != "–" else "") + f" ({line['n_seeds']})"
 
     def text(value: Any) -> str:
         missing = value is None or value != value or str(value) in ("<NA>", "nan")
         return "–" if missing else str(value).replace("|", "\\|")
 
-    hidden = {f"{m}_{how}" for m in METRICS for how in ("mean", "std")} | {"n_seeds", "seconds"}
-    shown = [column for column in lines.columns if column not in hidden | {"paper", "paper_source"}]
-    head = [*shown, f"{metric} (n seeds)", "unseen", "paper", "source of the paper's figure"]
+    unseen = ["kendall_tau_unseen"] * (metric == "kendall_tau")
+    quoted = lines["paper"].notna().any()
+    ends = tuple(f"_{how}" for how in STATISTICS)
+    hidden = {"n_seeds", "seconds", "paper", "paper_source"}
+    shown = [column for column in lines.columns if column not in hidden and not column.endswith(ends)]
+    head = [*shown, f"{metric} (n seeds)", "95 % interval", *["unseen"] * len(unseen)]
+    head += ["paper", "source of the paper's figure"] if quoted else []
     out = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for line in lines.to_dict("records"):
+        low, high = (number(line[f"{metric}_{how}"], metric) for how in ("low", "high"))
         cells = [text(line[column]) for column in shown]
-        cells += [
-            ours(line, metric),
-            ours(line, "kendall_tau_unseen"),
-            "–" if line["paper"] != line["paper"] else f"{line['paper']:.3f}",
-            text(line["paper_source"]),
-        ]
+        cells += [ours(line, metric), f"{low} to {high}" if low != "–" else "–", *(ours(line, of) for of in unseen)]
+        cells += [number(line["paper"], metric), text(line["paper_source"])] if quoted else []
         out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out)
