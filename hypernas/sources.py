@@ -1,14 +1,17 @@
-"""Where data comes from: the list of sources, the lookup order, checksums."""
+"""Where data comes from: the list of sources, the lookup order, checksums, arrays read without pickle."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
+
+import numpy as np
 
 from hypernas.errors import UserError
 
@@ -21,6 +24,8 @@ class Source:
     installed `distribution` too. `size` is in bytes (about, where the checksum is unknown; 0 unknown).
     `sha256` is empty where unknown; `md5` may then hold the digest, or its known beginning. `made_from` names
     the source that a conversion starts from, `fetch` the source that `hypernas data fetch` brings in its place.
+    `system` is where a package of the operating system installs the file, perhaps compressed anew: that package
+    answers for it, and its checksum is not compared.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Source:
     distribution: str = ""
     fetch: str = ""
     made_from: str = ""
+    system: str = ""
     note: str = ""
 
 
@@ -85,16 +91,18 @@ def locate(source: Source) -> tuple[str, Path] | None:
     installed = _embedded(source) if source.embedded else None
     if installed:
         places.append((f"package {source.distribution}", installed))
+    if source.system:
+        places.append(("package of the system", Path(source.system)))
     return next(((place, path) for place, path in places if path.is_file()), None)
 
 
 def check(source: Source, path: Path, content: bytes | None = None) -> None:
     """Compare the checksum of `path` (or of its `content`, already read) with the known one.
 
-    Raises UserError where they differ. A source without a known checksum passes.
+    Raises UserError where they differ. A source without a known checksum passes, and so does a file of the system's.
     """
     kind, known = ("sha256", source.sha256) if source.sha256 else ("md5", source.md5)
-    if not known:
+    if not known or str(path) == source.system:
         return
     try:
         if content is None:
@@ -146,4 +154,45 @@ def status(source: Source) -> str:
         check(source, path)
     except UserError:
         return f"altered ({path})"
-    return f"present ({place}, {'checksum good' if source.sha256 or source.md5 else 'no checksum known'})"
+    compared = (source.sha256 or source.md5) and str(path) != source.system
+    return f"present ({place}, {'checksum good' if compared else 'no checksum known'})"
+
+
+def load_npz(path: str | Path, required: Mapping[str, int | tuple[int | None, ...]]) -> dict[str, np.ndarray]:
+    """Read the `required` arrays of an npz file, without pickle.
+
+    `required` gives for each array its number of axes, or its shape with None for any length. Raises
+    UserError for a missing, truncated or altered file, a missing array, one of Python objects, a wrong shape.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            arrays = {name: file[name] for name in required if name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"a table must be a file, found none at {path}: see `hypernas data list`") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(
+            f"{path} must be a whole npz file of plain arrays, but it is truncated or altered "
+            f"({type(error).__name__}): replace it with a good copy"
+        ) from error
+    for name, shape in required.items():
+        if name not in arrays:
+            raise UserError(f"{path} must hold the array {name!r}, which it lacks: get a good copy")
+        _check_shape(path, name, arrays[name], shape)
+    return arrays
+
+
+def _check_shape(path: Path, name: str, array: np.ndarray, shape: int | tuple[int | None, ...]) -> None:
+    """Raise UserError where `array` has not the number of axes or the shape asked for."""
+    if isinstance(shape, int):
+        good, rule = array.ndim == shape, f"{shape} axes"
+    else:
+        good = array.ndim == len(shape) and all(
+            length in (None, n) for length, n in zip(shape, array.shape, strict=True)
+        )
+        rule = f"shape ({', '.join('any' if length is None else str(length) for length in shape)})"
+    if not good:
+        raise UserError(
+            f"{name} in {path} must have {rule}, got shape {array.shape}: replace the file with a good copy"
+        )
