@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Limit = tuple[int, int]
 Shape = tuple[int, int, int, int]
 
 
 class Hypernetwork(nn.Module):
-    """A shared MLP with one linear head a kernel size, each of fixed output shape (c_max, c_max, k, k).
+    """A shared MLP with one linear head a kernel size, each of fixed output shape: `heads` are (k, c_out, c_in), by
+    default c_max x c_max for kernels 1 and 3.
 
     A layer that needs less takes a slice of it, one that needs more tiles it, as GHN-2 does. Weights are scaled to
     the variance of He initialisation, 2 / fan_in.
@@ -22,13 +25,19 @@ class Hypernetwork(nn.Module):
     """
 
     def __init__(
-        self, width_in: int, width: int = 96, n_layers: int = 3, kernels: tuple[int, ...] = (1, 3), c_max: int = 32
+        self,
+        width_in: int,
+        width: int = 96,
+        n_layers: int = 3,
+        c_max: int = 32,
+        heads: Sequence[tuple[int, int, int]] = (),
     ) -> None:
         super().__init__()
-        self.c_max = c_max
+        heads = heads or [(k, c_max, c_max) for k in (1, 3)]
+        self.limits = {k: (c_out, c_in) for k, c_out, c_in in heads}
         widths = [width_in] + [width] * (n_layers - 1)
         self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.heads = nn.ModuleDict({str(k): nn.Linear(widths[-1], c_max * c_max * k * k) for k in kernels})
+        self.heads = nn.ModuleDict({str(k): nn.Linear(widths[-1], c_out * c_in * k * k) for k, c_out, c_in in heads})
         for head in self.heads.values():
             nn.init.normal_(head.weight, std=width**-0.5)  # type: ignore[union-attr, arg-type]
             nn.init.normal_(head.bias)  # type: ignore[union-attr, arg-type]
@@ -43,27 +52,27 @@ class Hypernetwork(nn.Module):
         """features (G, width) of G nodes -> weights (G, c_out, c_in, k, k)."""
         head = self.heads[str(shape[2])]
         assert isinstance(head, nn.Linear)
-        (made,) = HeadOutputs.apply(head.weight[None], head.bias[None], self.c_max, (shape,), features[None])
+        (made,) = HeadOutputs.apply(head.weight[None], head.bias[None], self.limits[shape[2]], (shape,), features[None])
         return made[0]
 
 
 class HeadOutputs(torch.autograd.Function):
-    """The heads of S hypernetworks, weight (S, c*c*k*k, W), bias (S, c*c*k*k) with c = c_max, on features (S, G, W) of
-    each of several shapes (c_out, c_in, k, k) -> weights (S, G, *shape) of each.
+    """The heads of S hypernetworks, weight (S, O*I*k*k, W), bias (S, O*I*k*k) with limit (O, I), on features (S, G, W)
+    of each of several shapes (c_out, c_in, k, k) -> weights (S, G, *shape) of each.
 
     Only the rows that a shape uses are run, and the gradients of all shapes are summed in one place.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, c_max: int, shapes: tuple[Shape, ...], *features: Tensor):
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, limit: Limit, shapes: tuple[Shape, ...], *features: Tensor):
         made = []
         for shape, x in zip(shapes, features, strict=True):
-            (o, i), (s, g, _) = _used(shape, c_max), x.shape
-            rows, offset = _rows(weight, c_max, o, i), _rows(bias[..., None], c_max, o, i)
+            (o, i), (s, g, _) = _used(shape, limit), x.shape
+            rows, offset = _rows(weight, limit, o, i), _rows(bias[..., None], limit, o, i)
             y = torch.baddbmm(offset.transpose(1, 2), x, rows.transpose(1, 2)).mul_(_scale(shape))
             made.append(_tile(y.view(s, g, o, i, *shape[2:]), shape))
         ctx.save_for_backward(weight, *features)
-        ctx.shapes, ctx.c_max = shapes, c_max
+        ctx.shapes, ctx.limit = shapes, limit
         return tuple(made)
 
     @staticmethod
@@ -72,32 +81,32 @@ class HeadOutputs(torch.autograd.Function):
         gweight, gbias = torch.zeros_like(weight), weight.new_zeros(*weight.shape[:2], 1)
         gfeatures = []
         for shape, x, g in zip(ctx.shapes, features, gradients, strict=True):
-            o, i = _used(shape, ctx.c_max)
+            o, i = _used(shape, ctx.limit)
             g = _untile(g, shape, o, i).reshape(*x.shape[:2], -1) * _scale(shape)
-            gfeatures.append(torch.bmm(g, _rows(weight, ctx.c_max, o, i)))
-            block = _block(gweight, ctx.c_max, o, i)
+            gfeatures.append(torch.bmm(g, _rows(weight, ctx.limit, o, i)))
+            block = _block(gweight, ctx.limit, o, i)
             block += torch.bmm(g.transpose(1, 2), x).view(block.shape)
-            block = _block(gbias, ctx.c_max, o, i)
+            block = _block(gbias, ctx.limit, o, i)
             block += g.sum(1).view(block.shape)
         return gweight, gbias[..., 0], None, None, *gfeatures
 
 
-def _used(shape: Shape, c_max: int) -> tuple[int, int]:
-    return min(shape[0], c_max), min(shape[1], c_max)
+def _used(shape: Shape, limit: Limit) -> tuple[int, int]:
+    return min(shape[0], limit[0]), min(shape[1], limit[1])
 
 
 def _scale(shape: Shape) -> float:
     return (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
 
 
-def _block(parameter: Tensor, c_max: int, o: int, i: int) -> Tensor:
-    """(S, c*c*taps, W) -> its view (S, o, i, taps, W)."""
+def _block(parameter: Tensor, limit: Limit, o: int, i: int) -> Tensor:
+    """(S, O*I*taps, W) -> its view (S, o, i, taps, W)."""
     s, rows, width = parameter.shape
-    return parameter.view(s, c_max, c_max, rows // c_max**2, width)[:, :o, :i]
+    return parameter.view(s, *limit, rows // (limit[0] * limit[1]), width)[:, :o, :i]
 
 
-def _rows(parameter: Tensor, c_max: int, o: int, i: int) -> Tensor:
-    return _block(parameter, c_max, o, i).reshape(parameter.shape[0], -1, parameter.shape[2])
+def _rows(parameter: Tensor, limit: Limit, o: int, i: int) -> Tensor:
+    return _block(parameter, limit, o, i).reshape(parameter.shape[0], -1, parameter.shape[2])
 
 
 def _tile(y: Tensor, shape: Shape) -> Tensor:

@@ -65,7 +65,7 @@ class FastPass:
         assert self.programs is not None
         programs = [self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row]
         turns = batched.plan(programs)
-        kernels = _generate(parameters, turns, nodes, index.shape[1], self.model.hypernetwork.c_max)
+        kernels = _generate(parameters, turns, nodes, index.shape[1], self.model.hypernetwork.limits)
         stems = batched.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
         maps = batched.run_batched(programs, turns, kernels, stems)
         weight, bias = parameters["head.classifier.weight"], parameters["head.classifier.bias"]
@@ -73,7 +73,7 @@ class FastPass:
 
 
 def _generate(
-    parameters: dict[str, Tensor], turns: Sequence[batched.Turn], nodes: Tensor, b: int, c_max: int
+    parameters: dict[str, Tensor], turns: Sequence[batched.Turn], nodes: Tensor, b: int, limits: dict
 ) -> dict[tuple[int, int], Tensor]:
     """The kernels of every run of every turn from node features (S, C, b, N, D), the trunk and a head run once."""
     s = nodes.shape[0]
@@ -94,7 +94,7 @@ def _generate(
         shapes = tuple(shape for shape in wanted if shape[2] == kernel)
         name = f"hypernetwork.heads.{kernel}"
         weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-        made = HeadOutputs.apply(weight, bias, c_max, shapes, *(parts[shape] for shape in shapes))
+        made = HeadOutputs.apply(weight, bias, limits[kernel], shapes, *(parts[shape] for shape in shapes))
         for shape, weights in zip(shapes, made, strict=True):
             rows = weights.flatten(0, 1)[layouts[shape][1].to(nodes.device)]
             pieces = rows.split([stop - start for _, start, stop in wanted[shape]])

@@ -39,7 +39,7 @@ def test_the_written_out_gradient_of_the_heads_is_autograds(double):
     weight, bias = torch.randn(2, 3 * 3 * 9, 4, requires_grad=True), torch.randn(2, 3 * 3 * 9, requires_grad=True)
     features = [torch.randn(2, g, 4, requires_grad=True) for g in (2, 1, 3)]
     leaves = (weight, bias, *features)
-    made = HeadOutputs.apply(weight, bias, 3, shapes, *features)
+    made = HeadOutputs.apply(weight, bias, (3, 3), shapes, *features)
     pulls = [torch.randn_like(m) for m in made]
     fast = torch.autograd.grad(sum((m * p).sum() for m, p in zip(made, pulls, strict=True)), leaves)
     loss = sum(

@@ -129,7 +129,7 @@ def test_built_networks_run_and_have_weights_for_real_convolutions_only(space, s
     for architecture in sampled[:5]:
         cleaned = space.canonical(architecture, graph_form)
         program = space.build(cleaned, **SIZE)
-        head = TargetHead(3, 4, program.c_last, 5, 1)
+        head = TargetHead(3, program.channels, program.c_last, 5, 1)
         logits = run(
             program, {c.weight: torch.randn(c.weight_shape) for c in program.convs}, head, torch.randn(2, 3, 16, 16)
         )

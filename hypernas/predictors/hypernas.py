@@ -137,9 +137,9 @@ class HyperNAS(TrainedPredictor):
         (program,) = self.programs(graphs[:1])
         map_sizes(program, *self.auxiliary.train_images.shape[2:])
         c_last = program.c_last
-        hypernetwork = Hypernetwork(self.width, self.hyper_width, self.hyper_layers, c_max=c_last)
+        hypernetwork = Hypernetwork(self.width, self.hyper_width, self.hyper_layers, heads=program.heads)
         c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
-        head = TargetHead(c_image, self.channels, c_last, n_classes, self.stem_stride)
+        head = TargetHead(c_image, program.channels, c_last, n_classes, self.stem_stride)
         tasks = ("pred", "hyper") if self.predict_accuracy else ("hyper",)
         return HyperNASModel(predictor, hypernetwork, head, AdaptiveLoss(self.q, self.reading, tasks, self.learn_u))
 
