@@ -8,92 +8,140 @@ trained models.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 relu_backward = torch.ops.aten.threshold_backward
-Columns = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells of one `kind` at one `position`, encoded together.
+
+    `place` picks their R architectures of (S, B), `cells`, a number or (S, R), the unique cell of each; groups of equal
+    `key` pick the same. Where another seed has more of them, a seed's rows are filled up with other architectures,
+    `real (S, R)` is 0 there, and their results are dropped.
+    """
+
+    position: int
+    kind: int
+    key: Hashable
+    place: tuple[Any, Any]
+    cells: Any
+    real: Tensor | None = None
+
+    def put(self, values: Tensor, results: Tensor) -> None:
+        """Write the results (S, R, ...) of this group into values (S, B, ...), which are 0 where nothing is yet."""
+        if self.real is not None:
+            results = values[self.place] + self.only_real(results)
+        values[self.place] = results
+
+    def only_real(self, x: Tensor) -> Tensor:
+        """x (S, R, ...) with zeros in the rows that fill up."""
+        return x if self.real is None else x * self.real.view(*self.real.shape, *[1] * (x.dim() - 2))
 
 
 class EncodeSequence(torch.autograd.Function):
     """v (S,B,U,N,D), weight (K,L,2,S,D,D) -> z (S,C,B,D), nodes (S,C,B,N,D), the latter empty unless `want_nodes`.
 
-    `context (S,C,B,D)` or None is added at each position, `carries` says whether z(i-1) is, through `carry (S,D,D)`
-    unless None. `propagate (2,S,B,U,N,N)`, `pool (S,B,U,N)`, `columns`: (unique cell, kind) of each position.
+    Both are 0 at positions that an architecture does not have. `context (S,C,B,D)` or None is added at each position,
+    `carries` says whether z(i-1) is, through `carry (S,D,D)` unless None. `propagate (2,S,B,U,N,N)`,
+    `pool (S,B,U,N)`; `groups` in the order of their positions.
     """
 
     @staticmethod
-    def forward(ctx, v, weight, context, carry, propagate, pool, columns, carries, want_nodes):
+    def forward(ctx, v, weight, context, carry, propagate, pool, groups, carries, want_nodes):
         s, b, _, n, d = v.shape
         ws = [list(kind) for kind in weight]
-        edges = {u: propagate[:, :, :, u].reshape(2 * s * b, n, n) for u, _ in set(columns)}
-        pools = {u: pool[:, :, u].reshape(s * b, 1, n) for u, _ in set(columns)}
-        first = {(u, k): _layer(v[:, :, u].reshape(s, b * n, d), ws[k][0], edges[u]) for u, k in set(columns)}
-        zs: list[Tensor] = []
-        saved, nodes = [], []
-        for i, (u, kind) in enumerate(columns):
-            c = context[:, i] if context is not None else None
-            if carries and i:
-                c = zs[-1] if carry is None else torch.bmm(zs[-1], carry)
-            h = first[u, kind].view(2 * s, b, n, d)
+        z = v.new_zeros(s, groups[-1].position + 1, b, d)
+        nodes = v.new_zeros(*z.shape[:3], n, d) if want_nodes else v.new_zeros(0)
+        blocks: dict[Hashable, tuple[Tensor, Tensor, Tensor]] = {}
+        saved = []
+        keep = any(ctx.needs_input_grad)
+        for group in groups:
+            i, w = group.position, ws[group.kind]
+            if group.key not in blocks:
+                blocks[group.key] = _block(v, propagate, pool, group, w[0])
+            edges, pools, h = blocks[group.key]
+            h = h.view(2 * s, -1, n, d)
+            before = z[:, i - 1][group.place].contiguous() if carries and i else None
+            c = before if carry is None or before is None else torch.bmm(before, carry)
+            c = c if context is None else context[:, i][group.place]
             if c is not None:
-                h = h + (0.5 * _both(c, ws[kind][0])).view(2 * s, b, 1, d)
-            h = h.relu().view(2, s, b * n, d)
+                h = h + (0.5 * _both(c, w[0])).view(*h.shape[:2], 1, d)
+            h = h.relu().view(2, s, -1, d)
             layers = [(c, h)]
             x = h[0] + h[1]
-            for w in ws[kind][1:]:
-                h = _layer(x, w, edges[u]).relu_().view(2, s, b * n, d)
-                layers.append((x, h))
+            for w_next in w[1:]:
+                h = _layer(x, w_next, edges).relu_().view(2, s, -1, d)
+                layers += [(x, h)] if keep else []
                 x = h[0] + h[1]
-            zs.append(torch.bmm(pools[u], x.view(s * b, n, d)).view(s, b, d))
-            saved.append(layers)
+            group.put(z[:, i], torch.bmm(pools, x.view(len(pools), n, d)).view(s, -1, d))
             if want_nodes:
-                nodes.append(x.view(s, b, n, d))
-        ctx.saved, ctx.edges, ctx.pools, ctx.ws, ctx.zs, ctx.carry = saved, edges, pools, ws, zs, carry
-        ctx.v, ctx.columns, ctx.carries, ctx.weight_shape = v, columns, carries, weight.shape
-        ctx.has_context = context is not None
-        return torch.stack(zs, 1), torch.stack(nodes, 1) if want_nodes else v.new_zeros(0)
+                group.put(nodes[:, i], x.view(s, -1, n, d))
+            saved += [(before, layers)] if keep else []
+        ctx.saved, ctx.blocks, ctx.ws, ctx.carry, ctx.v, ctx.groups = saved, blocks, ws, carry, v, groups
+        ctx.weight_shape, ctx.has_context = weight.shape, context is not None
+        return z, nodes
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor):
-        gz_all, gnodes = gradients
-        s, b, n, d = (ctx.v.shape[i] for i in (0, 1, 3, 4))
-        gweight = gz_all.new_zeros(ctx.weight_shape)
-        gcontext = torch.zeros_like(gz_all) if ctx.has_context else None
+        gz, gnodes = gradients[0].clone(memory_format=torch.contiguous_format), gradients[1]
+        s, _, _, n, d = ctx.v.shape
+        gweight = gz.new_zeros(ctx.weight_shape)
+        gcontext = torch.zeros_like(gz) if ctx.has_context else None
         gcarry = torch.zeros_like(ctx.carry) if ctx.carry is not None else None
-        gfirst: dict[tuple[int, int], Tensor] = {}
-        gz_next = None
-        for i in range(len(ctx.columns) - 1, -1, -1):
-            u, kind = ctx.columns[i]
-            gz = gz_all[:, i] if gz_next is None else gz_all[:, i] + gz_next
-            g = torch.bmm(ctx.pools[u].transpose(1, 2), gz.reshape(s * b, 1, d)).view(s, b * n, d)
+        gfirst: dict[Hashable, Tensor] = {}
+        for group, (before, layers) in zip(ctx.groups[::-1], ctx.saved[::-1], strict=True):
+            i, w, gw = group.position, ctx.ws[group.kind], gweight[group.kind]
+            edges, pools, _ = ctx.blocks[group.key]
+            g = torch.bmm(pools.transpose(1, 2), gz[:, i][group.place].reshape(len(pools), 1, d)).view(s, -1, n, d)
             if gnodes.numel():
-                g = g + gnodes[:, i].reshape(s, b * n, d)
-            for layer in range(len(ctx.ws[kind]) - 1, 0, -1):
-                x, h = ctx.saved[i][layer]
-                gh = _propagate_back(relu_backward(_double(g), h, 0), ctx.edges[u])
-                g = _layer_back(x, ctx.ws[kind][layer], gh, gweight[kind, layer])
-            c, h = ctx.saved[i][0]
+                g = g + gnodes[:, i][group.place]
+            g = group.only_real(g).view(s, -1, d)
+            for layer in range(len(w) - 1, 0, -1):
+                x, h = layers[layer]
+                gh = _propagate_back(relu_backward(_double(g), h, 0), edges)
+                g = _layer_back(x, w[layer], gh, gw[layer])
+            c, h = layers[0]
             gh = relu_backward(_double(g), h, 0)
-            gfirst[u, kind] = gfirst[u, kind].add_(gh) if (u, kind) in gfirst else gh
-            gz_next = None
-            if c is not None:
-                gc = 0.5 * gh.view(2, s, b, n, d).sum(3)
-                gz_next = _layer_back(c, ctx.ws[kind][0], gc, gweight[kind, 0])
-                if gcontext is not None:
-                    gcontext[:, i], gz_next = gz_next, None
-                elif ctx.carry is not None:
-                    assert gcarry is not None
-                    gcarry += torch.bmm(ctx.zs[i - 1].transpose(1, 2), gz_next)
-                    gz_next = torch.bmm(gz_next, ctx.carry.transpose(1, 2))
-        gv = torch.zeros_like(ctx.v)
-        for (u, kind), gh in gfirst.items():
-            gh = _propagate_back(gh, ctx.edges[u])
-            x = ctx.v[:, :, u].reshape(s, b * n, d)
-            gv[:, :, u] += _layer_back(x, ctx.ws[kind][0], gh, gweight[kind, 0]).view(s, b, n, d)
-        return gv, gweight, gcontext, gcarry, None, None, None, None, None
+            gfirst[group.key] = gfirst[group.key].add_(gh) if group.key in gfirst else gh
+            if c is None:
+                continue
+            gc = _layer_back(c, w[0], 0.5 * gh.view(2, s, -1, n, d).sum(3), gw[0])
+            if gcontext is not None:
+                gcontext[:, i][group.place] += gc
+                continue
+            if gcarry is not None:
+                gcarry += torch.bmm(before.transpose(1, 2), gc)
+                gc = torch.bmm(gc, ctx.carry.transpose(1, 2))
+            gz[:, i - 1][group.place] += gc
+        return _first_back(ctx, gfirst, gweight), gweight, gcontext, gcarry, *[None] * 5
+
+
+def _block(v: Tensor, propagate: Tensor, pool: Tensor, group: Group, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A group's edges (2SR, N, N), pools (SR, 1, N) and first layer but for the context (2SR, N, D)."""
+    s, n, d = v.shape[0], *v.shape[3:]
+    edges = propagate[(slice(None), *group.place, group.cells)].reshape(-1, n, n)
+    pools = pool[(*group.place, group.cells)].reshape(-1, 1, n)
+    return edges, pools, _layer(v[(*group.place, group.cells)].reshape(s, -1, d), w, edges)
+
+
+def _first_back(ctx: Any, gfirst: dict[Hashable, Tensor], gweight: Tensor) -> Tensor:
+    """The gradients (2, S, R*N, D) of the first layers of all blocks -> that of v; adds that of the weights."""
+    gv, (s, _, _, n, d) = torch.zeros_like(ctx.v), ctx.v.shape
+    picked = {group.key: group for group in ctx.groups}
+    for key, gh in gfirst.items():
+        group = picked[key]
+        where = (*group.place, group.cells)
+        gh = _propagate_back(gh, ctx.blocks[key][0])
+        x = ctx.v[where].reshape(s, -1, d)
+        gv[where] += _layer_back(x, ctx.ws[group.kind][0], gh, gweight[group.kind, 0]).view(s, -1, n, d)
+    return gv
 
 
 def _double(g: Tensor) -> Tensor:

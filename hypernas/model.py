@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypernas.encoder import GlobalEncoder, propagation
+from hypernas.encoder import GlobalEncoder
 from hypernas.errors import UserError
 from hypernas.fused import EncodeSequence
 from hypernas.graph import GraphBatch
-from hypernas.scoring import embed
+from hypernas.scoring import embed, same_edges
+from hypernas.sequences import Cells
 
-LARGE = 50_000
+LARGE, WORTH = 50_000, 16
 
 
 class Regressor(nn.Module):
@@ -45,28 +46,6 @@ class ArchitecturePredictor(nn.Module):
         """B architectures -> standardised accuracy (B,), node features (B, C, N, D)."""
         h, nodes = self.encoder(batch)
         return self.regressor(h), nodes
-
-
-class Cells:
-    """The cells of S sets of n architectures, laid out for the fused encoder, which needs equal sequences of kinds."""
-
-    def __init__(self, batches: Sequence[GraphBatch], dtype: torch.dtype, device: str = "cpu") -> None:
-        first = batches[0]
-        sequence, kind = first.sequence[0], first.kind[0]
-        if not all(bool((b.sequence == sequence).all()) and bool((b.kind == kind).all()) for b in batches):
-            raise UserError("the fused encoder needs architectures of one sequence of cells; use engine='plain'")
-        self.columns = tuple((u, int(kind[u])) for u in sequence[sequence >= 0].tolist())
-        self.ops = torch.stack([b.ops for b in batches]).to(device)
-        mask = torch.stack([b.mask for b in batches]).to(device)
-        adjacency = torch.stack([b.adjacency for b in batches]).to(device)
-        self.propagate = propagation(adjacency, mask, dtype)
-        self.pool = mask.to(dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
-        self.seeds = torch.arange(len(batches), device=device)[:, None]
-
-    def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """index (S, b) -> ops (S, b, U, N), propagate (2, S, b, U, N, N), pool (S, b, U, N)."""
-        index = index.to(self.ops.device)
-        return self.ops[self.seeds, index], self.propagate[:, self.seeds, index], self.pool[self.seeds, index]
 
 
 class Stack:
@@ -100,32 +79,28 @@ def encode(
 ) -> tuple[Tensor, Tensor]:
     """The fused `GlobalEncoder.forward` of S models: index (S, b) into `cells` -> h (S, b, D), nodes (S, C, b, N, D).
 
-    Without a context every position of a cell looks the same, so each unique cell is encoded once.
+    Any sequences of cells may stand side by side. Without a context every position of a cell looks the same, so each
+    unique cell is encoded once.
     """
     ops, propagate, pool = cells[index]
+    layout = cells.layout(index, each_once=context == "none")
     table = parameters[f"{prefix}embedding.weight"]
     s, d = table.shape[0], table.shape[-1]
     v = table[torch.arange(s, device=ops.device)[:, None], ops.reshape(s, -1)].view(*ops.shape, d)
     kinds = [[parameters[f"{prefix}gcn.{k}.{i}.weight"] for i in range(n_layers)] for k in range(2)]
     weight = torch.stack([torch.stack(layers) for layers in kinds]).transpose(2, 3)
     carry = positions = None
-    columns = cells.columns
     if context == "concat":
         join = parameters[f"{prefix}join.weight"].transpose(1, 2)
         bias = parameters[f"{prefix}join.bias"][:, None, None, None]
         v, carry = torch.einsum("sbund,sde->sbune", v, join[:, :d]) + bias, join[:, d:].contiguous()
     if context == "position":
-        position = parameters[f"{prefix}position"][:, : len(columns), None]
-        positions = position.expand(s, len(columns), index.shape[1], d)
-    unique = tuple(dict.fromkeys(columns)) if context == "none" else columns
+        position = parameters[f"{prefix}position"][:, : layout.length, None]
+        positions = position.expand(s, layout.length, index.shape[1], d)
     z, nodes = EncodeSequence.apply(
-        v, weight, positions, carry, propagate, pool, unique, context in ("sum", "concat"), want_nodes
+        v, weight, positions, carry, propagate, pool, layout.groups, context in ("sum", "concat"), want_nodes
     )
-    if context == "none":
-        where = [unique.index(column) for column in columns]
-        share = torch.tensor([where.count(i) / len(where) for i in range(len(unique))], dtype=z.dtype, device=z.device)
-        return torch.einsum("scbd,c->sbd", z, share), nodes[:, where] if want_nodes else nodes
-    return z.mean(1), nodes
+    return layout.mean(z), layout.unrolled(nodes) if want_nodes else nodes
 
 
 def regress(parameters: dict[str, Tensor], h: Tensor, prefix: str = "regressor.") -> Tensor:
@@ -143,7 +118,7 @@ def score(
 ) -> list[Tensor]:
     """Standardised predictions (B,) of each model for its batch; equal graphs are encoded once, memory is bounded.
 
-    A table of `LARGE` distinct graphs and more is sorted by edges, which pays from there on.
+    A table of `LARGE` distinct graphs and more is sorted by edges, where at least `WORTH` of them share theirs.
     """
     results = []
     for model, batch in zip(models, batches, strict=True):
@@ -152,13 +127,15 @@ def score(
             rule = f"operations must be below {encoder.embedding.num_embeddings}, as in the training set"
             raise UserError(f"{rule}, got {int(batch.ops.max())}; give collate the space of both sets")
         first, inverse = batch.distinct()
-        if len(first) >= LARGE and device == "cpu":
-            results.append(model.regressor(embed(encoder, batch[first]))[inverse])
+        distinct = batch[first]
+        parts = list(same_edges(distinct)) if len(first) >= LARGE and device == "cpu" else []
+        if parts and len(first) >= WORTH * len(parts):
+            results.append(model.regressor(embed(encoder, distinct, parts))[inverse])
             continue
         parameters = {name: p[None].to(device) for name, p in model.named_parameters()}
         scores = torch.empty(len(first), dtype=encoder.embedding.weight.dtype)
-        for rows in _chunks(batch[first], chunk):
-            cells = Cells([batch[first[rows]].trimmed()], scores.dtype, device)
+        for rows in _chunks(distinct, chunk):
+            cells = Cells([distinct[rows].trimmed()], scores.dtype, device)
             index = torch.arange(len(rows))[None]
             h, _ = encode(parameters, encoder.context, encoder.n_layers, cells, index)
             scores[rows] = regress(parameters, h)[0].cpu()
@@ -166,10 +143,10 @@ def score(
     return results
 
 
-def _chunks(batch: GraphBatch, size: int) -> list[Tensor]:
-    """Rows (B,) in parts of at most `size`, each of one sequence of kinds, small graphs together with small ones."""
+def _chunks(batch: GraphBatch, size: int) -> tuple[Tensor, ...]:
+    """Rows (B,) in parts of at most `size`: networks of equal length side by side, then of equal sequences of kinds,
+    then small graphs together with small ones."""
     layout = torch.cat([batch.sequence, batch.kind], 1).numpy()
     _, layout_id = np.unique(layout, axis=0, return_inverse=True)
-    order = np.lexsort((batch.mask.sum((1, 2)).numpy(), layout_id))
-    groups = np.split(order, np.flatnonzero(np.diff(layout_id[order])) + 1)
-    return [part for group in groups for part in torch.from_numpy(group).split(size)]
+    length = (batch.sequence >= 0).sum(1).numpy()
+    return torch.from_numpy(np.lexsort((batch.mask.sum((1, 2)).numpy(), layout_id, length))).split(size)

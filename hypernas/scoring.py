@@ -6,7 +6,7 @@ in place of 2 R small ones, and no node is padding. No gradient is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,11 @@ def same_edges(batch: GraphBatch, chunk: int = CHUNK) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def embed(encoder: GlobalEncoder, batch: GraphBatch) -> Tensor:
-    """The embedding h (B, D) of each architecture, as `encoder(batch)` gives it."""
+def embed(encoder: GlobalEncoder, batch: GraphBatch, parts: Iterable[Tensor] | None = None) -> Tensor:
+    """The embedding h (B, D) of each architecture, as `encoder(batch)` gives it; `parts` are those of `same_edges`."""
     h = torch.empty(len(batch), encoder.width, dtype=encoder.embedding.weight.dtype)
     buffers: Buffers = {}
-    for rows in same_edges(batch):
+    for rows in same_edges(batch) if parts is None else parts:
         h[rows] = _embed_group(encoder, batch[rows], buffers)
     return h
 

@@ -144,11 +144,6 @@ def test_a_stack_trains_only_what_its_models_train():
     assert frozen == ["regressor.out.bias"]
 
 
-def test_the_fused_encoder_refuses_a_mix_of_sequences(architecture):
-    with pytest.raises(UserError, match="one sequence of cells; use engine='plain'"):
-        Cells([collate([architecture((0, 1)), architecture((1, 0))])], torch.float32)
-
-
 def test_an_unknown_context_or_operation_is_a_user_error(architecture):
     with pytest.raises(UserError, match="context must be one of sum, concat, position, none, got 'mean'"):
         GlobalEncoder(**SIZE, context="mean")

@@ -266,11 +266,13 @@ def test_generated_networks_learn_to_read_digits(nasbench201):
     assert fitted.predict(graphs).mean() > 40
 
 
-def test_architectures_of_any_sequence_are_predicted_and_trained_by_the_plain_engine(architecture):
+def test_architectures_of_any_sequence_are_trained_and_predicted_by_both_engines(double, architecture):
     graphs = collate([architecture((0,) * (1 + i % 3)) for i in range(9)])
-    with pytest.raises(UserError, match="use engine='plain'"):
-        make("hypernas-p").fit(graphs, torch.arange(9.0))
-    assert make("hypernas-p", engine="plain").fit(graphs, torch.arange(9.0)).predict(graphs).shape == (9,)
+    fast, plain = (
+        make("hypernas-p", engine=engine).fit(graphs, torch.arange(9.0)).predict(graphs) for engine in ("fast", "plain")
+    )
+    assert torch.allclose(fast, plain, atol=1e-8)
+    assert make("np").fit(graphs, torch.arange(9.0)).predict(graphs).isfinite().all()
 
 
 @pytest.mark.parametrize("context", ["sum", "concat", "position", "none"])

@@ -51,7 +51,17 @@ def test_a_large_table_is_scored_as_a_small_one(graphs, context, monkeypatch):
     twice = graphs[torch.cat([torch.arange(len(graphs)), torch.arange(3)])]
     small = model.score([predictor], [twice])[0]
     monkeypatch.setattr(model, "LARGE", 5)
+    monkeypatch.setattr(model, "WORTH", 1)
     called = []
     monkeypatch.setattr(model, "embed", lambda *given: called.append(len(given[1])) or embed(*given))
     torch.testing.assert_close(model.score([predictor], [twice])[0], small, rtol=1e-10, atol=1e-12)
     assert called == [len(graphs)]
+
+
+def test_a_large_table_whose_architectures_share_no_edges_is_scored_in_chunks(graphs, monkeypatch):
+    predictor = ArchitecturePredictor(6, 3, 8, "sum")
+    small = model.score([predictor], [graphs])[0]
+    monkeypatch.setattr(model, "LARGE", 5)
+    monkeypatch.setattr(model, "embed", None)
+    assert len(graphs) < model.WORTH * len(list(same_edges(graphs)))
+    assert torch.equal(model.score([predictor], [graphs])[0], small)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hypernas.errors import UserError
 from hypernas.fitting import TrainedPredictor, n_operations
 from hypernas.graph import GraphBatch
 from hypernas.joint import FastPass
@@ -48,11 +47,9 @@ class NeuralPredictor(TrainedPredictor):
 
 def single_cells(graphs: GraphBatch) -> GraphBatch:
     """Each unique cell once, in place of the sequence of the network."""
-    n_unique = graphs.kind.shape[1]
-    present = torch.stack([(graphs.sequence == u).any(1) for u in range(n_unique)], 1)
-    if not bool(present.all()):
-        raise UserError("np needs architectures with equally many unique cells; use hypernas-p for others")
-    sequence = torch.arange(n_unique).expand(len(graphs), -1)
+    unique = torch.arange(graphs.kind.shape[1])
+    present = (graphs.sequence[..., None] == unique).any(1)
+    sequence = torch.where(present, unique, -1)
     return GraphBatch(graphs.ops, graphs.adjacency, graphs.mask, graphs.kind, sequence, graphs.space)
 
 
