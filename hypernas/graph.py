@@ -184,11 +184,11 @@ def collate(architectures: Sequence[Architecture], space: SearchSpace | None = N
 
 
 def simplify(
-    ops: np.ndarray, adjacency: np.ndarray, zero: int | None, skip: int | None, graph_form: str
+    ops: np.ndarray, adjacency: np.ndarray, zero: int | None, skip: int | None, graph_form: str, n_inputs: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (B, N), (B, N, N) whose first node is the input and last the output -> the same cells by function.
+    """Cells (B, N), (B, N, N) whose first nodes are the inputs and last the output -> the same cells by function.
 
-    `pruned` drops `zero` operations and every node that lies on no path from input to output; `contracted` also
+    `pruned` drops `zero` operations and every node that lies on no path from an input to the output; `contracted` also
     replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum a node receives stays
     the same. Kept nodes move to the front. Returns `ops`, `adjacency`, `mask` (B, N).
     """
@@ -199,12 +199,12 @@ def simplify(
     if graph_form != "raw":
         edges = adjacency * alive[:, :, None] * alive[:, None, :] > 0
         forward, backward = np.zeros((b, n), bool), np.zeros((b, n), bool)
-        forward[:, 0] = backward[:, -1] = True
+        forward[:, :n_inputs] = backward[:, -1] = True
         for _ in range(n):
             forward |= (forward[:, :, None] & edges).any(1)
             backward |= (backward[:, None, :] & edges).any(2)
         alive = alive & forward & backward
-        alive[:, 0] = alive[:, -1] = True
+        alive[:, :n_inputs] = alive[:, -1] = True
     adjacency = adjacency * alive[:, :, None] * alive[:, None, :]
     if graph_form == "contracted" and skip is not None:
         skips = alive & (ops == skip)
