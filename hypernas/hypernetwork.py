@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -50,10 +50,27 @@ class Hypernetwork(nn.Module):
 
     def weights(self, features: Tensor, shape: Shape) -> Tensor:
         """features (G, width) of G nodes -> weights (G, c_out, c_in, k, k)."""
-        head = self.heads[str(shape[2])]
-        assert isinstance(head, nn.Linear)
-        (made,) = HeadOutputs.apply(head.weight[None], head.bias[None], self.limits[shape[2]], (shape,), features[None])
+        parameters = {name: parameter[None] for name, parameter in self.heads.named_parameters()}
+        (made,) = HeadOutputs.apply(*head_of(parameters, self.limits, shape[2]), (shape,), features[None])
         return made[0]
+
+
+def head_of(
+    parameters: Mapping[str, Tensor], limits: Mapping[int, Limit], kernel: int, prefix: str = ""
+) -> tuple[Tensor, Tensor, Limit]:
+    """Weight (S, O*I*k*k, W), bias (S, O*I*k*k) and limit (O, I) of the head for a kernel size k.
+
+    A size without a head takes the middle of the largest kernel: a hypernetwork of one head makes a maximal tensor.
+    """
+    own = kernel if kernel in limits else max(limits)
+    weight, bias = parameters[f"{prefix}{own}.weight"], parameters[f"{prefix}{own}.bias"]
+    if own != kernel:
+        middle = slice((own - kernel) // 2, (own + kernel) // 2)
+        weight, bias = (
+            each.unflatten(1, (*limits[own], own, own))[:, :, :, middle, middle].flatten(1, 4)
+            for each in (weight, bias)
+        )
+    return weight, bias, limits[own]
 
 
 class HeadOutputs(torch.autograd.Function):

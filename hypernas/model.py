@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from hypernas.encoder import GlobalEncoder
 from hypernas.errors import UserError
@@ -35,17 +36,24 @@ class Regressor(nn.Module):
 
 
 class ArchitecturePredictor(nn.Module):
-    """The global encoder and the regressor on its embedding."""
+    """The global encoder, the directed GCN unless another one is given, and the regressor on its embedding."""
 
-    def __init__(self, n_ops: int, n_layers: int, width: int, context: str) -> None:
+    def __init__(
+        self, n_ops: int, n_layers: int, width: int, context: str, encoder: Callable[..., GlobalEncoder] = GlobalEncoder
+    ) -> None:
         super().__init__()
-        self.encoder = GlobalEncoder(n_ops, n_layers, width, context)
+        self.encoder = encoder(n_ops, n_layers, width, context)
         self.regressor = Regressor(width)
 
     def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """B architectures -> standardised accuracy (B,), node features (B, C, N, D)."""
         h, nodes = self.encoder(batch)
         return self.regressor(h), nodes
+
+
+def is_fused(encoder: nn.Module) -> bool:
+    """Whether `encode` computes what `encoder` does: the directed GCN and no other."""
+    return type(encoder) is GlobalEncoder
 
 
 class Stack:
@@ -128,19 +136,27 @@ def score(
             raise UserError(f"{rule}, got {int(batch.ops.max())}; give collate the space of both sets")
         first, inverse = batch.distinct()
         distinct = batch[first]
-        parts = list(same_edges(distinct)) if len(first) >= LARGE and device == "cpu" else []
+        sortable = len(first) >= LARGE and device == "cpu" and is_fused(encoder)
+        parts = list(same_edges(distinct)) if sortable else []
         if parts and len(first) >= WORTH * len(parts):
             results.append(model.regressor(embed(encoder, distinct, parts))[inverse])
             continue
         parameters = {name: p[None].to(device) for name, p in model.named_parameters()}
         scores = torch.empty(len(first), dtype=encoder.embedding.weight.dtype)
         for rows in _chunks(distinct, chunk):
-            cells = Cells([distinct[rows].trimmed()], scores.dtype, device)
-            index = torch.arange(len(rows))[None]
-            h, _ = encode(parameters, encoder.context, encoder.n_layers, cells, index)
-            scores[rows] = regress(parameters, h)[0].cpu()
+            scores[rows] = _predicted(model, parameters, distinct[rows].trimmed(), device).cpu()
         results.append(scores[inverse])
     return results
+
+
+def _predicted(model: ArchitecturePredictor, parameters: dict[str, Tensor], batch: GraphBatch, device: str) -> Tensor:
+    """Standardised accuracy (B,) by one model, whose `parameters` have a leading axis of 1."""
+    encoder = model.encoder
+    if not is_fused(encoder):
+        return functional_call(model, {name: p[0] for name, p in parameters.items()}, batch.to(device))[0]
+    cells = Cells([batch], encoder.embedding.weight.dtype, device)
+    h, _ = encode(parameters, encoder.context, encoder.n_layers, cells, torch.arange(len(batch))[None])
+    return regress(parameters, h)[0]
 
 
 def _chunks(batch: GraphBatch, size: int) -> tuple[Tensor, ...]:

@@ -32,7 +32,9 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "profile": _one_of(*PROFILES),
     "protocol": _one_of("clean"),
     "graph_form": _one_of(*GRAPH_FORMS),
+    "n_images": (lambda value: value >= 0, "at least 0"),
     "context": _one_of("sum", "concat", "position", "none"),
+    "encoder": _one_of("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
     "reading": _one_of("printed", "text"),
 }
 
