@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas import batched
+from hypernas import batched, layers, plans
 from hypernas.graph import GraphBatch
-from hypernas.hypernetwork import HeadOutputs
-from hypernas.model import Cells, Stack, encode, regress
+from hypernas.hypernetwork import HeadOutputs, head_of
+from hypernas.model import Cells, Stack, encode, is_fused, regress
+from hypernas.node_encoders import encode_in_turn
+from hypernas.plans import Bank, Plan
 from hypernas.target import Program
 
 
 class FastPass:
     """S models of equal shape, each on its own architectures: encoder, regressor, and with `programs` the networks.
 
-    `prefix` is where the `ArchitecturePredictor` sits in the model. Weights can be generated where the model has a
-    `hypernetwork` and a `head`.
+    `prefix` is where encoder and regressor sit in the model. Weights can be generated where the model has a
+    `hypernetwork` and a `head`. The directed GCN of all models is one fused pass, another encoder runs model by model.
     """
 
     def __init__(
@@ -33,9 +36,12 @@ class FastPass:
     ) -> None:
         predictor = models[0].get_submodule(prefix) if prefix else models[0]
         self.encoder, self.prefix = predictor.encoder, f"{prefix}." if prefix else ""
-        self.model, self.programs = models[0], programs
+        self.model, self.programs, self.device = models[0], programs, device
         self.stack = Stack(models, device)
-        self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
+        if is_fused(self.encoder):
+            self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
+        else:
+            self.graphs = [batch.to(device) for batch in graphs]
         self.trained = list(self.stack.parameters.values())
 
     @property
@@ -49,57 +55,56 @@ class FastPass:
 
     def __call__(self, index: Tensor, images: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """index (S, b), images (S, b, M, C, H, W) -> standardised accuracy (S, b), logits (S, b, M, K)."""
-        parameters = self.stack.parameters
-        h, nodes = encode(
-            parameters,
-            self.encoder.context,
-            self.encoder.n_layers,
-            self.cells,
-            index,
-            want_nodes=images is not None,
-            prefix=f"{self.prefix}encoder.",
-        )
-        predicted = regress(parameters, h, f"{self.prefix}regressor.")
-        if images is None:
-            return predicted, None
+        h, nodes = self.encode(index, want_nodes=images is not None)
+        predicted = regress(self.stack.parameters, h, f"{self.prefix}regressor.")
+        return predicted, None if images is None else self.logits(nodes, index, images)
+
+    def networks(self, index: Tensor, images: Tensor) -> Tensor:
+        """index (S, b), images (S, b, M, C, H, W) -> logits (S, b, M, K) alone; no regressor is needed."""
+        return self.logits(self.encode(index, want_nodes=True)[1], index, images)
+
+    def encode(self, index: Tensor, want_nodes: bool) -> tuple[Tensor, Tensor]:
+        """index (S, b) -> h (S, b, D), nodes (S, C, b, N, D)."""
+        encoder, prefix = self.encoder, f"{self.prefix}encoder."
+        if not is_fused(encoder):
+            return encode_in_turn(encoder, self.stack.parameters, self.graphs, index, prefix)
+        how = (self.stack.parameters, encoder.context, encoder.n_layers, self.cells)
+        return encode(*how, index, want_nodes=want_nodes, prefix=prefix)
+
+    def logits(self, nodes: Tensor, index: Tensor, images: Tensor) -> Tensor:
+        """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they make."""
         assert self.programs is not None
+        parameters = self.stack.parameters
         programs = [self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row]
-        turns = batched.plan(programs)
-        kernels = _generate(parameters, turns, nodes, index.shape[1], self.model.hypernetwork.limits)
-        stems = batched.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
-        maps = batched.run_batched(programs, turns, kernels, stems)
+        plan = plans.plan(programs, self.device)
+        weights = generate(parameters, plan, nodes, index.shape[1], self.model.hypernetwork.limits)
+        stems = layers.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
+        maps = batched.run_batched(plan, weights, stems)
         weight, bias = parameters["head.classifier.weight"], parameters["head.classifier.bias"]
-        return predicted, batched.classify(weight, bias, maps, programs[0].norm_last)
+        return layers.classify(weight, bias, maps, programs[0].norm_last)
 
 
-def _generate(
-    parameters: dict[str, Tensor], turns: Sequence[batched.Turn], nodes: Tensor, b: int, limits: dict
-) -> dict[tuple[int, int], Tensor]:
-    """The kernels of every run of every turn from node features (S, C, b, N, D), the trunk and a head run once."""
-    s = nodes.shape[0]
-    wanted = batched.wanted(turns)
-    layouts = {}
-    for shape, runs in wanted.items():
-        keys = [(a, layer.weight) for t, start, stop in runs for a, _, layer in turns[t].items[start:stop]]
-        layouts[shape] = _by_seed(keys, s, b)
-    places = torch.cat([places for places, _ in layouts.values()], 1)
-    features = _node_features(nodes, *places.unbind(-1))
+def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, limits: dict) -> list[Tensor]:
+    """The weights (n, c_out, c_in, k, k) of each bank of a plan for S*b programs, from node features (S, C, b, N, D).
+
+    The trunk and each head run once.
+    """
+    places, flat = zip(*(_by_seed(bank, nodes.shape[0], b) for bank in plan.banks), strict=True)
+    features = _node_features(nodes, *torch.cat(places, 1).unbind(-1))
     trunk = sorted({name.split(".")[2] for name in parameters if name.startswith("hypernetwork.trunk.")}, key=int)
     for i in trunk:
         weight, bias = parameters[f"hypernetwork.trunk.{i}.weight"], parameters[f"hypernetwork.trunk.{i}.bias"]
         features = F.relu(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
-    parts = dict(zip(layouts, features.split([p.shape[1] for p, _ in layouts.values()], 1), strict=True))
-    kernels = {}
-    for kernel in sorted({shape[2] for shape in wanted}):
-        shapes = tuple(shape for shape in wanted if shape[2] == kernel)
-        name = f"hypernetwork.heads.{kernel}"
-        weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-        made = HeadOutputs.apply(weight, bias, limits[kernel], shapes, *(parts[shape] for shape in shapes))
-        for shape, weights in zip(shapes, made, strict=True):
-            rows = weights.flatten(0, 1)[layouts[shape][1].to(nodes.device)]
-            pieces = rows.split([stop - start for _, start, stop in wanted[shape]])
-            kernels.update({(t, start): p for (t, start, _), p in zip(wanted[shape], pieces, strict=True)})
-    return kernels
+    parts = features.split([place.shape[1] for place in places], 1)
+    weights: list[Tensor] = [features] * len(plan.banks)
+    for kernel in sorted({bank.layer.kernel for bank in plan.banks}):
+        chosen = [i for i, bank in enumerate(plan.banks) if bank.layer.kernel == kernel]
+        shapes = tuple(plan.banks[i].layer.weight_shape for i in chosen)
+        head = head_of(parameters, limits, kernel, "hypernetwork.heads.")
+        made = HeadOutputs.apply(*head, shapes, *(parts[i] for i in chosen))
+        for i, all_seeds in zip(chosen, made, strict=True):
+            weights[i] = all_seeds.flatten(0, 1).index_select(0, flat[i].to(nodes.device))
+    return weights
 
 
 def _node_features(nodes: Tensor, architecture: Tensor, position: Tensor, node: Tensor, other: Tensor) -> Tensor:
@@ -109,16 +114,17 @@ def _node_features(nodes: Tensor, architecture: Tensor, position: Tensor, node: 
     return (features + nodes[(*place, other)]) / 2 if bool((node != other).any()) else features
 
 
-def _by_seed(keys: Sequence[tuple[int, Any]], s: int, b: int) -> tuple[Tensor, Tensor]:
-    """Keys (program, (position, node) or (position, node, node)) of S*b programs, laid out by seed, padded at the end.
+def _by_seed(bank: Bank, s: int, b: int) -> tuple[Tensor, Tensor]:
+    """The weights of a bank laid out by seed, padded at the end.
 
-    Returns (architecture, position, node, node) (S, longest, 4) and the flat place of each key in (S * longest).
+    Returns their architecture, cell, node and node (S, longest, 4), and the place of each of the n in (S * longest).
     """
-    groups: list[list[tuple[int, int, int, int]]] = [[] for _ in range(s)]
-    places = []
-    for a, (position, *ends) in keys:
-        places.append((a // b, len(groups[a // b])))
-        groups[a // b].append((a % b, position, ends[0], ends[-1]))
-    longest = max(len(group) for group in groups)
-    padded = [group + [(0, 0, 0, 0)] * (longest - len(group)) for group in groups]
-    return torch.tensor(padded), torch.tensor([i * longest + j for i, j in places])
+    seed = bank.programs // b
+    order = np.argsort(seed, kind="stable")
+    counts = np.bincount(seed, minlength=s)
+    longest = counts.max()
+    flat = np.empty(len(seed), np.int64)
+    flat[order] = seed[order] * longest + np.arange(len(seed)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = np.zeros((s * longest, 4), np.int64)
+    places[flat] = np.concatenate([(bank.programs % b)[:, None], bank.places], 1)
+    return torch.from_numpy(places).view(s, longest, 4), torch.from_numpy(flat)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas import batched
+from hypernas import batched, layers, plans
 from hypernas.target import Program
 from hypernas.training import Schedule, train
 
@@ -23,7 +23,7 @@ class Networks:
     """
 
     def __init__(self, programs: Sequence[Program], seeds: Sequence[int], c_image: int, n_classes: int) -> None:
-        self.programs, self.seeds, self.turns = programs, seeds, batched.plan(programs)
+        self.programs, self.seeds, self.plan = programs, seeds, plans.plan(programs)
         drawn = [_draw(program, seed, c_image, n_classes) for program, seed in zip(programs, seeds, strict=True)]
 
         def stack(part: Sequence[tuple[int, Any]]) -> Tensor:
@@ -31,18 +31,14 @@ class Networks:
 
         everyone = range(len(programs))
         self.ends = {name: stack([(p, name) for p in everyone]) for name in ("stem", "classifier", "bias")}
-        self.kernels = {
-            (t, start): stack([(p, i) for p, i, _ in self.turns[t].items[start:stop]])
-            for runs in batched.wanted(self.turns).values()
-            for t, start, stop in runs
-        }
+        self.kernels = [stack(list(zip(bank.programs, bank.layers, strict=True))) for bank in self.plan.banks]
 
     def logits(self, images: Tensor) -> Tensor:
         """images (P, M, C, H, W), a batch a network -> (P, M, K)."""
         first = self.programs[0]
-        stems = batched.stem(self.ends["stem"], images[:, None], first.stem_stride)
-        maps = batched.run_batched(self.programs, self.turns, self.kernels, stems)
-        return batched.classify(self.ends["classifier"], self.ends["bias"], maps, first.norm_last)[:, 0]
+        stems = layers.stem(self.ends["stem"], images[:, None], first.stem_stride)
+        maps = batched.run_batched(self.plan, self.kernels, stems)
+        return layers.classify(self.ends["classifier"], self.ends["bias"], maps, first.norm_last)[:, 0]
 
     def fit(self, images: Tensor, labels: Tensor, schedule: Schedule) -> None:
         """Train on images (M, C, H, W), labels (M,); the seed of a network fixes the order in which it sees them."""
@@ -53,7 +49,7 @@ class Networks:
             values = values.view(index.shape).mean(1)
             return values.sum(), {"loss": values.detach()}
 
-        train([*self.ends.values(), *self.kernels.values()], loss, len(images), schedule, self.seeds)
+        train([*self.ends.values(), *self.kernels], loss, len(images), schedule, self.seeds)
 
     @torch.no_grad()
     def accuracies(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -49,6 +49,10 @@ class Layer:
     dilation: int = 1
 
     @property
+    def window(self) -> tuple[int, int, int]:
+        return self.kernel, self.stride, self.padding
+
+    @property
     def weight_shape(self) -> tuple[int, int, int, int]:
         return (self.c_out, self.c_in // self.groups, self.kernel, self.kernel)
 

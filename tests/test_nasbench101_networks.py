@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import batched, spaces, target
+from hypernas import batched, layers, plans, spaces, target
 from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.spaces.nasbench101 import CONV1, CONV3
@@ -75,14 +75,14 @@ def test_batched_networks_equal_those_run_one_at_a_time(channels, cells_per_stag
     head = target.TargetHead(1, channels, programs[0].c_last, 10, stem_stride).double()
     images = draw(len(few), 8, 1, 8, 8)
     plain = [target.run(p, w, head, x) for p, w, x in zip(programs, weights, images, strict=True)]
-    turns = batched.plan(programs)
-    kernels = {
-        (t, start): torch.stack([weights[a][layer.weight] for a, _, layer in turns[t].items[start:stop]])
-        for runs in batched.wanted(turns).values() for t, start, stop in runs
-    }  # fmt: skip
-    stems = batched.stem(head.stem_weight[None], images[None], stem_stride)
-    maps = batched.run_batched(programs, turns, kernels, stems)
-    fast = batched.classify(head.classifier.weight[None], head.classifier.bias[None], maps, programs[0].norm_last)
+    plan = plans.plan(programs)
+    kernels = [
+        torch.stack([weights[a][programs[a].layers[i].weight] for a, i in zip(bank.programs, bank.layers, strict=True)])
+        for bank in plan.banks
+    ]
+    stems = layers.stem(head.stem_weight[None], images[None], stem_stride)
+    maps = batched.run_batched(plan, kernels, stems)
+    fast = layers.classify(head.classifier.weight[None], head.classifier.bias[None], maps, programs[0].norm_last)
     torch.testing.assert_close(fast[0], torch.stack(plain), rtol=1e-9, atol=1e-9)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hypernas import batched, spaces
+from hypernas import batched, layers, plans, spaces
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS
 from hypernas.sizes import map_sizes
@@ -23,18 +23,17 @@ def both_ways(programs, heads, images, seed=0):
     weights = [{c.weight: torch.randn(c.weight_shape, generator=generator) for c in p.convs} for p in programs]
     flat = images.flatten(0, 1)
     plain = torch.stack([run(p, weights[a], heads[a // b], flat[a]) for a, p in enumerate(programs)])
-    turns = batched.plan(programs)
-    kernels = {
-        (t, start): torch.stack([weights[a][layer.weight] for a, _, layer in turns[t].items[start:stop]])
-        for runs in batched.wanted(turns).values()
-        for t, start, stop in runs
-    }
+    plan = plans.plan(programs)
+    kernels = [
+        torch.stack([weights[a][programs[a].layers[i].weight] for a, i in zip(bank.programs, bank.layers, strict=True)])
+        for bank in plan.banks
+    ]
     stacked = [
         torch.stack(p)
         for p in zip(*((h.stem_weight, h.classifier.weight, h.classifier.bias) for h in heads), strict=True)
     ]
-    maps = batched.run_batched(programs, turns, kernels, batched.stem(stacked[0], images, heads[0].stem_stride))
-    fast = batched.classify(stacked[1], stacked[2], maps, programs[0].norm_last).flatten(0, 1)
+    maps = batched.run_batched(plan, kernels, layers.stem(stacked[0], images, heads[0].stem_stride))
+    fast = layers.classify(stacked[1], stacked[2], maps, programs[0].norm_last).flatten(0, 1)
     pull = torch.randn(plain.shape, generator=generator)
     gradients = [
         torch.cat([g.flatten() for g in torch.autograd.grad((logits * pull).sum(), [h.stem_weight for h in heads])])
@@ -59,7 +58,7 @@ def test_batched_networks_equal_one_at_a_time(channels, stem_stride, graph_form,
 
 
 def test_batched_networks_equal_one_at_a_time_on_images_too_large_for_a_dense_product(double, rng):
-    assert 4 * 24 * 24 > batched.DENSE_LIMIT
+    assert 4 * 24 * 24 > layers.DENSE_LIMIT
     programs = [SPACE.build(SPACE.sample(rng), channels=4, cells_per_stage=1, stem_stride=1) for _ in range(6)]
     torch.manual_seed(0)
     heads = [TargetHead(1, 4, 16, 7, 1)]
@@ -72,15 +71,15 @@ def test_batched_networks_equal_one_at_a_time_on_images_too_large_for_a_dense_pr
 def test_a_convolution_with_norm_is_torchs_own_with_its_gradient(size, double):
     """Kernels of 1 and 3, strides 1 and 2, through the dense product and through the grouped convolution."""
     torch.manual_seed(0)
-    writer = ProgramWriter(4)
     for kernel, stride, relu, norm in (
         (3, 1, True, True),
         (1, 1, True, True),
         (3, 2, False, True),
         (1, 2, False, False),
     ):
-        layer = writer.finish(writer.conv((0,), 3, 5, kernel, stride, (0, 0), relu, norm)).layers[-1]
-        turn = batched.Turn("conv", ((0, 0, layer), (1, 0, layer)))
+        program = ProgramWriter(3)
+        program = program.finish(program.conv((0,), 3, 5, kernel, stride, (0, 0), relu, norm))
+        plan = plans.plan([program] * 2)
         x, w = (
             torch.randn(2, 4, 3, size, size, requires_grad=True),
             torch.randn(2, 5, 3, kernel, kernel, requires_grad=True),
@@ -89,7 +88,7 @@ def test_a_convolution_with_norm_is_torchs_own_with_its_gradient(size, double):
         for image, weight in zip(x, w, strict=True):
             y = nn.functional.conv2d(image.relu() if relu else image, weight, stride=stride, padding=kernel // 2)
             expected.append(nn.BatchNorm2d(5, affine=False)(y) if norm else y)
-        y, expected = batched._conv(x, turn, [w]), torch.stack(expected)
+        y, expected = batched.run_batched(plan, [w], x), torch.stack(expected)
         assert torch.allclose(y, expected, atol=1e-10)
         pull = torch.randn_like(y)
         ours, theirs = (torch.autograd.grad((out * pull).sum(), (x, w)) for out in (y, expected))
