@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.target import EPSILON, PLAIN, Layer
+from hypernas.target import EPSILON, PLAIN, Layer, max_pool
 
 DENSE_LIMIT = 256
 SMALL_MAP = 64
@@ -110,7 +110,7 @@ def apply(layer: Layer, x: Tensor, other: Tensor | None, weights: Sequence[Tenso
     if layer.op == "pool":
         return average_pool(x, layer)
     if layer.op == "maxpool":
-        y = F.max_pool2d(x.flatten(0, 1), *layer.window, ceil_mode=True)
+        y = max_pool(x.flatten(0, 1), layer)
         return y.view(*x.shape[:2], *y.shape[1:])
     return PLAIN[layer.op](x) if layer.op in PLAIN else x
 
@@ -138,7 +138,8 @@ def average_pool(x: Tensor, layer: Layer) -> Tensor:
     g, m, c, h, w = x.shape
     if h * w <= SMALL_MAP:
         matrix = pooling(layer.window, h, w, x.dtype, x.device)
-        return (x.reshape(-1, h * w) @ matrix).view(g, m, c, h // layer.stride, w // layer.stride)
+        h_out, w_out = ((side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in (h, w))
+        return (x.reshape(-1, h * w) @ matrix).view(g, m, c, h_out, w_out)
     y = F.avg_pool2d(x.flatten(0, 1), *layer.window, count_include_pad=False)
     return y.view(g, m, *y.shape[1:])
 

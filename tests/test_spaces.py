@@ -1,5 +1,7 @@
 """What every search space promises, whatever its name."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -164,12 +166,13 @@ def test_text_of_no_architecture_is_a_user_error(space, notation):
         space.parse(notation)
 
 
-def test_a_wrong_word_inside_is_named(space, sampled):
-    op = next(
-        o for o in sampled[0].notation.replace("|", " ").replace("(", " ").replace("~", " ").split() if o[0].isalpha()
-    )
-    with pytest.raises(UserError, match=r"operation must be one of .* got 'fourier'"):
-        space.parse(sampled[0].notation.replace(op, "fourier", 1))
+def test_a_wrong_word_anywhere_is_a_user_error_and_a_wrong_operation_is_named(space, sampled):
+    notation, told = sampled[0].notation, []
+    for word in dict.fromkeys(re.findall(r"[\w-]+", notation)):
+        with pytest.raises(UserError) as caught:
+            space.parse(notation.replace(word, "fourier", 1))
+        told.append(str(caught.value))
+    assert any(re.search(r"operation must be one of .* got 'fourier'", each) for each in told)
 
 
 def test_an_unknown_dataset_is_a_user_error(space):
