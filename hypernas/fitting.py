@@ -30,16 +30,10 @@ class Pass(Protocol):
 
 
 @dataclass(kw_only=True, eq=False)
-class TrainedPredictor:
-    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `step` and `score`."""
+class FittedPredictor:
+    """A predictor with keyword settings and labels on a common scale. A subclass adds its settings, `fit`, `score`."""
 
-    epochs: int = 200
     seed: int = 0
-    learning_rate: float = 1e-3
-    accumulate: int = 10
-    progress: bool = False
-    checkpoint: str | Path | None = None
-    device: str = "cpu"
 
     model: Any = field(default=None, init=False, repr=False)
     scale: Any = field(default=None, init=False, repr=False)
@@ -47,12 +41,37 @@ class TrainedPredictor:
     n_parameters: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Every whole-number setting counts something; only no epochs make sense, and 0 where it is the default."""
+        """Every whole-number setting counts something; only no epochs and seed 0 make sense."""
         for setting in fields(self):
-            least = 0 if setting.name == "epochs" or setting.default == 0 else 1
-            value = getattr(self, setting.name)
+            least, value = 0 if setting.name in ("seed", "epochs") else 1, getattr(self, setting.name)
             if type(setting.default) is int and setting.init and value < least:
                 raise UserError(f"{setting.name} must be at least {least}, got {value}")
+
+    def score(self, graphs: GraphBatch) -> Tensor:
+        """Standardised accuracy (B,)."""
+        raise NotImplementedError
+
+    def predict(self, graphs: GraphBatch) -> Tensor:
+        """Accuracy (B,) in percent."""
+        if self.model is None:
+            raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
+        return self.scale.percent(self.score(graphs))
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments, as given."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainedPredictor(FittedPredictor):
+    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `step` and `score`."""
+
+    epochs: int = 200
+    learning_rate: float = 1e-3
+    accumulate: int = 10
+    progress: bool = False
+    checkpoint: str | Path | None = None
+    device: str = "cpu"
 
     @property
     def one_at_a_time(self) -> bool:
@@ -73,23 +92,13 @@ class TrainedPredictor:
         """The loss, summed over S models, of the architectures index (S, b) with standardised labels (S, n)."""
         raise NotImplementedError
 
-    def score(self, graphs: GraphBatch) -> Tensor:
-        """Standardised accuracy (B,)."""
-        raise NotImplementedError
+    def schedule(self) -> Schedule:
+        """Epochs, rates and the size of a step."""
+        return Schedule(self.epochs, self.learning_rate, self.accumulate)
 
-    def fit(self, graphs: GraphBatch, accuracy: Tensor) -> Any:
+    def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Any:
         """Train on n architectures and their accuracy (n,), percent. The seed fixes every bit on a CPU."""
-        return fit_together([self], [graphs], [accuracy])[0]
-
-    def predict(self, graphs: GraphBatch) -> Tensor:
-        """Accuracy (B,) in percent."""
-        if self.model is None:
-            raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
-        return self.scale.percent(self.score(graphs))
-
-    def settings(self) -> dict[str, Any]:
-        """The keyword arguments, as given."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return fit_together([self], [graphs], [accuracy], scale)[0]
 
     def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
         """What a checkpoint must share with a training that resumes from it: all settings and all data."""
@@ -106,22 +115,27 @@ def n_operations(graphs: GraphBatch) -> int:
 
 
 def fit_together(
-    methods: Sequence[TrainedPredictor], graphs: Sequence[GraphBatch], accuracies: Sequence[Tensor]
+    methods: Sequence[TrainedPredictor],
+    graphs: Sequence[GraphBatch],
+    accuracies: Sequence[Tensor],
+    scale: LabelScale | None = None,
 ) -> Sequence[TrainedPredictor]:
-    """Fit S predictors at once that are equal but for seed and data; each ends as its own `fit` would leave it."""
+    """Fit S predictors at once that are equal but for seed and data; each ends as its own `fit` would leave it.
+
+    `scale` is that of the labels, by default each training set's own.
+    """
     first = methods[0]
     if first.one_at_a_time and len(methods) > 1:
-        return [fit_together([m], [g], [a])[0] for m, g, a in zip(methods, graphs, accuracies, strict=True)]
-    labels = _standardised(methods, graphs, accuracies).to(first.device)
+        return [fit_together([m], [g], [a], scale)[0] for m, g, a in zip(methods, graphs, accuracies, strict=True)]
+    labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
     models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
     run = first.new_pass(models, graphs)
-    schedule = Schedule(first.epochs, first.learning_rate, first.accumulate)
     checkpoint = Path(first.checkpoint) if first.checkpoint else None
     history = train(
         run.trained,
         partial(first.step, run, labels),
         labels.shape[1],
-        schedule,
+        first.schedule(),
         [method.seed for method in methods],
         micro_batch=1 if first.one_at_a_time else None,
         progress=first.progress,
@@ -136,17 +150,24 @@ def fit_together(
     return methods
 
 
+def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Tensor:
+    """Standardised labels (n,) of a training set; the scale, by default its own, is kept for predictions."""
+    accuracy = torch.as_tensor(accuracy)
+    own = LabelScale.of(accuracy)
+    if len(accuracy) != len(graphs):
+        raise UserError(f"fit needs one accuracy an architecture, got {len(accuracy)} for {len(graphs)}")
+    method.scale = scale or own
+    return method.scale.standardise(accuracy)
+
+
 def _standardised(
-    methods: Sequence[TrainedPredictor], graphs: Sequence[GraphBatch], accuracies: Sequence[Tensor]
+    methods: Sequence[TrainedPredictor],
+    graphs: Sequence[GraphBatch],
+    accuracies: Sequence[Tensor],
+    scale: LabelScale | None,
 ) -> Tensor:
-    """Labels (S, n) on the scale of each method's own training set, which is kept for predictions."""
-    labels = []
-    for method, batch, accuracy in zip(methods, graphs, accuracies, strict=True):
-        accuracy = torch.as_tensor(accuracy)
-        method.scale = LabelScale.of(accuracy)
-        if len(accuracy) != len(batch):
-            raise UserError(f"fit needs one accuracy an architecture, got {len(accuracy)} for {len(batch)}")
-        labels.append(method.scale.standardise(accuracy))
+    """Labels (S, n), each row on the scale of its method."""
+    labels = [labels_of(m, g, a, scale) for m, g, a in zip(methods, graphs, accuracies, strict=True)]
     if len({len(label) for label in labels}) > 1:
         raise UserError(f"seeds trained together need equally many labels, got {[len(label) for label in labels]}")
     return torch.stack(labels)

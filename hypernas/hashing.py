@@ -35,7 +35,13 @@ def function_ids(
 
 
 def cell_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Labels (R, N) uint64, edge counts (R, N, N), mask (R, N) -> uint64 (R,), equal for isomorphic cells.
+    """Labels (R, N) uint64, edge counts (R, N, N), mask (R, N) -> uint64 (R,), equal for isomorphic cells."""
+    nodes = node_ids(labels, adjacency, mask)
+    return mix(np.where(mask.T, mix(nodes), np.uint64(0)).sum(0))
+
+
+def node_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """As `cell_ids` -> uint64 (N, R), equal for the nodes that an isomorphism of two cells maps to each other.
 
     Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules, with as many rounds
     as a cell has nodes and at least 8, so that padding changes nothing.
@@ -52,7 +58,7 @@ def cell_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.
             from_outputs[i] += count * against[j]
         refined = mix(label + mix(from_inputs) + np.uint64(3) * mix(from_outputs + np.uint64(1)))
         label = np.where(done < rounds, refined, label)
-    return mix(np.where(mask, mix(label), np.uint64(0)).sum(0))
+    return label
 
 
 def mix(x: np.ndarray) -> np.ndarray:
