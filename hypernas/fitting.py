@@ -41,9 +41,10 @@ class FittedPredictor:
     n_parameters: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Every whole-number setting counts something; only no epochs and seed 0 make sense."""
+        """Every whole-number setting counts something; only no epochs make sense, and 0 where it is the default."""
         for setting in fields(self):
-            least, value = 0 if setting.name in ("seed", "epochs") else 1, getattr(self, setting.name)
+            least = 0 if setting.name == "epochs" or setting.default == 0 else 1
+            value = getattr(self, setting.name)
             if type(setting.default) is int and setting.init and value < least:
                 raise UserError(f"{setting.name} must be at least {least}, got {value}")
 
