@@ -32,6 +32,8 @@ def _first_present(space: SearchSpace) -> tuple[str, Table]:
             missing = error
     path = find_labelled(space.name)
     if path is None:
+        if "hypernas label" in str(missing):
+            raise missing
         raise MissingTable(f"{missing}, and `hypernas label --space {space.name}` makes a small one") from missing
     return provenance_of(path)["images"], read_labelled(path)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table
-from hypernas.errors import UserError
+from hypernas.errors import MissingTable, UserError
 from hypernas.results import checkout
 
 KEY = b"hypernas"
@@ -85,3 +85,12 @@ def read_labelled(path: Path) -> Table:
         f"{made['epochs']} epochs, {made['seeds']} seeds each"
     )
     return Table(source, "re-trained", columns, columns["validation_runs"][:, 0], columns["test_runs"].mean(1))
+
+
+def read_own(space: str, images: str) -> Table:
+    """The table of a space that has none but its own on `images`. Raises MissingTable where there is none."""
+    path = find_labelled(space)
+    if path is None or provenance_of(path)["images"] != images:
+        command = f"hypernas label --space {space}"
+        raise MissingTable(f"no {space} table of {images} is present; `{command} --images {images}` makes one")
+    return read_labelled(path)

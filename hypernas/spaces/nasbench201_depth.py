@@ -1,0 +1,153 @@
+"""NAS-Bench-201 networks of variable depth whose cells differ: 3 stages of 1 to 3 cells, each drawn on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hypernas.data import Table
+from hypernas.edge_cells import (
+    EDGES,
+    NONE,
+    OPS,
+    POOL,
+    REDUCTION_CELL,
+    cell_graphs,
+    change_edge,
+    format_cell,
+    parse_cell,
+    read_cell,
+    write_cell,
+)
+from hypernas.errors import UserError
+from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch, collate
+from hypernas.labelled import read_own
+from hypernas.target import Program, ProgramWriter, count
+
+STAGES, MOST = 3, 3
+Stages = Sequence[Sequence[np.ndarray]]
+
+
+class NASBench201Depth:
+    name = "nasbench201_depth"
+    ops = OPS
+    datasets = ("digits",)
+    macro = "stem, 3 stages of 1 to 3 cells that differ, with a residual reduction block between, classifier"
+    defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"cells_per_stage": MOST}}
+
+    def parse(self, notation: str) -> Architecture:
+        """`CELL CELL / CELL / CELL CELL CELL`, each cell as in NAS-Bench-201 -> the raw Architecture."""
+        return self._architecture(self._parsed(notation), "raw")
+
+    def _parsed(self, notation: str) -> list[list[np.ndarray]]:
+        texts = [part.split() for part in notation.split("/")]
+        if len(texts) != STAGES:
+            rule = f"a {self.name} network has {STAGES} stages, written CELL CELL / CELL / CELL"
+            raise UserError(f"{rule}, got {len(texts)} in {notation!r}")
+        for i, cells in enumerate(texts, 1):
+            if not 1 <= len(cells) <= MOST:
+                raise UserError(f"a stage of {self.name} has from 1 to {MOST} cells, got {len(cells)} in stage {i}")
+        return [[parse_cell(cell, self.name) for cell in cells] for cells in texts]
+
+    def _architecture(self, stages: Stages, graph_form: str) -> Architecture:
+        """Operations (6,) of each cell of each stage -> the network; its last unique cell is the reduction block."""
+        ops, adjacency, mask = cell_graphs(np.array([cell for stage in stages for cell in stage]), graph_form)
+        cells = [
+            Cell(tuple(o[:n].tolist()), tuple(map(tuple, a[:n, :n].tolist())))
+            for o, a, n in zip(ops, adjacency, mask.sum(1), strict=True)
+        ]
+        sequence: list[int] = []
+        for stage in stages:
+            start = len(sequence) - sequence.count(len(cells))
+            sequence += [len(cells)] * bool(sequence) + list(range(start, start + len(stage)))
+        notation = " / ".join(" ".join(map(format_cell, stage)) for stage in stages)
+        return Architecture((*cells, REDUCTION_CELL), tuple(sequence), notation)
+
+    def _stages(self, architecture: Architecture) -> list[list[np.ndarray]]:
+        """The operations (6,) of each cell of each stage. Raises UserError for a network outside the space."""
+        if architecture.notation:
+            return self._parsed(architecture.notation)
+        stages: list[list[np.ndarray]] = [[]]
+        for cell in (architecture.cells[u] for u in architecture.sequence):
+            if cell.kind == REDUCTION:
+                stages.append([])
+            else:
+                stages[-1].append(read_cell(cell, self.name))
+        sizes = [len(stage) for stage in stages]
+        if len(sizes) != STAGES or not all(1 <= size <= MOST for size in sizes):
+            raise UserError(f"a {self.name} network has {STAGES} stages of 1 to {MOST} cells, got {sizes}")
+        return stages
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Every depth with equal chance, every cell from the 15,625 of NAS-Bench-201."""
+        depths = 1 + rng.integers(MOST, size=STAGES)
+        return self._architecture([[_draw(rng) for _ in range(depth)] for depth in depths], "raw")
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """One edge of one cell gets another operation, or a random cell is put in, or one is taken out."""
+        stages = self._stages(architecture)
+        short = [stage for stage in stages if len(stage) < MOST]
+        deep = [stage for stage in stages if len(stage) > 1]
+        moves = ["change"] + ["add"] * bool(short) + ["drop"] * bool(deep)
+        move = moves[rng.integers(len(moves))]
+        among = {"change": stages, "add": short, "drop": deep}[move]
+        stage = among[rng.integers(len(among))]
+        place = rng.integers(len(stage) + (move == "add"))
+        if move == "change":
+            stage[place] = change_edge(stage[place], rng)
+        elif move == "add":
+            stage.insert(place, _draw(rng))
+        else:
+            del stage[place]
+        return self._architecture(stages, "raw")
+
+    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+        """The network with each of its cells pruned, and its skip connections contracted."""
+        return self._architecture(self._stages(architecture), graph_form)
+
+    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+        parsed = [self._parsed(notation) for notation in table.columns["notation"].tolist()]
+        return collate([self._architecture(stages, graph_form) for stages in parsed], self)
+
+    def build(
+        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = MOST, stem_stride: int = 1
+    ) -> Program:
+        """The network as a Program; of a stage with more than `cells_per_stage` cells the first ones are built.
+
+        The layers of a stage's i-th cell stand at the same place in networks of any depth, so they can run together.
+        """
+        if not 1 <= cells_per_stage <= MOST:
+            raise UserError(f"cells_per_stage must be from 1 to {MOST}, got {cells_per_stage}")
+        writer = ProgramWriter(channels, stem_stride)
+        x, width, last = writer.stem(), channels, -1
+        for position, u in enumerate(architecture.sequence):
+            cell = architecture.cells[u]
+            if cell.kind == REDUCTION:
+                width, last = 2 * width, last + MOST + 1
+                writer.position = last
+            elif writer.position - last < cells_per_stage:
+                writer.position += 1
+            else:
+                continue
+            x = write_cell(writer, cell, position, x, width // 2 if cell.kind == REDUCTION else width, width)
+        return writer.finish(x)
+
+    def count(self, architecture: Architecture) -> tuple[int, int]:
+        """Trainable parameters and multiply-adds with 16 channels on images of 32 x 32, as NAS-Bench-201 counts."""
+        return count(self.build(architecture), image=(3, 32, 32), n_classes=10)
+
+    def read(self, dataset: str) -> Table:
+        """The table that `hypernas label` made; there is no other."""
+        if dataset not in self.datasets:
+            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for {self.name}, got {dataset!r}")
+        return read_own(self.name, dataset)
+
+
+def _draw(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(NONE, POOL + 1, len(EDGES))
+
+
+space = NASBench201Depth()
