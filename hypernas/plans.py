@@ -6,32 +6,18 @@ arena; a layer reads places of arenas and writes a place of one. Nothing here co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hypernas.sheets import known, sheet
 from hypernas.target import Layer, Program
 
 Arena = tuple[int, int]
-OWN = ("inputs", "weight", "position")
-OF_A_KERNEL = ("kernel", "padding")
-AROUND_A_KERNEL = ("relu", "norm", "relu_after")
-ALIKE = tuple(f.name for f in fields(Layer) if f.name not in OWN)
-ids: dict[Any, int] = {}
-known: list[Any] = []
-
-
-def intern(key: Any) -> int:
-    """One small number for one key."""
-    if ids.setdefault(key, len(known)) == len(known):
-        known.append(key)
-    return ids[key]
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,6 @@ class Bank:
     """
 
     layer: Layer
-    scale: int
     programs: np.ndarray
     layers: np.ndarray
     places: np.ndarray
@@ -93,142 +78,106 @@ class Plan:
     last: Tensor
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A program as arrays over its L layers and its R reads: what `plan` joins for many programs."""
-
-    turns: np.ndarray
-    banks: np.ndarray
-    kernels: np.ndarray
-    places: np.ndarray
-    arenas: np.ndarray
-    reads: np.ndarray
-    output: int
-
-
-@lru_cache(16384)
-def sheet(program: Program) -> Sheet:
-    """Reads are rows (layer, value, port, start, stop)."""
-    scales, depths = [1], [(-1, 0)]
-    arenas = [intern((program.channels, 1))]
-    turns, banks, places, reads = [], [], [], []
-    for i, layer in enumerate(program.layers):
-        scale = scales[layer.inputs[0]]
-        before = max(depths[v] for v in layer.inputs)
-        depths.append((layer.position, before[1] + 1 if before[0] == layer.position else 0))
-        alike = {name: getattr(layer, name) for name in ALIKE}
-        kept = tuple(v for name, v in alike.items() if layer.op != "conv" or name not in OF_A_KERNEL)
-        scales.append(0 if layer.op == "mean" else scale * layer.stride)
-        arenas.append(intern((layer.c_out, scales[-1])))
-        turns.append(intern((*depths[-1], layer.op, kept, scale)))
-        signature = tuple(v for name, v in alike.items() if name not in AROUND_A_KERNEL)
-        banks.append(intern(("bank", signature, scale)) if layer.weight is not None else -1)
-        places.append((layer.weight[0], layer.weight[1], layer.weight[-1]) if layer.weight else (0, 0, 0))
-        widths = [program.layers[v - 1].c_out if v else program.channels for v in layer.inputs]
-        reads += [(i, *read) for read in _reads(layer, widths)]
-    return Sheet(
-        np.array(turns, np.int64),
-        np.array(banks, np.int64),
-        np.array([layer.kernel for layer in program.layers], np.int64),
-        np.array(places, np.int64).reshape(-1, 3),
-        np.array(arenas, np.int64),
-        np.array(reads, np.int64).reshape(-1, 5),
-        program.output,
-    )
-
-
-def _reads(layer: Layer, widths: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
-    """(value, port, start, stop) of each input of a layer."""
-    at = 0
-    for j, (value, width) in enumerate(zip(layer.inputs, widths, strict=True)):
-        if layer.op == "concat":
-            yield value, 0, at, at + width
-            at += width
-        else:
-            yield value, j if layer.op == "gate" else 0, 0, layer.c_in
-
-
 def plan(programs: Sequence[Program], device: str = "cpu") -> Plan:
     """Group the layers of A programs into turns, and give every value its place."""
-    sheets = [sheet(program) for program in programs]
-    lengths = np.array([len(s.turns) for s in sheets])
-    items = np.repeat(np.arange(len(sheets)), lengths)
-    first_item = np.cumsum(lengths) - lengths
-    first_value = first_item + np.arange(len(sheets))
-    distinct, turn = np.unique(np.concatenate([s.turns for s in sheets]), return_inverse=True)
-    rank = np.empty(len(distinct), np.int64)
-    rank[sorted(range(len(distinct)), key=lambda i: known[distinct[i]])] = np.arange(len(distinct))
-    turn = rank[turn]
-    order = np.lexsort((np.concatenate([s.kernels for s in sheets]), turn))
-    bounds = np.searchsorted(turn[order], np.arange(len(distinct) + 1)).tolist()
-    row = np.empty(len(order), np.int64)
-    row[order] = np.arange(len(order)) - np.repeat(bounds[:-1], np.diff(bounds))
-    arenas = np.concatenate([s.arenas for s in sheets])
-    slot = np.empty(len(arenas), np.int64)
-    slot[first_value] = np.arange(len(sheets))
-    sizes = {known[arenas[0]]: len(sheets)}
-    made = np.arange(len(items)) + items + 1
-    starts = []
-    for lo, hi in pairwise(bounds):
-        values = made[order[lo:hi]]
-        arena = known[arenas[values[0]]]
-        starts.append((arena, sizes.get(arena, 0)))
-        slot[values] = sizes.get(arena, 0) + np.arange(hi - lo)
-        sizes[arena] = sizes.get(arena, 0) + hi - lo
-    reads = _grouped_reads(sheets, first_item, first_value, turn, row, slot, arenas, np.diff(bounds), device)
-    kernels, banks = _banks(sheets, programs, items, first_item, order, bounds)
-    layers = [programs[a].layers[i - first_item[a]] for i in order[bounds[:-1]] for a in [items[i]]]
-    turns = tuple(
-        Turn(layer, int(hi - lo), reads[t], *starts[t], kernels[t])
-        for t, (layer, lo, hi) in enumerate(zip(layers, bounds[:-1], bounds[1:], strict=True))
-    )
-    last = first_value + np.array([s.output for s in sheets])
-    return Plan(turns, banks, sizes, known[arenas[0]], known[arenas[last[0]]], torch.from_numpy(slot[last]).to(device))
+    return _Joined(programs, device).plan()
 
 
-def _grouped_reads(sheets, first_item, first_value, turn, row, slot, arenas, sizes, device) -> list[tuple[Read, ...]]:
-    """The reads of each turn; those that come first to their layer apart, so that most of them are whole."""
-    each = [s.reads + [f, v, 0, 0, 0] for s, f, v in zip(sheets, first_item, first_value, strict=True)]
-    item, value, port, start, stop = np.concatenate(each).T
-    place = item * 2 + port
-    again = np.zeros(len(item), np.int64)
-    again[1:] = place[1:] == place[:-1]
-    keys = np.stack([turn[item], port, start, again * (start == 0), arenas[value], stop])
-    order = np.lexsort((row[item], *keys[::-1]))
-    keys = keys[:, order]
-    cuts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(0), True])
-    slots, rows = slot[value][order], row[item][order]
-    slots_there, rows_there = torch.from_numpy(slots).to(device), torch.from_numpy(rows).to(device)
-    found: list[list[Read]] = [[] for _ in sizes]
-    for lo, hi in pairwise(cuts):
-        t, port_, start_, _, arena, stop_ = (int(k) for k in keys[:, lo])
-        whole = hi - lo == sizes[t] and bool((rows[lo:hi] == np.arange(hi - lo)).all())
-        found[t].append(
-            Read(known[arena], slots_there[lo:hi], None if whole else rows_there[lo:hi], port_, start_, stop_)
-        )
-    return [tuple(reads) for reads in found]
+class _Joined:
+    """The sheets of A programs end to end: `items` are their layers, `values` the stems' and one a layer."""
+
+    def __init__(self, programs: Sequence[Program], device: str) -> None:
+        self.programs, self.device = programs, device
+        self.sheets = [sheet(program) for program in programs]
+        lengths = [len(s.turns) for s in self.sheets]
+        self.program = np.repeat(np.arange(len(programs)), lengths)
+        self.first_item = np.cumsum(lengths) - lengths
+        self.first_value = self.first_item + np.arange(len(programs))
+        self.arenas = np.concatenate([s.arenas for s in self.sheets])
+        self._sort()
+        self._settle()
+
+    def _sort(self) -> None:
+        """`turn` and `row` of every item; `order`: the items by turn and kernel size; turn t is bounds[t:t+2] of it."""
+        distinct, turn = np.unique(np.concatenate([s.turns for s in self.sheets]), return_inverse=True)
+        rank = np.empty(len(distinct), np.int64)
+        rank[sorted(range(len(distinct)), key=lambda i: known[distinct[i]])] = np.arange(len(distinct))
+        self.turn = rank[turn]
+        self.order = np.lexsort((np.concatenate([s.kernels for s in self.sheets]), self.turn))
+        bounds = np.searchsorted(self.turn[self.order], np.arange(len(distinct) + 1))
+        self.bounds, self.counts = bounds.tolist(), np.diff(bounds)
+        self.row = np.empty(len(self.order), np.int64)
+        self.row[self.order] = np.arange(len(self.order)) - np.repeat(bounds[:-1], self.counts)
+
+    def _settle(self) -> None:
+        """`slot` of every value in its arena: stems first, then turn by turn, from where its `starts` say."""
+        self.slot = np.empty(len(self.arenas), np.int64)
+        self.slot[self.first_value] = np.arange(len(self.programs))
+        self.sizes = {known[self.arenas[0]]: len(self.programs)}
+        self.starts = []
+        made = np.arange(len(self.program)) + self.program + 1
+        for lo, hi in pairwise(self.bounds):
+            values = made[self.order[lo:hi]]
+            arena = known[self.arenas[values[0]]]
+            start = self.sizes.get(arena, 0)
+            self.starts.append((arena, start))
+            self.slot[values] = np.arange(start, start + hi - lo)
+            self.sizes[arena] = start + hi - lo
+
+    def plan(self) -> Plan:
+        reads, (kernels, banks) = self._reads(), self._banks()
+        turns = []
+        for t, (lo, hi) in enumerate(pairwise(self.bounds)):
+            turns.append(Turn(self._layer(self.order[lo]), hi - lo, reads[t], *self.starts[t], kernels[t]))
+        last = self.first_value + [s.output for s in self.sheets]
+        places = torch.from_numpy(self.slot[last]).to(self.device)
+        return Plan(tuple(turns), banks, self.sizes, known[self.arenas[0]], known[self.arenas[last[0]]], places)
+
+    def _layer(self, item: int) -> Layer:
+        a = self.program[item]
+        return self.programs[a].layers[item - self.first_item[a]]
+
+    def _reads(self) -> list[tuple[Read, ...]]:
+        """The reads of each turn; those that come first to their layer apart, so that most of them are whole."""
+        shifts = zip(self.sheets, self.first_item, self.first_value, strict=True)
+        item, value, port, start, stop = np.concatenate([s.reads + [i, v, 0, 0, 0] for s, i, v in shifts]).T
+        input_ = item * 2 + port
+        again = np.r_[False, input_[1:] == input_[:-1]] & (start == 0)
+        keys = np.stack([self.turn[item], port, start, again, self.arenas[value], stop])
+        order = np.lexsort((self.row[item], *keys[::-1]))
+        keys, rows = keys[:, order], self.row[item][order]
+        slots_there = torch.from_numpy(self.slot[value][order]).to(self.device)
+        rows_there = torch.from_numpy(rows).to(self.device)
+        found: list[list[Read]] = [[] for _ in self.counts]
+        for lo, hi in pairwise(_cuts(keys)):
+            t, port_, start_, _, arena, stop_ = keys[:, lo].tolist()
+            whole = hi - lo == self.counts[t] and bool((rows[lo:hi] == np.arange(hi - lo)).all())
+            rows_read = None if whole else rows_there[lo:hi]
+            found[t].append(Read(known[arena], slots_there[lo:hi], rows_read, port_, start_, stop_))
+        return [tuple(reads) for reads in found]
+
+    def _banks(self) -> tuple[list[tuple[tuple[int, int, int], ...]], tuple[Bank, ...]]:
+        """The runs of equal kernel size of each turn, and the bank of each kind of weight."""
+        bank = np.concatenate([s.banks for s in self.sheets])[self.order]
+        places = np.concatenate([s.places for s in self.sheets])
+        kinds = [kind for kind in np.unique(bank).tolist() if kind >= 0]
+        filled = dict.fromkeys(kinds, 0)
+        kernels = []
+        for lo, hi in pairwise(self.bounds):
+            runs = []
+            for a, b in pairwise(_cuts(bank[None, lo:hi])) if bank[lo] >= 0 else ():
+                kind = int(bank[lo + a])
+                runs.append((kinds.index(kind), filled[kind], filled[kind] + b - a))
+                filled[kind] += b - a
+            kernels.append(tuple(runs))
+        banks = []
+        for kind in kinds:
+            items = self.order[bank == kind]
+            program = self.program[items]
+            banks.append(Bank(self._layer(items[0]), program, items - self.first_item[program], places[items]))
+        return kernels, tuple(banks)
 
 
-def _banks(sheets, programs, items, first_item, order, bounds) -> tuple[list[tuple], tuple[Bank, ...]]:
-    """The runs of equal kernel size of each turn, and the bank of each kind of weight."""
-    bank = np.concatenate([s.banks for s in sheets])[order]
-    kinds = [int(k) for k in np.unique(bank) if k >= 0]
-    filled = dict.fromkeys(kinds, 0)
-    kernels = []
-    for lo, hi in pairwise(bounds):
-        runs = []
-        if bank[lo] >= 0:
-            cuts = np.flatnonzero(np.r_[True, bank[lo + 1 : hi] != bank[lo : hi - 1], True])
-            for a, b in pairwise(cuts):
-                k = int(bank[lo + a])
-                runs.append((kinds.index(k), filled[k], filled[k] + int(b - a)))
-                filled[k] += int(b - a)
-        kernels.append(tuple(runs))
-    places = np.concatenate([s.places for s in sheets])
-    banks = []
-    for k in kinds:
-        item = order[bank == k]
-        program, layer = items[item], item - first_item[items[item]]
-        example = programs[program[0]].layers[layer[0]]
-        banks.append(Bank(example, known[k][-1], program, layer, places[item]))
-    return kernels, tuple(banks)
+def _cuts(keys: np.ndarray) -> list[int]:
+    """Where the columns of keys (K, n) change, with both ends."""
+    return np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(0), True]).tolist()
