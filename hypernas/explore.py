@@ -1,46 +1,53 @@
-"""Train HyperNAS once with a chosen q, small enough to wait for: what the button of the q explorer does."""
+"""Train once, small enough to wait for: the live runs of the pages, and the button of the q explorer."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from hypernas import predictors
 from hypernas.benchmark import Benchmark
+from hypernas.experiments import Experiment
 from hypernas.metrics import kendall_tau
 from hypernas.results import Row
-from hypernas.settings import checked
 
 _benchmark = cache(Benchmark)
+SHOWN = ("kendall_tau", "target_accuracy", "target_test_accuracy", "n_parameters", "seconds")
 
 
-def train_with_q(
-    q: float, reading: str = "printed", n_train: int = 39, *, space: str = "nasbench201", dataset: str = "cifar10",
-    images: str = "digits", epochs: int = 10, seed: int = 0, learn_u: bool = True, n_test: int = 1000,
-    progress: bool | Callable[[int, int], None] = False,
+def train_once(
+    method: str, n_train: int = 39, *, space: str = "nasbench201", dataset: str = "cifar10", seed: int = 0,
+    n_test: int = 1000, n_networks: int = 32, progress: bool | Callable[[int, int], None] = False, **settings: Any,
 ) -> Row:  # fmt: skip
     """A row as in the results, profile `live`, with the curves of training as `history`; it is not recorded.
 
-    Kendall tau is over `n_test` architectures drawn from those not trained on. `progress(done, total)` is called
-    after every epoch. Raises UserError for a setting out of range.
+    Settings that are not given are those of the quick profile. Kendall tau is over `n_test` architectures drawn from
+    those not trained on, the accuracy on test images of networks with generated weights over the first `n_networks` of
+    them. `progress(done, total)` is called after every epoch. Raises UserError for a setting out of range.
     """
-    for name, value in {"epochs": epochs, "q": q, "reading": reading, "seed": seed}.items():
-        checked(name, value)
-    benchmark = _benchmark(space, dataset)
+    asked = Experiment("live", space, dataset, method, n_train, seed, "quick", settings=settings).resolved()
+    arguments = dict(asked.settings)
+    benchmark, form = _benchmark(space, dataset), arguments.pop("graph_form")
     train, test = benchmark.split(n_train, seed)
     test = test[np.random.default_rng(seed).permutation(len(test))[:n_test]]
-    graphs = benchmark.graphs("contracted")
+    graphs = benchmark.graphs(form)
     start = time.perf_counter()
-    settings = {"q": q, "reading": reading, "learn_u": learn_u, "images": images, "epochs": epochs}
-    predictor = predictors.get("hypernas")(**benchmark.space.defaults, **settings, seed=seed, progress=progress)
+    predictor = predictors.get(method)(**arguments, seed=seed, progress=progress)
     predictor.fit(graphs[train], benchmark.validation[train])
-    tau = kendall_tau(predictor.predict(graphs[test]), benchmark.test[test])
-    return {
-        "space": space, "dataset": dataset, "method": "hypernas", "n_train": n_train, "seed": seed, "profile": "live",
-        **settings, "kendall_tau": tau, "target_accuracy": predictor.history[-1]["target_accuracy"],
-        "n_test": len(test), "seconds": round(time.perf_counter() - start, 3), "history": predictor.history,
-        "source": benchmark.table.source,
-    }  # fmt: skip
+    row = {"space": space, "dataset": dataset, "method": method, "n_train": n_train, "seed": seed, "profile": "live"}
+    row |= asked.settings
+    row["kendall_tau"] = kendall_tau(predictor.predict(graphs[test]), benchmark.test[test])
+    if predictor.history and "target_accuracy" in predictor.history[-1]:
+        row["target_accuracy"] = predictor.history[-1]["target_accuracy"]
+        row["target_test_accuracy"] = float(predictor.target_accuracies(graphs[test[:n_networks]]).mean())
+    row |= {"n_test": len(test), "n_parameters": int(predictor.n_parameters), "history": predictor.history}
+    return row | {"seconds": round(time.perf_counter() - start, 3), "source": benchmark.table.source}
+
+
+def train_with_q(q: float, reading: str = "printed", n_train: int = 39, epochs: int = 10, **settings: Any) -> Row:
+    """`train_once` of HyperNAS with a chosen q: what the button of the q explorer does."""
+    return train_once("hypernas", n_train, q=q, reading=reading, epochs=epochs, **settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypernas.formats import number
@@ -97,13 +97,13 @@ def in_words(found: pd.DataFrame) -> str:
         for subject in part["subject"].unique():
             for way, answer in answers.items():
                 lines = part[(part["subject"] == subject) & (sign == way)]
-                where = [f"{line.n_train} ({estimate(line)})" for line in lines.itertuples()]
+                where = [f"{line['n_train']} ({estimate(line)})" for line in lines.to_dict("records")]
                 if where:
                     text += f"- {subject}: {answer} at {', '.join(where)}.\n"
     return text
 
 
-def estimate(line: Any, metric: str = "kendall_tau") -> str:
+def estimate(line: Mapping[Any, Any], metric: str = "kendall_tau") -> str:
     """`difference, low to high` of a line with these three, each with its sign."""
-    middle, low, high = (number(value, metric, sign=True) for value in (line.difference, line.low, line.high))
+    middle, low, high = (number(line[name], metric, sign=True) for name in ("difference", "low", "high"))
     return f"{middle}, {low} to {high}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,13 @@ def grid(name: str, profile: str = "standard", only: Mapping[str, str] | None = 
 def recorded(experiments: list[Experiment]) -> list[Row | None]:
     """The recorded row of each experiment, None where there is none."""
     rows = {row_key(row): row for table in {e.table for e in experiments} for row in Results.of(table).rows()}
-    return [rows.get(experiment.key()) for experiment in experiments]
+    places = {tuple(row[name] for name in (*PLACES, "profile")) for row in rows.values()}
+    found: list[Row | None] = []
+    for like, group in groupby(experiments, key=lambda each: dataclasses.replace(each, seed=0)):
+        known = tuple(getattr(like, name) for name in (*PLACES, "profile")) in places
+        resolved = vars(like.resolved()) if known else {}
+        found += [rows.get(row_key({**resolved, "seed": each.seed})) if known else None for each in group]
+    return found
 
 
 def rows(name: str) -> pd.DataFrame:

@@ -127,6 +127,69 @@ def test_a_method_without_a_hypernetwork_has_one_loss_curve():
     assert len(plots.loss_curves(history).lines) == 1
 
 
+def summary(n_seeds=5):
+    from hypernas import results
+
+    frame = rows(n_seeds).assign(space="toy", dataset="toyset", profile="standard", seconds=1.0)
+    frame["target_test_accuracy"] = 90 * frame["kendall_tau"]
+    place = {"space": "toy", "dataset": "toyset", "method": "hypernas", "n_train": 78}
+    quoted = pd.DataFrame([{**place, "paper": 0.677, "paper_source": "Table 2"}])
+    return results.summary(frame, quoted, metrics=("kendall_tau", "target_test_accuracy"))
+
+
+def test_the_figure_of_means_draws_every_series_at_its_place_and_quoted_figures_hollow():
+    from hypernas import plots
+
+    lines = summary()
+    ax = plots.means(lines)
+    drawn = {line.get_label(): line for line in ax.lines}
+    assert {"NP, raw", "NP, contracted", "HyperNAS, raw", "HyperNAS, contracted"} <= set(drawn)
+    chosen = lines.query("method == 'np' and graph_form == 'raw'")
+    np.testing.assert_allclose(drawn["NP, raw"].get_ydata(), chosen["kendall_tau_mean"])
+    assert drawn["HyperNAS, raw, quoted"].get_markerfacecolor() == "white"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["39\ntoy", "78"]
+    assert ax.get_ylim()[0] > -1
+
+
+def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
+    from hypernas import plots
+    from hypernas.plot_style import BLUE, RED
+
+    line = {"says": "A over B", "metric": "kendall_tau", "margin": 0.0, "n_seeds": 2, "each": [0.1, 0.3]}
+    line |= {"difference": 0.2, "low": 0.1, "high": 0.3, "where": "", "answer": "holds"}
+    found = pd.DataFrame([line, line | {"where": "toy, 39", "answer": "does not hold"}])
+    ax = plots.differences(found)
+    dots = [drawn for drawn in ax.lines if drawn.get_markersize() == 3]
+    assert [(list(drawn.get_xdata()), drawn.get_color()) for drawn in dots] == [([0.1, 0.3], BLUE), ([0.1, 0.3], RED)]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["on average", "toy, 39"]
+    assert "A over B" in [text.get_text() for text in ax.texts]
+
+
+def test_the_figure_of_two_metrics_rings_what_no_other_beats():
+    from hypernas import plots
+
+    lines = summary().query("n_train == 78 and method == 'np'").assign(q=[1.0, 2.0])
+    ax = plots.front(lines.drop(columns=["method", "graph_form"]), "target_test_accuracy", "kendall_tau", along="q")
+    ring = next(line for line in ax.lines if line.get_label() == "not beaten")
+    np.testing.assert_allclose(ring.get_ydata(), lines["kendall_tau_mean"].max())
+    assert {text.get_text() for text in ax.texts} == {"1", "2"}
+
+
+@pytest.mark.parametrize("n_seeds", [0, 1])
+def test_figures_of_no_rows_say_so_and_of_one_seed_have_no_interval(n_seeds):
+    from hypernas import plots
+
+    lines = summary(1)
+    lines = lines if n_seeds else lines.iloc[:0]
+    two = plots.front(lines, "target_test_accuracy", "kendall_tau", along="n_train")
+    found = pd.DataFrame(columns=["says", "metric", "margin", "n_seeds", "each", "answer", "where"])
+    figures = [plots.means(lines), plots.means(lines, "target_test_accuracy"), two, plots.differences(found)]
+    said = [[text.get_text() for text in ax.texts] for ax in figures]
+    assert said[-1] == ["No two runs to compare are recorded yet."]
+    assert all((["No rows are recorded yet."] == text) != n_seeds for text in said[:-1])
+    assert not plots.tau_against_n_train(rows(0).reindex(columns=rows(1).columns)).lines
+
+
 def test_a_missing_column_is_named():
     from hypernas import plots
 

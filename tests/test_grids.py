@@ -1,0 +1,89 @@
+"""The list of experiments of each page is sound, and drives what is computed."""
+
+import json
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from hypernas import grids, results
+from hypernas.errors import UserError
+from hypernas.experiments import settings_of
+from hypernas.results import row_key
+
+
+@pytest.fixture(autouse=True)
+def results_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
+
+
+def record(experiment, **changed):
+    place = {name: getattr(experiment, name) for name in results.KEY if name != "settings"}
+    row = {**place, "settings": dict(experiment.resolved().settings), "kendall_tau": 0.5, "seconds": 1.0, **changed}
+    return results.Results.of(experiment.table).add(row)
+
+
+@pytest.mark.parametrize("name", grids.names())
+@pytest.mark.parametrize("profile", grids.RECORDED_PROFILES)
+def test_every_entry_resolves_and_no_two_have_one_key(name, profile):
+    experiments = grids.grid(name, profile)
+    keys = {experiment.key() for experiment in experiments if experiment.seed == 0}
+    assert len(keys) == sum(experiment.seed == 0 for experiment in experiments) > 0
+
+
+@pytest.mark.parametrize("name", grids.names())
+def test_every_setting_of_an_entry_is_one_of_its_method(name):
+    for experiment in (each for each in grids.grid(name) if each.seed == 0):
+        assert set(experiment.settings) <= {"graph_form", *settings_of(experiment.method)}
+
+
+def test_the_seeds_of_one_experiment_stand_side_by_side():
+    for name in grids.names():
+        seeds = [experiment.seed for experiment in grids.grid(name)]
+        assert all(seed in (0, before + 1) for before, seed in pairwise(seeds))
+
+
+def test_a_choice_leaves_what_it_says_and_never_nothing():
+    chosen = grids.grid("preference", only={"learn_u": "true", "q": "1.5", "n_train": "78"})
+    assert Counter((e.settings["learn_u"], e.settings["q"], e.n_train) for e in chosen) == {(True, 1.5, 78): 6}
+    with pytest.raises(UserError, match="got none with q=7"):
+        grids.grid("preference", only={"q": "7"})
+    with pytest.raises(UserError, match="the grid must be one of nasbench101, components"):
+        grids.grid("everything")
+
+
+def test_the_page_shows_the_rows_of_its_grid_and_no_others():
+    first, second, *_ = grids.grid("connectivity")
+    record(first)
+    record(second, profile="quick")
+    record(grids.grid("graph_form")[0])
+    shown = grids.rows("connectivity")
+    assert shown[["method", "context", "seed", "profile"]].values.tolist() == [["hypernas-p", "sum", 0, "standard"]]
+
+
+def test_the_state_counts_what_is_recorded_and_names_the_command():
+    experiments = grids.grid("connectivity")
+    n = len(experiments)
+    command = "`hypernas grid connectivity`"
+    assert grids.state("connectivity") == f"None of the {n} rows of this page is recorded yet: {command} computes them."
+    record(experiments[0])
+    assert grids.state("connectivity").startswith(f"1 of the {n} rows of this page are recorded; {command}")
+    lines = list(grids.plan(experiments))
+    assert lines[0].endswith("n_train 50: 1 of 10 seeds recorded")
+    assert sum(int(line.split()[-3]) for line in lines) == n
+
+
+def test_recording_computes_what_is_missing_and_nothing_in_the_quick_profile(monkeypatch):
+    asked = []
+    monkeypatch.setattr(grids, "run_many", lambda experiments, device: iter(asked.append((experiments, device)) or ()))
+    grids.record("graph_form", "quick")
+    assert asked == []
+    grids.record("graph_form", "standard", "cpu")
+    assert asked == [(grids.grid("graph_form"), "cpu")]
+
+
+def test_a_recorded_row_is_found_by_the_key_of_its_experiment():
+    experiment = grids.grid("nasbench101")[0]
+    row = record(experiment)
+    assert row_key(json.loads(json.dumps(row))) == experiment.key()
+    assert grids.recorded([experiment]) == [row]
