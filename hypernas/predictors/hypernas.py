@@ -10,27 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypernas.data import Images, load_images
 from hypernas.encoder import CONTEXTS
 from hypernas.errors import UserError
-from hypernas.fitting import TrainedPredictor, n_operations
+from hypernas.fitting import n_operations
+from hypernas.generating import GeneratingPredictor, cross_entropy
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
-from hypernas.sizes import map_sizes
+from hypernas.node_encoders import ENCODERS, encoder_class
 from hypernas.target import Program, TargetHead, run
 
-CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS}
+CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS, "encoder": ENCODERS}
 
 
 class HyperNASModel(nn.Module):
@@ -87,31 +85,21 @@ class PlainPass:
 
 
 @dataclass(kw_only=True, eq=False)
-class HyperNAS(TrainedPredictor):
-    """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them.
-
-    NOTE[PAPER]: paper says nothing of the target network's width and depth on auxiliary data; we build one cell a
-    stage with 4 channels and a stem of stride 2 for 8 x 8 digits; because a CPU then trains it in minutes, and each
-    of these is a parameter.
-    """
+class HyperNAS(GeneratingPredictor):
+    """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them."""
 
     loss: str = "mse"
     context: str = "sum"
     q: float = 1.5
     reading: str = "printed"
     learn_u: bool = True
-    images: str = "digits"
+    encoder: str = "gcn"
     n_layers: int = 6
     width: int = 72
-    hyper_layers: int = 3
-    hyper_width: int = 96
-    channels: int = 4
-    cells_per_stage: int = 1
-    stem_stride: int = 2
-    image_batch: int = 128
     engine: str = "fast"
     predict_accuracy: bool = True
     generate_weights: bool = True
+    prefix: ClassVar[str] = "predictor"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,34 +114,19 @@ class HyperNAS(TrainedPredictor):
     def one_at_a_time(self) -> bool:
         return self.engine == "plain"
 
-    @cached_property
-    def auxiliary(self) -> Images:
-        return load_images(self.images)
-
     def new_model(self, graphs: GraphBatch) -> HyperNASModel:
-        predictor = ArchitecturePredictor(n_operations(graphs), self.n_layers, self.width, self.context)
+        encoder = encoder_class(self.encoder)
+        predictor = ArchitecturePredictor(n_operations(graphs), self.n_layers, self.width, self.context, encoder)
         if not self.generate_weights:
             return HyperNASModel(predictor)
-        (program,) = self.programs(graphs[:1])
-        map_sizes(program, *self.auxiliary.train_images.shape[2:])
-        c_last = program.c_last
-        hypernetwork = Hypernetwork(self.width, self.hyper_width, self.hyper_layers, heads=program.heads)
-        c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
-        head = TargetHead(c_image, program.channels, c_last, n_classes, self.stem_stride)
         tasks = ("pred", "hyper") if self.predict_accuracy else ("hyper",)
-        return HyperNASModel(predictor, hypernetwork, head, AdaptiveLoss(self.q, self.reading, tasks, self.learn_u))
-
-    def programs(self, graphs: GraphBatch) -> list[Program]:
-        """The target network of each architecture."""
-        if graphs.space is None:
-            raise UserError("the hypernetwork needs to know the search space; pass it to collate, or use hypernas-p")
-        size = {"channels": self.channels, "cells_per_stage": self.cells_per_stage, "stem_stride": self.stem_stride}
-        return [graphs.space.build(graphs.architecture(i), **size) for i in range(len(graphs))]
+        loss = AdaptiveLoss(self.q, self.reading, tasks, self.learn_u)
+        return HyperNASModel(predictor, *self.new_generator(graphs, self.width), loss)
 
     def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> Any:
         programs = [self.programs(batch) for batch in graphs] if self.generate_weights else None
         if self.engine == "fast":
-            return FastPass(models, graphs, programs, "predictor", self.device)
+            return FastPass(models, graphs, programs, self.prefix, self.device)
         return PlainPass(models[0].to(self.device), graphs[0].to(self.device), programs[0] if programs else None)
 
     def step(
@@ -165,8 +138,7 @@ class HyperNAS(TrainedPredictor):
             x, y = self.draw(index.shape[1], generators)
             predicted, logits = run(index, x)
             assert logits is not None
-            losses["hyper"] = F.cross_entropy(logits.flatten(0, 2), y.flatten(), reduction="none").view(y.shape).mean(2)
-            accuracy["target_accuracy"] = (logits.argmax(-1) == y).float().mean((1, 2)) * 100
+            losses["hyper"], accuracy["target_accuracy"] = cross_entropy(logits, y)
         else:
             predicted, _ = run(index)
         if self.predict_accuracy:
@@ -184,13 +156,6 @@ class HyperNAS(TrainedPredictor):
             return (predicted - label) ** 2
         return pairwise_logistic(predicted, label)[..., None]
 
-    def draw(self, b: int, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
-        """A batch of M images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
-        n = len(self.auxiliary.train_labels)
-        chosen = np.stack([g.integers(n, size=(b, self.image_batch)) for g in generators])
-        x, y = self.auxiliary.train_images[chosen], self.auxiliary.train_labels[chosen]
-        return x.to(self.device, torch.get_default_dtype()), y.to(self.device)
-
     def score(self, graphs: GraphBatch) -> Tensor:
         return score([self.model.predictor], [graphs], device=self.device)[0]
 
@@ -199,21 +164,6 @@ class HyperNAS(TrainedPredictor):
         if self.predict_accuracy or self.model is None:
             return super().predict(graphs)
         return self.target_accuracies(graphs)
-
-    @torch.no_grad()
-    def target_accuracies(self, graphs: GraphBatch, n_images: int = 256, chunk: int = 64) -> Tensor:
-        """Accuracy (B,) in percent of each architecture with generated weights on test images, all in one batch."""
-        x = self.auxiliary.test_images[:n_images].to(self.device, torch.get_default_dtype())
-        y = self.auxiliary.test_labels[:n_images].to(self.device)
-        first, inverse = graphs.distinct()
-        accuracies = []
-        for rows in first.split(chunk):
-            part = graphs[rows]
-            fast = FastPass([self.model], [part], [self.programs(part)], "predictor", self.device)
-            _, logits = fast(torch.arange(len(part))[None], x.expand(1, len(part), *x.shape))
-            assert logits is not None
-            accuracies.append((logits[0].argmax(-1) == y).float().mean(1) * 100)
-        return torch.cat(accuracies).cpu()[inverse]
 
 
 METHODS = {

@@ -1,0 +1,102 @@
+"""What predictors share that generate weights: target networks, auxiliary images, accuracy of the networks made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hypernas.errors import UserError
+from hypernas.fitting import TrainedPredictor
+from hypernas.graph import GraphBatch
+from hypernas.hypernetwork import Hypernetwork
+from hypernas.images import Images, check_images, load_images
+from hypernas.joint import FastPass
+from hypernas.sizes import map_sizes
+from hypernas.target import Program, TargetHead
+
+PIXELS = 1 << 20
+_loaded = lru_cache(2)(load_images)
+
+
+@dataclass(kw_only=True, eq=False)
+class GeneratingPredictor(TrainedPredictor):
+    """A predictor whose model can have a `hypernetwork` and the `head` that all target networks share.
+
+    NOTE[PAPER]: paper says nothing of the target network's width and depth on auxiliary data; we build one cell a
+    stage with 4 channels and a stem of stride 2 for 8 x 8 digits; because a CPU then trains it in minutes, and each
+    of these is a parameter.
+    """
+
+    images: str = "digits"
+    n_images: int = 0
+    hyper_layers: int = 3
+    hyper_width: int = 96
+    channels: int = 4
+    cells_per_stage: int = 1
+    stem_stride: int = 2
+    image_batch: int = 128
+    prefix: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_images(self.images)
+
+    @cached_property
+    def auxiliary(self) -> Images:
+        return _loaded(self.images, self.n_images)
+
+    def programs(self, graphs: GraphBatch) -> list[Program]:
+        """The target network of each architecture."""
+        if graphs.space is None:
+            raise UserError("the hypernetwork needs to know the search space; pass it to collate, or use hypernas-p")
+        size = {"channels": self.channels, "cells_per_stage": self.cells_per_stage, "stem_stride": self.stem_stride}
+        return [graphs.space.build(graphs.architecture(i), **size) for i in range(len(graphs))]
+
+    def new_generator(self, graphs: GraphBatch, width: int, maximal: bool = False) -> tuple[Hypernetwork, TargetHead]:
+        """A fresh hypernetwork on node features of `width`, and the head of the target networks.
+
+        With `maximal` it has one head, of the largest weight of the space. Raises UserError where the images are too
+        small for the target network.
+        """
+        (program,) = self.programs(graphs[:1])
+        map_sizes(program, *self.auxiliary.train_images.shape[2:])
+        heads: Sequence[tuple[int, int, int]] = program.heads
+        if maximal:
+            heads = [tuple(map(max, zip(*heads, strict=True)))]  # type: ignore[list-item]
+        hypernetwork = Hypernetwork(width, self.hyper_width, self.hyper_layers, heads=heads)
+        c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
+        return hypernetwork, TargetHead(c_image, program.channels, program.c_last, n_classes, self.stem_stride)
+
+    def draw(self, b: int, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
+        """A batch of M images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
+        n = len(self.auxiliary.train_labels)
+        chosen = np.stack([g.integers(n, size=(b, self.image_batch)) for g in generators])
+        x, y = self.auxiliary.train_images[chosen], self.auxiliary.train_labels[chosen]
+        return x.to(self.device, torch.get_default_dtype()), y.to(self.device)
+
+    @torch.no_grad()
+    def target_accuracies(self, graphs: GraphBatch, n_test: int = 256) -> Tensor:
+        """Accuracy (B,) in percent of each architecture with generated weights on test images, all in one batch."""
+        x = self.auxiliary.test_images[:n_test].to(self.device, torch.get_default_dtype())
+        y = self.auxiliary.test_labels[:n_test].to(self.device)
+        first, inverse = graphs.distinct()
+        accuracies = []
+        for rows in first.split(max(1, PIXELS // x[:, 0].numel())):
+            part = graphs[rows]
+            fast = FastPass([self.model], [part], [self.programs(part)], self.prefix, self.device)
+            logits = fast.networks(torch.arange(len(part))[None], x.expand(1, len(part), *x.shape))
+            accuracies.append((logits[0].argmax(-1) == y).float().mean(1) * 100)
+        return torch.cat(accuracies).cpu()[inverse]
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """logits (S, b, M, K), labels (S, b, M) -> loss of each network (S, b), percent right by model (S,)."""
+    loss = F.cross_entropy(logits.flatten(0, 2), y.flatten(), reduction="none").view(y.shape).mean(2)
+    return loss, (logits.argmax(-1) == y).float().mean((1, 2)) * 100
