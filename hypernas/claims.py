@@ -142,6 +142,16 @@ def in_words(found: pd.DataFrame) -> str:
     return text
 
 
+def overview(found: pd.DataFrame) -> str:
+    """`on_average` of any pages as a Markdown table, each claim with a link to its page."""
+    text = "| claim | source | answer | difference | page |\n|" + " --- |" * 5 + "\n"
+    for line in found.to_dict("records"):
+        numbers = f"{_numbers(line)} ({line['metric']})" if line["n_seeds"] else "–"
+        text += f"| {line['says']} | {line['source']} | {line['answer']} | {numbers} | "
+        text += f"[{line['page']}]({line['page']}.ipynb) |\n"
+    return text
+
+
 def _said(line: Mapping[Any, Any]) -> str:
     """The answer with its numbers."""
     return f"*{line['answer']}*, {_numbers(line)}" if line["n_seeds"] else f"*{NONE}*"

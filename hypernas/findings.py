@@ -21,13 +21,16 @@ ADDED = {
 
 
 def provenance(rows: pd.DataFrame) -> str:
-    """Where rows of `results.frame` come from, as a Markdown list."""
+    """Where rows of `results.frame` come from, as a Markdown list; empty where there are none."""
+    if rows.empty:
+        return ""
     text = f"- {len(rows)} rows, {rows['seconds'].sum():,.0f} seconds of training\n"
     for name in ("source", "profile", "seed", "device", "version", "commit"):
         values = sorted(rows[name].dropna().unique()) if name in rows else []
         if values:
             text += f"- {name}: {', '.join(map(str, values))}\n"
-    return text
+    days = sorted({started[:10] for started in rows["started"]}) if "started" in rows else []
+    return text + (f"- date: {' to '.join(dict.fromkeys([days[0], days[-1]]))}\n" if days else "")
 
 
 def usual(rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hypernas.cell_figures import draw_cell, draw_cells, operation_colour
 from hypernas.errors import UserError
-from hypernas.interval_figures import differences, front, means
+from hypernas.interval_figures import differences, front, means, nothing
 from hypernas.plot_style import BLUE, GREY, LINES, RED, axes, method_style, use_style
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def _size_axis(ax: Axes, sizes: Iterable[int]) -> None:
 
 def _curves(history: Any, lines: Mapping[str, tuple[str, str]], ylabel: str, ax: Axes | None) -> Axes:
     frame = _frame(history, "epoch")
+    if frame.empty:
+        return nothing("There is no run to draw.", ax)
     ax = axes(ax)
     for column, (label, colour) in lines.items():
         if column in frame and frame[column].notna().any():

@@ -186,6 +186,7 @@ def summary(
     """
     import pandas as pd
 
+    rows = rows.assign(**{name: None for name in first if name not in rows})
     by, lines = told_apart(rows, first), []
     for place, part in rows.groupby(by, dropna=False, sort=False):
         line = dict(zip(by, place, strict=True))

@@ -85,10 +85,11 @@ def test_unlike_settings_are_not_mixed():
 
 def test_provenance_names_what_the_rows_name(tmp_path, monkeypatch):
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
-    assert findings.provenance(results.frame("few_shot")) == "- 0 rows, 0 seconds of training\n"
+    assert findings.provenance(results.frame("few_shot")) == ""
     made = rows({("np", "raw", 78): [0.6, 0.6]}, seconds=600.4, device="a machine", commit=None)
+    made["started"] = ["2026-11-22T23:59:00+00:00", "2026-11-23T00:10:00+00:00"]
     said = findings.provenance(made).splitlines()
     assert said == [
         "- 2 rows, 1,201 seconds of training", "- source: a table", "- profile: standard", "- seed: 0, 1",
-        "- device: a machine",
+        "- device: a machine", "- date: 2026-11-22 to 2026-11-23",
     ]  # fmt: skip
