@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.target import EPSILON, PLAIN, Layer, max_pool
+from hypernas.target import EPSILON, PLAIN, Layer, attention, max_pool
 
 DENSE_LIMIT = 256
 SMALL_MAP = 64
@@ -112,6 +112,8 @@ def apply(layer: Layer, x: Tensor, other: Tensor | None, weights: Sequence[Tenso
     if layer.op == "maxpool":
         y = max_pool(x.flatten(0, 1), layer)
         return y.view(*x.shape[:2], *y.shape[1:])
+    if layer.op == "attention":
+        return attention(x, layer.groups)
     return PLAIN[layer.op](x) if layer.op in PLAIN else x
 
 
