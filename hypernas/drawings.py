@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Architecture, Cell, SearchSpace
 from hypernas.layered import Layout, layered
 from hypernas.plots import operation_colour
+from hypernas.sizes import map_sizes
 from hypernas.target import Program
 
 # For operations that the figures have no colour for.
@@ -46,26 +48,14 @@ def _cell(cell: Cell, ops: tuple[str, ...]) -> dict[str, Any]:
     return {"kind": kind, "ops": [ops[op] for op in cell.ops], "position": places, "edges": edges}
 
 
-def _shapes(program: Program, image_size: int) -> list[tuple[int, int]]:
-    """(channels, height) of every value of a program, run on square images."""
-    shapes = [(program.channels, -(-image_size // program.stem_stride))]
-    for layer in program.layers:
-        size = shapes[layer.inputs[0]][1]
-        if layer.op in ("conv", "pool"):
-            size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
-        shapes.append((layer.c_out, size))
-    return shapes
-
-
 def _details(architecture: Architecture, program: Program, image_size: int) -> dict[str, Any]:
     """[channels, height, width, parameters] of every node with weights, by position; equal positions are kept once."""
-    shapes = _shapes(program, image_size)
+    sizes = map_sizes(program, image_size, image_size)
     weighted: dict[tuple[int, ...], list[list[int]]] = {}
     for value, layer in enumerate(program.layers, 1):
         if layer.weight is not None:
-            channels, size = shapes[value]
-            count = layer.c_in * layer.c_out * layer.kernel**2
-            weighted.setdefault(layer.weight[:2], []).append([channels, size, size, count])
+            shape = [layer.c_out, *sizes[value], prod(layer.weight_shape)]
+            weighted.setdefault(layer.weight[:2], []).append(shape)
     table: list[list[list[int] | None]] = []
     rows = []
     for position, u in enumerate(architecture.sequence):

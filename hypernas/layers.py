@@ -1,7 +1,7 @@
 """Equal layers of G target networks as one: x (G, M, C, H, W), each with its own weights (G, c_out, c_in, k, k).
 
-On small maps a convolution is overhead and a dense product is not, so there it is a matrix, and convolutions of
-different kernel sizes share one product; on larger ones it is a grouped convolution.
+On small maps a convolution is overhead and a dense product is not, so there it is a matrix, one a channel where it is
+depthwise, and convolutions of different kernel sizes share one product; on larger ones it is a grouped convolution.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def apply(layer: Layer, x: Tensor, other: Tensor | None, weights: Sequence[Tenso
     """What `target.run` does with one layer, for G at once: x, for a gate `other`, and for a convolution the weights of
     each run of layers of one kernel size, of which `kinds` are examples."""
     if layer.op == "conv":
-        y = grouped_convolution(F.relu(x) if layer.relu else x, weights, kinds)
+        small = layer.groups == layer.c_in == layer.c_out and x.shape[3:].numel() <= SMALL_MAP
+        convolve = depthwise_product if small else grouped_convolution
+        y = convolve(F.relu(x) if layer.relu else x, weights, kinds)
         y = normalise(y) if layer.norm else y
         return F.relu(y) if layer.relu_after else y
     if layer.op == "gate":
@@ -115,6 +117,15 @@ def apply(layer: Layer, x: Tensor, other: Tensor | None, weights: Sequence[Tenso
     if layer.op == "attention":
         return attention(x, layer.groups)
     return PLAIN[layer.op](x) if layer.op in PLAIN else x
+
+
+def depthwise_product(x: Tensor, weights: Sequence[Tensor], kinds: Sequence[Layer]) -> Tensor:
+    """x (G, M, C, H, W), each channel convolved by a matrix of its own -> (G, M, C, H', W')."""
+    g, m, c, h, w = x.shape
+    pairs = zip(weights, kinds, strict=True)
+    matrix = torch.cat([as_matrix(weight.flatten(0, 1)[:, None], layer, h, w) for weight, layer in pairs])
+    y = torch.bmm(x.transpose(1, 2).reshape(g * c, m, h * w), matrix)
+    return y.view(g, c, m, *(-(-side // kinds[0].stride) for side in (h, w))).transpose(1, 2)
 
 
 def grouped_convolution(x: Tensor, weights: Sequence[Tensor], kinds: Sequence[Layer]) -> Tensor:
@@ -162,7 +173,7 @@ def stem(weight: Tensor, images: Tensor, stride: int) -> Tensor:
         y = torch.bmm(x.flatten(2), as_matrix(weight, layer, h, w))
     else:
         y = grouped_convolution(x, [weight], [layer])
-    return normalise(y.view(s * b, m, layer.c_out, -(-h // stride), -(-w // stride)))
+    return normalise(y.reshape(s * b, m, layer.c_out, -(-h // stride), -(-w // stride)))
 
 
 def classify(weight: Tensor, bias: Tensor, x: Tensor, norm: bool = True) -> Tensor:

@@ -13,7 +13,8 @@ import numpy as np
 from hypernas.target import Layer, Program
 
 OWN = ("inputs", "weight", "position")
-OF_A_KERNEL = ("kernel", "padding")
+OF_A_KERNEL = ("kernel", "padding", "dilation")
+MOST_DILATION = 16
 AROUND_A_KERNEL = ("relu", "norm", "relu_after")
 ALIKE = tuple(f.name for f in fields(Layer) if f.name not in OWN)
 known: list[Any] = []
@@ -33,8 +34,8 @@ def number(key: Any) -> int:
 @dataclass(frozen=True)
 class Sheet:
     """A program as arrays over its L layers: the number of the turn of each, of its bank of weights (-1: none), its
-    kernel size, the place (cell, node, node) of its weights; over its L + 1 values: the number of the arena; and its
-    reads, rows (layer, value, port, start, stop)."""
+    kernel's size and dilation as one number, the place (cell, node, node) of its weights; over its L + 1 values: the
+    number of the arena; and its reads, rows (layer, value, port, start, stop)."""
 
     turns: np.ndarray
     banks: np.ndarray
@@ -69,7 +70,7 @@ def sheet(program: Program) -> Sheet:
     return Sheet(
         np.array(turns, np.int64),
         np.array(banks, np.int64),
-        np.array([layer.kernel for layer in program.layers], np.int64),
+        np.array([layer.kernel * MOST_DILATION + layer.dilation for layer in program.layers], np.int64),
         np.array(places, np.int64).reshape(-1, 3),
         np.array(arenas, np.int64),
         np.array(reads, np.int64).reshape(-1, 5),
