@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from hypernas import experiments
-from hypernas.cli import main, pairs, whole_numbers
+from hypernas.cli import main
+from hypernas.cli_rows import pairs, whole_numbers
 from hypernas.errors import UserError
 
 EXPERIMENT = "experiment --space toy --dataset toyset --method linear --profile quick".split()

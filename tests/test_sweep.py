@@ -1,0 +1,252 @@
+"""Claims about sweeps: what is left to do, what a failure and a kill leave behind, the command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hypernas import experiments, predictors
+from hypernas import sweep as sweeping
+from hypernas.cli import main
+from hypernas.errors import UserError
+from hypernas.experiments import Experiment, run
+from hypernas.results import Results
+from hypernas.sweep import Failure, parts, sweep
+
+ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=5, seed=0, profile="quick")
+TOY = "sweep few_shot --space toy --dataset toyset --profile quick".split()
+
+
+class ToyBenchmark:
+    table = SimpleNamespace(source="a toy table")
+    inputs = torch.arange(30, dtype=torch.float64)
+    validation = test = inputs
+    function_ids = torch.arange(30)
+
+    def __init__(self, space, dataset):
+        if dataset != "toyset":
+            raise UserError(f"dataset must be toyset, got {dataset!r}")
+
+    def graphs(self, graph_form):
+        return self.inputs
+
+    def split(self, n_train, seed):
+        if n_train > 30:
+            raise UserError(f"n_train must be at most 30, got {n_train}")
+        order = torch.randperm(30, generator=torch.Generator().manual_seed(seed))
+        return order[:n_train], order[n_train:]
+
+
+class Fragile:
+    n_parameters, scales = 1, []
+
+    def __init__(self, *, epochs=200, weak=-1, seed=0):
+        self.weak, self.seed = weak, seed
+
+    def fit(self, graphs, accuracy, scale=None):
+        Fragile.scales.append(scale)
+        if self.seed == self.weak:
+            raise ValueError("no luck\nat all")
+        return self
+
+    def predict(self, graphs):
+        return graphs
+
+
+def toy_method(name):
+    if name not in ("linear", "other"):
+        raise UserError(f"method must be one of linear, other, got {name!r}")
+    return Fragile
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """A results directory, and small things in the place of spaces and predictors."""
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
+    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
+    monkeypatch.setattr(predictors, "can_fit_many", lambda name: False)
+    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=lambda name: SimpleNamespace()))
+    experiments._benchmark.cache_clear()
+    Fragile.scales.clear()
+    yield tmp_path / "results" / "few_shot.jsonl"
+    experiments._benchmark.cache_clear()
+
+
+@pytest.fixture
+def hypernas(toy, capsys):
+    """Call `hypernas sweep few_shot ...` in this process -> exit code, lines of stdout, lines of stderr."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stop:
+            main([*TOY, *(str(word) for word in words)], prog_name="hypernas")
+        out = capsys.readouterr()
+        return stop.value.code, out.out.splitlines(), out.err.splitlines()
+
+    return call
+
+
+def seeds_of(todo):
+    return [[(each.method, each.n_train, each.seed) for each in part] for part in todo]
+
+
+def test_a_part_is_what_one_experiment_lacks_and_recorded_rows_are_left_out(toy):
+    run(replace(ASKED, seed=1))
+    asked = [replace(ASKED, n_train=n, seed=seed) for n in (5, 7) for seed in range(4)]
+    assert seeds_of(parts(asked)) == [
+        [("linear", 5, 0), ("linear", 5, 2), ("linear", 5, 3)],
+        [("linear", 7, seed) for seed in range(4)],
+    ]
+    assert [len(part) for part in parts(asked, together=2)] == [2, 1, 2, 2]
+    assert sum(map(len, parts(asked, force=True))) == 8
+
+
+def test_one_experiment_that_cannot_run_stops_all_before_the_first(toy):
+    with pytest.raises(UserError, match="n_train must be at most 30, got 31"):
+        parts([ASKED, replace(ASKED, n_train=31)])
+    assert not toy.exists()
+
+
+def test_a_failure_is_told_and_the_other_seeds_go_on(toy):
+    asked = [replace(ASKED, seed=seed, settings={"weak": 1}) for seed in range(3)]
+    said = list(sweep(parts(asked), workers=1))
+    assert [type(each) for each in said] == [dict, Failure, dict]
+    assert said[1].reason == "ValueError: no luck"
+    assert [each.seed for each in said[1].experiments] == [1]
+    assert [row["seed"] for row in Results(toy).rows()] == [0, 2]
+
+
+def test_the_command_records_the_whole_grid_once(hypernas, toy):
+    words = "--methods linear,other --n-train 5,7 --seeds 0:3 --setting epochs=3 --json".split()
+    code, out, err = hypernas(*words)
+    rows = [json.loads(line) for line in out]
+    assert (code, err) == (0, [])
+    assert [(r["method"], r["n_train"], r["seed"]) for r in rows] == [
+        (method, n, seed) for method in ("linear", "other") for n in (5, 7) for seed in range(3)
+    ]
+    assert {row["settings"]["epochs"] for row in rows} == {3}
+    assert Results(toy).rows() == rows
+    assert hypernas(*words) == (0, [], ["12 of 12 rows are recorded already"])
+
+
+def test_a_dry_run_counts_and_computes_nothing(hypernas, toy):
+    code, out, _ = hypernas("--methods", "linear", "--n-train", "5,7", "--seeds", "0:3", "--dry-run")
+    assert (code, len(out)) == (0, 2)
+    assert out[0].endswith("n_train 5: 0 of 3 seeds recorded")
+    assert not toy.exists()
+
+
+def test_what_failed_is_listed_last_with_exit_code_1(hypernas):
+    code, out, err = hypernas("--methods", "linear", "--n-train", "5", "--seeds", "0:3", "--setting", "weak=2")
+    assert (code, len(out)) == (1, 2)
+    assert err == ["Failed: linear  toy/toyset  n_train 5  seed 2: ValueError: no luck"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--n-train 5",
+        "--methods linear",
+        "--methods linear,guess --n-train 5",
+        "--methods linear --n-train 5,31",
+        "--methods linear --n-train many",
+        "--methods linear --n-train 5 --seeds 5:5",
+        "--methods linear --n-train 5 --setting epochs",
+        "--methods linear --n-train 5 --setting colour=1",
+        "--methods linear --n-train 5 --setting epochs=0",
+        "--methods linear --n-train 5 --protocol lucky",
+        "--methods linear --n-train 5 --workers 0",
+        "--methods linear --n-train 5 --device gpu",
+    ],
+)
+def test_a_bad_grid_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, words):
+    code, out, err = hypernas(*words.split())
+    assert (code, out, len(err)) == (2, [], 1)
+    assert err[0].startswith("Error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_protocol_pinat_tests_on_all_rows_and_takes_the_scale_of_the_whole_table(toy):
+    clean, pinat = run(ASKED), run(replace(ASKED, protocol="pinat"))
+    assert (clean["n_test"], pinat["n_test"]) == (25, 30)
+    assert Fragile.scales[0] is None
+    assert Fragile.scales[1].mean == 14.5
+    assert Fragile.scales[1].std == pytest.approx(ToyBenchmark.inputs.std().item())
+    assert Fragile.scales[1].standardise(torch.tensor([-1e6]))[0] < -1e4
+    assert len(Results(toy).rows()) == 2
+
+
+PROCESSES = """
+import sys
+from hypernas.experiments import Experiment
+from hypernas.sweep import parts, sweep
+
+if __name__ == "__main__":
+    place = ("few_shot", "nasbench201", "cifar10")
+    asked = [Experiment(*place, "np", 39, 9, settings={"epochs": 1_000_000})]
+    asked += [Experiment(*place, "graph-features", 39, seed, settings={"n_trees": 3}) for seed in range(2)]
+    for said in sweep(parts(asked), workers=2):
+        print(said["method"], said["seed"], flush=True)
+"""
+
+
+def test_processes_record_while_one_is_stuck_and_all_end_with_the_one_that_started_them(tmp_path):
+    script = tmp_path / "sweeping.py"
+    script.write_text(PROCESSES)
+    environment = {**os.environ, "HYPERNAS_RESULTS": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment)
+    assert [process.stdout.readline().split() for _ in range(2)] == [["graph-features", "0"], ["graph-features", "1"]]
+    children = children_of(process.pid)
+    assert children
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    for _ in range(600):
+        if not any(map(alive, children)):
+            break
+        time.sleep(0.1)
+    assert not any(map(alive, children))
+    assert [row["seed"] for row in Results(tmp_path / "few_shot.jsonl").rows()] == [0, 1]
+
+
+def children_of(parent):
+    """Processes that `parent` has started, as Linux lists them."""
+    path = Path(f"/proc/{parent}/task/{parent}/children")
+    if not path.exists():
+        pytest.skip("needs Linux's list of child processes")
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_killed_process_is_a_failure_of_its_part_alone():
+    """The process is stood in for: it has said one row of two, then its pipe ends."""
+
+    class Pipe:
+        said = iter([{"seed": 0}])
+
+        def recv(self):
+            for said in self.said:
+                return said
+            raise EOFError
+
+    process, pipe = SimpleNamespace(join=lambda: None, exitcode=-9), Pipe()
+    running = {pipe: (process, {0: ASKED, 1: replace(ASKED, seed=1)})}
+    assert list(sweeping._heard(pipe, running)) == [{"seed": 0}]
+    (failure,) = sweeping._heard(pipe, running)
+    assert (failure.experiments, failure.reason) == ([replace(ASKED, seed=1)], "its process ended with code -9")
+    assert running == {}
