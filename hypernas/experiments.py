@@ -18,6 +18,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
+from hypernas.labels import LabelScale
 from hypernas.metrics import kendall_tau, spearman_rho
 from hypernas.provenance import commit, device_name, version
 from hypernas.results import Results, Row, row_key, table
@@ -89,18 +90,31 @@ def _arguments(experiment: Experiment, progress: bool, device: str) -> dict[str,
     return settings | {name: value for name, value in extra.items() if name in accepted}
 
 
+def _split(experiment: Experiment) -> tuple[Any, Any]:
+    """Training and test indices; the protocol `pinat` tests on all rows, those of the training set among them."""
+    benchmark = _benchmark(experiment.space, experiment.dataset)
+    train, test = benchmark.split(experiment.n_train, experiment.seed)
+    if experiment.protocol == "pinat":
+        test = torch.isfinite(torch.as_tensor(benchmark.test)).nonzero()[:, 0]
+    return train, test
+
+
 def _train(group: list[Experiment], graphs: Any, progress: bool, device: str) -> tuple[list[Any], list[Any]]:
-    """Fit experiments that differ in the seed only -> predictors, test indices."""
+    """Fit experiments that differ in the seed only -> predictors, test indices.
+
+    The protocol `pinat` puts labels on the scale of all validation labels of the table.
+    """
     first, benchmark = group[0], _benchmark(group[0].space, group[0].dataset)
-    splits = [benchmark.split(first.n_train, each.seed) for each in group]
+    splits = [_split(each) for each in group]
     sets = [graphs[train] for train, _ in splits]
     labels = [benchmark.validation[train] for train, _ in splits]
     seeds = [each.seed for each in group]
     arguments = _arguments(first, progress, device)
+    scale = (LabelScale.whole(benchmark.validation),) if first.protocol == "pinat" else ()
     if len(group) > 1:
-        fitted = predictors.fit_many(first.method, arguments, sets, labels, seeds)
+        fitted = predictors.fit_many(first.method, arguments, sets, labels, seeds, *scale)
     else:
-        fitted = [predictors.get(first.method)(**arguments, seed=seeds[0]).fit(sets[0], labels[0])]
+        fitted = [predictors.get(first.method)(**arguments, seed=seeds[0]).fit(sets[0], labels[0], *scale)]
     return fitted, [test for _, test in splits]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,12 @@ class LabelScale:
         floor = low - FENCE * (high - low)
         clipped = values.clamp(min=floor)
         return LabelScale(floor, clipped.mean().item(), clipped.std().item() or 1.0)
+
+    @staticmethod
+    def whole(accuracy: Tensor) -> LabelScale:
+        """Mean and spread of all labels of a table (B,), NaN where it has none; nothing is clipped."""
+        values = accuracy[torch.isfinite(accuracy)].double()
+        return LabelScale(-math.inf, values.mean().item(), values.std().item() or 1.0)
 
     def standardise(self, accuracy: Tensor) -> Tensor:
         return ((accuracy.double().clamp(min=self.floor) - self.mean) / self.std).to(torch.get_default_dtype())

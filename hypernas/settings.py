@@ -30,7 +30,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda value: value >= 1, "at least 1"),
     "q": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
     "profile": _one_of(*PROFILES),
-    "protocol": _one_of("clean"),
+    "protocol": _one_of("clean", "pinat"),
     "graph_form": _one_of(*GRAPH_FORMS),
     "n_images": (lambda value: value >= 0, "at least 0"),
     "context": _one_of("sum", "concat", "position", "none"),

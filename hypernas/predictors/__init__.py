@@ -15,6 +15,7 @@ from torch import Tensor
 from hypernas.errors import UserError
 from hypernas.fitting import TrainedPredictor, fit_together
 from hypernas.graph import GraphBatch
+from hypernas.labels import LabelScale
 
 
 @cache
@@ -54,9 +55,13 @@ def fit_many(
     graphs: Sequence[GraphBatch],
     accuracies: Sequence[Tensor],
     seeds: Sequence[int],
+    scale: LabelScale | None = None,
 ) -> list[Any]:
-    """Fit one predictor a seed, each on its own graphs and accuracies, together where the predictor can."""
+    """Fit one predictor a seed, each on its own graphs and accuracies, together where the predictor can.
+
+    `scale` is that of all labels, by default each training set has its own.
+    """
     methods = [get(name)(**settings, seed=seed) for seed in seeds]
     if can_fit_many(name):
-        return list(fit_together(methods, graphs, accuracies))
-    return [m.fit(g, a) for m, g, a in zip(methods, graphs, accuracies, strict=True)]
+        return list(fit_together(methods, graphs, accuracies, scale))
+    return [m.fit(g, a, scale) for m, g, a in zip(methods, graphs, accuracies, strict=True)]
