@@ -12,6 +12,7 @@ from hypernas.graph import collate
 from hypernas.metrics import kendall_tau
 
 SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 16, "channels": 4, "cells_per_stage": 1}
+SMALL |= {"n_blocks": 1, "d_model": 16, "d_head": 4, "d_inner": 16, "d_regressor": 8, "n_trees": 20}
 
 
 @pytest.fixture(params=predictors.names())
@@ -26,6 +27,11 @@ def make(name, **settings):
     return predictors.get(name)(**chosen)
 
 
+def is_trained(name):
+    """Whether it goes through epochs; others are fitted at once."""
+    return "epochs" in inspect.signature(predictors.get(name)).parameters
+
+
 def few(nasbench201, n, seed=0, graph_form="contracted"):
     train, _ = nasbench201.split(n, seed)
     return nasbench201.graphs(graph_form)[train], nasbench201.validation[train]
@@ -33,10 +39,11 @@ def few(nasbench201, n, seed=0, graph_form="contracted"):
 
 def test_hyperparameters_are_stored_unchanged(name):
     defaults = {p.name: p.default for p in inspect.signature(predictors.get(name)).parameters.values()}
-    assert {"epochs", "seed"} <= set(defaults)
+    assert "seed" in defaults
     fresh = predictors.get(name)()
     assert {k: getattr(fresh, k) for k in defaults} == defaults
-    assert vars(make(name, epochs=7, seed=5))["epochs"] == 7
+    assert vars(make(name, epochs=7, seed=5)).get("epochs", 7) == 7
+    assert vars(make(name, seed=5))["seed"] == 5
 
 
 def test_fit_gives_the_predictor_and_predict_one_percent_an_architecture(name, nasbench201):
@@ -50,7 +57,7 @@ def test_fit_gives_the_predictor_and_predict_one_percent_an_architecture(name, n
     assert predicted.isfinite().all()
     assert isinstance(predictor.n_parameters, int)
     assert predictor.n_parameters > 0
-    assert [row["epoch"] for row in predictor.history] == [0, 1, 2]
+    assert [row["epoch"] for row in predictor.history] == ([0, 1, 2] if is_trained(name) else [])
     assert all(np.isfinite(list(row.values())).all() for row in predictor.history)
 
 
@@ -65,10 +72,13 @@ def test_the_same_seed_gives_the_same_bits(name, nasbench201):
         histories.append(fitted.history)
     assert predictions[0] == predictions[1]
     assert histories[0] == histories[1]
-    assert histories[0] != histories[2]
+    assert histories[0] != histories[2] or not is_trained(name)
+    assert predictions[0] != predictions[2]
 
 
 def test_a_seed_also_draws_the_weights_that_training_starts_from(name, nasbench201):
+    if not is_trained(name):
+        pytest.skip("has no weights to start from")
     graphs, accuracy = few(nasbench201, 12)
     first, again, other = (make(name, epochs=0, seed=seed).fit(graphs, accuracy).predict(graphs) for seed in (3, 3, 4))
     assert torch.equal(first, again)

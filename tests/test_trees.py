@@ -1,0 +1,58 @@
+"""Claims about one-hot features."""
+
+import numpy as np
+import pytest
+import torch
+
+from hypernas import predictors, spaces
+from hypernas.cell_columns import ordered, varying
+from hypernas.errors import UserError
+from hypernas.graph import collate
+from hypernas.predictors.trees import OneHot
+
+
+def sampled(name, rng, n=20, form="raw"):
+    space = spaces.get(name)
+    return collate([space.canonical(space.sample(rng), form) for _ in range(n)], space)
+
+
+def test_a_raw_nasbench201_cell_is_its_six_operations_in_one_place_each(rng):
+    """Places in a fixed graph come before operations, so that an edge of the cell is one column."""
+    graphs = sampled("nasbench201", rng)
+    ops, adjacency, _ = ordered(graphs, (0,))
+    assert (adjacency == adjacency[:1]).all()
+    raw = graphs.ops[:, 0].numpy()
+    place_of = [[j for j in range(8) if np.array_equal(raw[:, j], ops[:, 0, i])] for i in range(8)]
+    assert sorted(place_of) == [[j] for j in range(8)]
+
+
+def test_one_hot_rows_are_equal_for_isomorphic_cells_and_for_no_others(architecture, twin):
+    architectures = [architecture() for _ in range(30)]
+    graphs, mixed = collate(architectures), collate([twin(each) for each in architectures])
+    one_hot = OneHot(graphs)
+    assert np.array_equal(one_hot(graphs), one_hot(mixed))
+    assert len(np.unique(one_hot(graphs), axis=0)) == len(set(graphs.function_ids()))
+
+
+def test_canonical_order_is_topological_and_puts_padding_last(architecture, twin):
+    graphs = collate([twin(architecture(n_nodes=(n, 4))) for n in (4, 6, 7)])
+    _, adjacency, mask = ordered(graphs, varying(graphs))
+    assert not np.tril(adjacency).any()
+    assert np.array_equal(mask.sum(2)[:, 0], [4, 6, 7])
+    assert not adjacency[~mask].any()
+
+
+def test_parameters_are_a_feature_where_the_space_counts_those_of_a_batch(rng):
+    graphs = sampled("nasbench101", rng, form="contracted")
+    features = OneHot(graphs)(graphs)
+    assert np.allclose(features[:, -1], np.log(graphs.space.trainable_parameters(graphs)))
+    other = sampled("nasbench201", rng)
+    assert not hasattr(other.space, "trainable_parameters")
+    assert OneHot(other)(other).shape[1] == 8 * 7 + 28 + 7 + 1
+
+
+def test_a_cell_larger_than_those_of_the_training_set_is_a_user_error(architecture):
+    small = collate([architecture(n_nodes=(5, 4)) for _ in range(6)])
+    predictor = predictors.get("trees")(n_trees=5).fit(small, torch.arange(6.0))
+    with pytest.raises(UserError, match="cells of at most 5 nodes, as in the training set, got 7"):
+        predictor.predict(collate([architecture(n_nodes=(7, 4))]))
