@@ -132,10 +132,16 @@ class GraphBatch:
         return GraphBatch(*[field.to(device) for field in fields], space=self.space)  # type: ignore[misc]
 
     def trimmed(self) -> GraphBatch:
-        """The same architectures without the node columns that no cell of the batch uses."""
+        """The same architectures without the nodes, unique cells and positions that none of them has."""
         n = int(self.mask.any(0).any(0).sum())
+        u, c = int(self.sequence.max()) + 1, int((self.sequence >= 0).any(0).nonzero().max()) + 1
         return GraphBatch(
-            self.ops[..., :n], self.adjacency[..., :n, :n], self.mask[..., :n], self.kind, self.sequence, self.space
+            self.ops[:, :u, :n],
+            self.adjacency[:, :u, :n, :n],
+            self.mask[:, :u, :n],
+            self.kind[:, :u],
+            self.sequence[:, :c],
+            self.space,
         )
 
     def architecture(self, i: int) -> Architecture:

@@ -33,9 +33,12 @@ def test_indexing_takes_architectures(architecture):
 
 
 def test_trimming_drops_the_padding_and_nothing_else(architecture):
-    batch = collate([architecture(n_nodes=(4, 4)), architecture(n_nodes=(7, 4))])
+    long = architecture((0, 1, 1, 0), n_nodes=(7, 4))
+    batch = collate([architecture((0, 0), n_nodes=(4, 4)), long, architecture((0, 1, 0, 0, 1), n_nodes=(5, 9))])
     small = batch[:1].trimmed()
-    assert small.ops.shape[-1] == 4
+    assert small.ops.shape == (1, 1, 4)
+    assert small.sequence.shape == (1, 2)
+    assert same(batch[1:2].trimmed(), collate([long]))
     assert small.architecture(0) == batch.architecture(0)
 
 

@@ -18,6 +18,7 @@ from hypernas.training import Schedule
 
 SMALL = Recipe("nasbench101", n=5, epochs=1, seeds=2, channels=4, cells_per_stage=1, batch=512)
 CHAIN = "conv3x3(0)|output(1)"
+EDGES = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|avg_pool_3x3~1|nor_conv_1x1~2|"
 
 
 @pytest.fixture
@@ -100,11 +101,17 @@ def test_training_learns_the_digits_and_depends_on_the_seed():
     )
 
 
-def test_networks_beside_each_other_do_not_touch():
-    """Trained alone or beside another, a network ends with the same accuracy but for the order of sums."""
-    space, images = spaces.get("nasbench101"), load_images("digits")
-    build = lambda notation: space.build(space.parse(notation), channels=4, cells_per_stage=1, stem_stride=2)  # noqa: E731
-    one, other = build(CHAIN), build("conv1x1(0)|maxpool3x3(0,1)|conv3x3(2)|output(1,3)")
+@pytest.mark.parametrize(
+    ("space", "notations"),
+    [
+        ("nasbench101", (CHAIN, "conv1x1(0)|maxpool3x3(0,1)|conv3x3(2)|output(1,3)")),
+        ("nasbench201_depth", (f"{EDGES} / {EDGES} / {EDGES}", f"{EDGES} / {EDGES} {EDGES} {EDGES} / {EDGES} {EDGES}")),
+    ],
+)
+def test_networks_beside_each_other_do_not_touch(space, notations):
+    """Trained alone or beside another of any depth, a network ends where it would, but for the order of sums."""
+    space, images = spaces.get(space), load_images("digits")
+    one, other = (space.build(space.parse(n), channels=4, cells_per_stage=3, stem_stride=2) for n in notations)
     x, y = images.train_images[:256].double(), images.train_labels[:256]
     torch.set_default_dtype(torch.float64)
     try:
