@@ -15,69 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hypernas.encoder import KINDS, GlobalEncoder
+from hypernas.gated import GatedGNN
 from hypernas.graph import GraphBatch
-
-LONGEST = 50
-
-
-class GatedGNN(nn.Module):
-    """The recurrent network of GHN: nodes in topological order, then in reverse, all through one shared GRU cell.
-
-    A node's message is the sum of MLP(h_u) over those before it (after it, on the way back), edges counted. With
-    `virtual_edges`, as in GHN-2, every node that a path of 2 to 50 edges leads from sends a second message, of another
-    MLP, divided by the length of the shortest such path.
-
-    NOTE[PAPER]: paper names GHN's encoder and no more; we pass over the graph once, forward and backward, whatever the
-    number of layers, with messages of one hidden layer; because GHN-2 does, and one pass of 2 N updates is already
-    deeper than the GCN.
-    """
-
-    def __init__(self, width: int, virtual_edges: bool = False) -> None:
-        super().__init__()
-        self.update = nn.GRUCell(width, width)
-        self.messages = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)) for _ in range(1 + virtual_edges)
-        )
-
-    def forward(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
-        """x (B, N, D), adjacency (B, N, N) upper triangular, mask (B, N) -> (B, N, D)."""
-        weights = [adjacency.to(x.dtype)]
-        if len(self.messages) > 1:
-            weights.append(virtual_edges(adjacency).to(x.dtype))
-        x = self._visit(x, weights)
-        return self._visit(x.flip(1), [weight.transpose(1, 2).flip(1, 2) for weight in weights]).flip(1)
-
-    def _visit(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Nodes x (B, N, D) updated one after another; `weights` (B, N, N) of a kind of edges each."""
-        waiting, done = torch.zeros_like(x), []
-        for i, old in enumerate(x.unbind(1)):
-            done.append(self.update(waiting[:, 0], old))
-            waiting = waiting[:, 1:]
-            for message, weight in zip(self.messages, weights, strict=True):
-                waiting = waiting + weight[:, i, i + 1 :, None] * message(done[-1])[:, None]
-        return torch.stack(done, 1)
-
-
-def shortest_paths(adjacency: Tensor) -> Tensor:
-    """Upper triangular adjacency (B, N, N) -> edges of the shortest path i -> j, float32; 0 for i = j, inf for none.
-
-    >>> shortest_paths(torch.tensor([[[0, 1, 0], [0, 0, 2], [0, 0, 0]]]))[0, 0]
-    tensor([0., 1., 2.])
-    """
-    b, n, _ = adjacency.shape
-    step = torch.ones(adjacency.shape, device=adjacency.device).masked_fill(adjacency == 0, math.inf)
-    paths = torch.eye(n, device=adjacency.device).expand(b, n, n)
-    paths = torch.where(paths > 0, 0.0, math.inf).contiguous()
-    for j in range(1, n):
-        through = (paths[:, :, :j] + step[:, None, :j, j]).amin(2)
-        paths[:, :, j] = torch.minimum(paths[:, :, j], through)
-    return paths
-
-
-def virtual_edges(adjacency: Tensor) -> Tensor:
-    """adjacency (B, N, N) -> 1 / shortest path where that has 2 to 50 edges, else 0 (GHN-2, Knyazev et al. 2021)."""
-    paths = shortest_paths(adjacency)
-    return torch.where((paths > 1) & (paths <= LONGEST), 1 / paths, 0.0)
 
 
 class MessagePassing(nn.Module):

@@ -7,19 +7,17 @@ import torch
 from hypernas import predictors, settings
 from hypernas.encoder import GlobalEncoder
 from hypernas.errors import UserError
+from hypernas.gated import GatedGNN, shortest_paths, virtual_edges
 from hypernas.graph import Architecture, Cell, collate
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.node_encoders import (
     ENCODERS,
     NETWORKS,
-    GatedGNN,
     NetworkEncoder,
     encode_in_turn,
     encoder_class,
-    shortest_paths,
     union,
     unrolled,
-    virtual_edges,
 )
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -105,16 +103,19 @@ def floyd(adjacency):
 
 
 @pytest.mark.parametrize("virtual", [False, True])
-def test_the_gated_network_is_the_node_by_node_one(virtual, rng):
+def test_the_gated_network_and_its_gradient_are_the_node_by_node_ones(virtual, rng):
     torch.manual_seed(1)
     network, adjacency = (
         GatedGNN(6, virtual),
         np.triu(rng.integers(3, size=(3, 7, 7)), 1) * rng.integers(2, size=(3, 7, 7)),
     )
-    x = torch.randn(3, 7, 6)
+    x = torch.randn(3, 7, 6, requires_grad=True)
     together = network(x, torch.from_numpy(adjacency), torch.ones(3, 7, dtype=torch.bool))
-    for i in range(3):
-        assert torch.allclose(together[i], node_by_node(network, x[i], adjacency[i].tolist()), atol=1e-12)
+    plain = torch.stack([node_by_node(network, x[i], adjacency[i].tolist()) for i in range(3)])
+    assert torch.allclose(together, plain, atol=1e-12)
+    pull, leaves = torch.randn(3, 7, 6), [x, *network.parameters()]
+    for ours, theirs in zip(*(torch.autograd.grad((y * pull).sum(), leaves) for y in (together, plain)), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-10)
 
 
 def test_virtual_edges_weigh_one_over_the_shortest_path_from_two_to_fifty(rng):
