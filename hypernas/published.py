@@ -1,0 +1,100 @@
+"""Published networks: built and counted where their architecture is written down, beside the quoted figures."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from hypernas import spaces
+from hypernas.errors import UserError
+from hypernas.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
+from hypernas.results import paper_figures
+from hypernas.target import count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUOTED = ("parameters_m", "flops_m", "top1_accuracy", "top5_accuracy", "queries")
+STEM, RESOLUTION, CLASSES = 16, 224, 1000
+
+
+@dataclass(frozen=True)
+class Network:
+    """One published network: its `notations` in a search space, or its `blocks` outside of it, or neither.
+
+    More than one notation means that what is printed leaves something open. `last` are the widths after the blocks.
+    """
+
+    method: str
+    space: str
+    note: str
+    notations: Sequence[str] = ()
+    blocks: Sequence[str] = ()
+    activation: str = HARD_SWISH
+    last: Sequence[int] = ()
+
+    def counts(self) -> Iterator[tuple[str, int, int]]:
+        """Notation, parameters and multiply-adds of the network on one ImageNet image."""
+        for notation in self.notations:
+            space = spaces.get(self.space)
+            yield notation, *space.count(space.parse(notation))
+        if self.blocks:
+            blocks = [block for text in self.blocks for block in parse_blocks(text)]
+            program = chain(blocks, STEM, self.last, self.activation)
+            parameters, adds = count(program, (3, RESOLUTION, RESOLUTION), CLASSES)
+            yield ", ".join(self.blocks), parameters + sum(map(biases, blocks)), adds
+
+
+def parse_blocks(text: str) -> list[Block]:
+    """Blocks in the notation of `published.toml`. Raises UserError for another one.
+
+    >>> parse_blocks("k5 m72 c40 s2 se")
+    [Block(kernel=5, middle=72, c_out=40, stride=2, squeeze=24, activation='relu')]
+    >>> len(parse_blocks("k3 m24 c24 x2"))
+    2
+    """
+    found = re.fullmatch(r"k(\d+) m(\d+) c(\d+)( s2)?( se)?( hs)?(?: x(\d+))?", text)
+    if found is None:
+        raise UserError(f"blocks must be written as k3 m64 c24 s2 se hs x2, got {text!r}")
+    kernel, middle, c_out = map(int, found.groups()[:3])
+    squeeze = divisible(middle // 4) if found[5] else 0
+    block = Block(kernel, middle, c_out, 2 if found[4] else 1, squeeze, HARD_SWISH if found[6] else RELU)
+    return [block] * int(found[7] or 1)
+
+
+@cache
+def networks() -> tuple[Network, ...]:
+    """Every network of `published.toml`, in its order."""
+    text = resources.files("hypernas").joinpath("published.toml").read_text(encoding="utf-8")
+    return tuple(Network(**entry) for entry in tomllib.loads(text)["network"])
+
+
+def table(space: str) -> pd.DataFrame:
+    """The published networks of a search space: a line an architecture, one without counts where none is known.
+
+    Columns: method; `quoted_` parameters_m, flops_m, top1_accuracy, top5_accuracy, queries, as `data/paper.csv` has
+    them; `counted_parameters_m` and `counted_flops_m`; note; notation. Raises UserError for another space.
+    """
+    import pandas as pd
+
+    lines = []
+    for network in networks():
+        if network.space != space:
+            continue
+        for notation, parameters, adds in list(network.counts()) or [("", float("nan"), float("nan"))]:
+            ours = {"counted_parameters_m": parameters / 1e6, "counted_flops_m": adds / 1e6}
+            lines.append({"method": network.method, **ours, "note": network.note, "notation": notation})
+    if not lines:
+        known = sorted({network.space for network in networks()})
+        raise UserError(f"published networks are known for {', '.join(known)}, got {space!r}")
+    found = pd.DataFrame(lines)
+    for place, metric in enumerate(QUOTED, 1):
+        figures = paper_figures("search", metric)
+        quoted = figures[figures["space"] == space].drop_duplicates("method").set_index("method")["paper"]
+        found.insert(place, f"quoted_{metric}", found["method"].map(quoted).astype(float))
+    return found
