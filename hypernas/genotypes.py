@@ -63,7 +63,7 @@ def _check(name: str, edges: Sequence[Edge]) -> None:
 
 
 def parse(text: str) -> Genotype:
-    """The genotype in a text such as DARTS prints it, with or without a name before it; nothing is evaluated.
+    """The genotype in a text such as DARTS prints it, whatever stands before it on the line; nothing is evaluated.
 
     UserError for any other text.
 
@@ -77,19 +77,18 @@ def parse(text: str) -> Genotype:
             raise UserError(f"a genotype must have the fields normal and reduce, as {FORM}, {name} is missing")
         concat = fields.get(f"{name}_concat")
         if concat is not None and _literal(concat) != list(CONCAT):
-            raise UserError(f"{name}_concat must join the nodes {list(CONCAT)}, got {ast.unparse(concat)[:40]}")
+            raise UserError(f"{name}_concat must join the nodes {list(CONCAT)}, got {_written(concat)}")
     return Genotype(_edges("normal", fields["normal"]), _edges("reduce", fields["reduce"]))
 
 
 def _fields(text: str) -> dict[str, ast.expr]:
     """The arguments of the call in the text, by name."""
-    wrong = UserError(f"a genotype is written {FORM}, got {_short(text)}")
+    wrong = UserError(f"a genotype is written {FORM}, got {_short(repr(text))}")
     try:
-        (statement,) = ast.parse(text.strip()).body
+        call = ast.parse(text[max(text.find("Genotype("), 0) :].strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise wrong from error
-    call = getattr(statement, "value", None)
-    if not isinstance(call, ast.Call) or getattr(call.func, "id", getattr(call.func, "attr", "")) != "Genotype":
+    if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "Genotype":
         raise wrong
     fields = dict(zip(FIELDS, call.args, strict=False)) | {str(each.arg): each.value for each in call.keywords}
     if len(call.args) > len(FIELDS) or set(fields) - set(FIELDS):
@@ -112,11 +111,18 @@ def _literal(value: ast.expr) -> object:
 def _edges(name: str, value: ast.expr) -> tuple[Edge, ...]:
     pairs = _literal(value)
     if not isinstance(pairs, list):
-        raise UserError(f"{name} must be a list of pairs like ('sep_conv_3x3', 0), got {_short(ast.unparse(value))}")
+        raise UserError(f"{name} must be a list of pairs like ('sep_conv_3x3', 0), got {_written(value)}")
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or [type(each) for each in pair] != [str, int]:
             raise UserError(f"an edge must be a pair like ('sep_conv_3x3', 0), got {_short(repr(pair))} in {name}")
     return tuple((operation, state) for operation, state in pairs)
+
+
+def _written(value: ast.expr) -> str:
+    try:
+        return _short(ast.unparse(value))
+    except RecursionError:
+        return "a text too deep to be shown"
 
 
 def _short(text: str) -> str:

@@ -20,6 +20,7 @@ def text(normal=NORMAL, reduce=REDUCE, concat="range(2, 6)"):
     [
         text(),
         f"  DARTS = {text()}\n",
+        f"11/22 10:00:45 AM genotype = {text()}",
         text().replace("Genotype", "genotypes.Genotype", 1).replace(", ", ",\n  "),
         text(concat="[2, 3, 4, 5]"),
         text(concat=(2, 3, 4, 5)),
@@ -60,6 +61,8 @@ def changed(at, edge):
         (f"Genotype(normal={NORMAL})", "must have the fields normal and reduce, .* reduce is missing"),
         (text("open('/etc/passwd')"), r"normal must be a list of pairs .* got open\('/etc/passwd'\)"),
         (text("print"), "normal must be a list of pairs"),
+        (text("-" * 700 + "1"), "normal must be a list of pairs"),
+        (text(concat="[" * 90 + "]" * 90), "normal_concat must join"),
     ],
 )
 def test_a_wrong_genotype_is_told_what_is_wrong(written, told):
