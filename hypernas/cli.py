@@ -44,7 +44,7 @@ def main() -> None:
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that are settings of a method; all others are reached with --set."""
     for name, text in (
-        ("images", "Auxiliary images: digits or cifar10."),
+        ("images", "Auxiliary images: digits, cifar10, fashion-mnist, digits-random-labels, noise, or a+b for both."),
         ("epochs", "Passes over the training architectures."),
         ("reading", "Exponent of the loss: printed (q) or text (q - 1)."),
         ("q", "Preference coefficient of the loss, above 0."),
