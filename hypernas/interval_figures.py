@@ -17,6 +17,13 @@ NOT_A_NAME = {*PLACE, "n_seeds", "seconds", "paper", "paper_source"}
 ENDS = ("_mean", "_std", "_low", "_high")
 MISSING = "–"
 COLOURS, MARKERS = (BLUE, RED, ORANGE, GREEN, PINK, SKY), "o^sDvP"
+# Values of one setting keep their order and colour from page to page.
+FAMILIES = (
+    ("sum", "concat", "position", "none"),
+    ("raw", "pruned", "contracted"),
+    ("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
+    ("digits", "cifar10", "digits+cifar10", "fashion-mnist", "digits-random-labels", "noise"),
+)
 ANSWERS = {"holds": BLUE, "does not hold": RED, "not clear": GREY, "too few pairs": GREY}
 
 
@@ -34,10 +41,22 @@ def _names(lines: pd.DataFrame) -> list[str]:
     return [name for name in own if lines[name].nunique(dropna=False) > 1] or own[:1]
 
 
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _levels(values: pd.Series) -> list[Any]:
+    """What a column holds: a known family whole and in its order, else what is there, sorted, missing ones last."""
+    there = set(values)
+    family = next((family for family in FAMILIES if there & {*family}), ())
+    return [*family, *sorted(there - {*family}, key=lambda value: (value == MISSING, str(value)))]
+
+
 def _style(name: tuple[Any, ...], columns: list[str], levels: list[list[Any]]) -> dict[str, Any]:
     """Colour by the first column, a method's own where it is one; marker by the second."""
-    label = ", ".join(str(value) for value in name if value is not MISSING)
-    style = {"color": COLOURS[levels[0].index(name[0]) % 6], "marker": MARKERS[levels[0].index(name[0]) % 6]}
+    label = ", ".join(_text(value) for value in name if value is not MISSING)
+    number = levels[0].index(name[0])
+    style = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6]}
     if columns[0] == "method":
         style = method_style(str(name[0]))
         label = label.replace(str(name[0]), style["label"], 1)
@@ -55,9 +74,12 @@ def means(lines: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | None = No
     ax = axes(ax, height=4.6)
     columns = _names(lines)
     lines[columns] = lines[columns].astype(object).where(lines[columns].notna(), MISSING)
-    levels = [list(dict.fromkeys(lines[name])) for name in columns]
-    places = list(dict.fromkeys(zip(lines["space"], lines["n_train"], strict=True)))
-    groups = list(lines.groupby(columns, dropna=False, sort=False))
+    levels = [_levels(lines[name]) for name in columns]
+    places = sorted(dict.fromkeys(zip(lines["space"], lines["n_train"], strict=True)))
+    groups = sorted(
+        lines.groupby(columns, sort=False),
+        key=lambda group: [level.index(value) for level, value in zip(levels, group[0], strict=True)],
+    )
     for number, (name, part) in enumerate(groups):
         beside = 0.7 * ((number + 0.5) / len(groups) - 0.5)
         at = np.array([places.index(place) + beside for place in zip(part["space"], part["n_train"], strict=True)])
@@ -94,7 +116,7 @@ def differences(found: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | Non
     ax = axes(ax, height=1.0 + 0.25 * (len(found) + 1.4 * found["says"].nunique()))
     for says, part in found.groupby("says", sort=False):
         height += 1.4
-        ax.text(0, height - 0.75, str(says), transform=ax.get_yaxis_transform(), fontsize=9, fontweight="bold")
+        ax.text(-0.2, height - 0.75, str(says), transform=ax.get_yaxis_transform(), fontsize=9, fontweight="bold")
         margin = float(part["margin"].iloc[0])
         ax.vlines(-margin, height - 0.5, height + len(part) - 0.5, color=GREY, linestyle=":" if margin else "-")
         for line in part.to_dict("records"):

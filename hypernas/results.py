@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,13 +176,13 @@ def interval(values: pd.Series) -> tuple[float, float]:
 
 
 def summary(
-    rows: pd.DataFrame, figures: pd.DataFrame, metrics: Iterable[str] = METRICS, first: Iterable[str] = PLACE
+    rows: pd.DataFrame, figures: pd.DataFrame, metrics: Sequence[str] = METRICS, first: Iterable[str] = PLACE
 ) -> pd.DataFrame:
     """Rows averaged over their seeds beside figures (`paper`, `paper_source`) that agree in what both name.
 
     Columns: `first`, every setting in which rows differ that agree in these, of each metric mean, std (NaN for one
-    seed) and the 95 % bootstrap interval low, high of the mean; n_seeds, seconds, paper, paper_source. Figures without
-    a run of ours stand with n_seeds 0.
+    seed) and the 95 % bootstrap interval low, high of the mean; n_seeds of the first metric, seconds, paper,
+    paper_source. Figures without a run of ours stand with n_seeds 0.
     """
     import pandas as pd
 
@@ -194,7 +194,8 @@ def summary(
             values = part[metric].astype(float) if metric in part else pd.Series(dtype=float)
             found = (values.mean(), values.std(), *interval(values))
             line |= {f"{metric}_{how}": value for how, value in zip(STATISTICS, found, strict=True)}
-        lines.append(line | {"n_seeds": part["seed"].nunique(), "seconds": part["seconds"].mean()})
+        seeds = part.loc[part[metrics[0]].notna(), "seed"] if metrics[0] in part else part["seed"].iloc[:0]
+        lines.append(line | {"n_seeds": seeds.nunique(), "seconds": part["seconds"].mean()})
     columns = [*by, *(f"{metric}_{how}" for metric in metrics for how in STATISTICS), "n_seeds", "seconds"]
     ours, figures = pd.DataFrame(lines, columns=columns), figures.copy()
     for side in (ours, figures):
@@ -217,16 +218,19 @@ def table(name: str) -> pd.DataFrame:
 
 
 def markdown(lines: pd.DataFrame, metric: str = "kendall_tau") -> str:
-    """`summary` as Markdown: ours as `mean ± std (n)`, its interval, and the quoted figure where a line has one."""
+    """`summary` as Markdown: ours as `mean ± std (n)`, its interval, and the quoted figure where there is one."""
 
     def ours(line: Mapping[Any, Any], of: str) -> str:
         mean, std = (number(line[f"{of}_{how}"], of) for how in ("mean", "std"))
         return mean if mean == "–" else mean + (f" ± {std}" if std != "–" else "") + f" ({line['n_seeds']})"
 
     def text(value: Any) -> str:
-        missing = value is None or value != value or str(value) in ("<NA>", "nan")
-        return "–" if missing else str(value).replace("|", "\\|")
+        if value is None or value != value or str(value) in ("<NA>", "nan"):
+            return "–"
+        return f"{value:g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
+    if lines.empty:
+        return ""
     unseen = ["kendall_tau_unseen"] * (metric == "kendall_tau")
     quoted = lines["paper"].notna().any()
     ends = tuple(f"_{how}" for how in STATISTICS)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,14 @@ def test_every_notebook_is_short_defines_nothing_and_is_stripped(path):
     assert not [line for line in lines if line.split()[0] in ("def", "class", "async")]
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert ["parameters" in cell.metadata.get("tags", []) for cell in code].count(True) == 1
+
+
+@pytest.mark.parametrize("name", tomllib.loads((ROOT / "hypernas" / "grids.toml").read_text(encoding="utf-8")))
+def test_every_grid_is_recorded_shown_and_judged_by_the_notebook_of_its_name(name):
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    calls = ("grids.record({}, profile", "grids.rows({})", "grids.state({})", "claims.answers(rows, {})")
+    assert [call for call in calls if call.format(f'"{name}"') not in code] == []
 
 
 @pytest.mark.notebook
