@@ -68,7 +68,7 @@ class EncodeSequence(torch.autograd.Function):
                 blocks[group.key] = _block(v, propagate, pool, group, w[0])
             edges, pools, h = blocks[group.key]
             h = h.view(2 * s, -1, n, d)
-            before = z[:, i - 1][group.place].contiguous() if carries and i else None
+            before = z[:, i - 1][group.place].clone(memory_format=torch.contiguous_format) if carries and i else None
             c = before if carry is None or before is None else torch.bmm(before, carry)
             c = c if context is None else context[:, i][group.place]
             if c is not None:

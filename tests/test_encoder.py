@@ -1,5 +1,7 @@
 """Claims about the encoder: the layer of Eq. 1, what the context does, and the fused twin for many seeds."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from torch_geometric.utils import add_self_loops
 
 from hypernas.encoder import CONTEXTS, DirectedGCNLayer, GlobalEncoder, propagation
 from hypernas.errors import UserError
+from hypernas.fused import EncodeSequence
 from hypernas.graph import Architecture, collate
 from hypernas.model import ArchitecturePredictor, Cells, Stack, encode, regress, score
 
@@ -118,6 +121,22 @@ def _real(values, sets, index):
         part = batch[index[s]]
         total = total + values[s][part.mask[:, part.sequence[0]].transpose(0, 1)].sum()
     return total
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_a_step_of_the_fused_encoder_leaves_nothing_in_memory(n_seeds, architecture):
+    """A view of an output that the way back keeps would hold itself, where Python's collector does not look."""
+    sets = [collate([architecture(), architecture()]) for _ in range(n_seeds)]
+    stack = Stack([GlobalEncoder(**SIZE, context="sum") for _ in sets])
+    cells, index = Cells(sets, torch.float32), torch.tensor([[0, 1]] * n_seeds)
+    ops, propagate, pool = cells[index]
+    weight = torch.stack([stack.parameters["gcn.0.0.weight"]] * 2)[:, None].transpose(2, 3)
+    v = torch.randn(*ops.shape, 6, requires_grad=True)
+    held = weakref.ref(v)
+    z = EncodeSequence.apply(v, weight, None, None, propagate, pool, cells.layout(index).groups, True, False)[0]
+    z.sum().backward()
+    del z, v
+    assert held() is None
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
