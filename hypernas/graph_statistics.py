@@ -38,7 +38,7 @@ class GraphStatistics:
     """
 
     def __init__(self, graphs: GraphBatch) -> None:
-        self.columns = varying(graphs)
+        self.columns, self.far = varying(graphs), graphs.ops.shape[2]
         self.inner = [self._inner(graphs, u) for u in self.columns]
         self.names = [name for u, inner in zip(self.columns, self.inner, strict=True) for name in self._names(u, inner)]
 
@@ -66,27 +66,27 @@ class GraphStatistics:
             parts += [times[:, u], *(((ops == op) & mask).sum(1) for op in inner)]
             end = mask & ~np.isin(ops, inner)
             for chosen in subsets(inner):
-                parts += _of_a_set(edges, end, end | (mask & np.isin(ops, chosen)))
+                parts += _of_a_set(edges, end, end | (mask & np.isin(ops, chosen)), self.far)
         return np.stack(parts, 1).astype(np.float32)
 
 
-def _of_a_set(edges: np.ndarray, end: np.ndarray, kept: np.ndarray) -> list[np.ndarray]:
+def _of_a_set(edges: np.ndarray, end: np.ndarray, kept: np.ndarray, far: int) -> list[np.ndarray]:
     """Six features (B,) of the edge counts (B, N, N) between the nodes `kept`; inputs and outputs are among `end`.
 
-    Without a path the shortest has N edges, more than any that is one, and the longest has -1.
+    Without a path the shortest has `far` edges, more than any of the training graphs, and the longest has -1.
     """
     n = end.shape[1]
     source = end & ~edges.any(1)
     sink = end & ~edges.any(2) & ~source
     edges = edges * kept[:, :, None] * kept[:, None]
-    shortest, longest = np.where(source, 0, n), np.where(source, 0, -n)
+    shortest, longest = np.where(source, 0, far), np.where(source, 0, -n)
     for j in range(1, n):
         fed = edges[:, :j, j] > 0
-        shortest[:, j] = np.minimum(shortest[:, j], np.where(fed, shortest[:, :j] + 1, n).min(1))
+        shortest[:, j] = np.minimum(shortest[:, j], np.where(fed, shortest[:, :j] + 1, far).min(1))
         longest[:, j] = np.maximum(longest[:, j], np.where(fed, longest[:, :j] + 1, -n).max(1))
     total = edges.sum((1, 2))
     return [
-        np.where(sink, shortest, n).min(1),
+        np.where(sink, shortest, far).min(1),
         np.where(sink, longest, -1).max(1).clip(-1),
         (edges.sum(2) * source).sum(1),
         (edges.sum(1) * sink).sum(1),

@@ -51,7 +51,7 @@ def laplacian_positions(adjacency: np.ndarray, mask: np.ndarray, n_positions: in
     vector that is not zero is positive. Each different matrix is decomposed once.
 
     >>> edges = np.array([[[0, 1], [0, 0]]])
-    >>> laplacian_positions(edges, np.ones((1, 2), bool), 3).round(3).tolist()
+    >>> laplacian_positions(edges, np.ones((1, 2), bool), 3).astype(float).round(3).tolist()
     [[[0.707, 0.707, 0.0], [0.707, -0.707, 0.0]]]
     """
     out = np.zeros((*mask.shape, n_positions), np.float32)
