@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from functools import cache
@@ -36,7 +37,9 @@ def train_once(
     test = test[np.random.default_rng(seed).permutation(len(test))[:n_test]]
     graphs = benchmark.graphs(form)
     start = time.perf_counter()
-    predictor = predictors.get(method)(**arguments, seed=seed, progress=progress)
+    new = predictors.get(method)
+    arguments |= {"progress": progress} if "progress" in inspect.signature(new).parameters else {}
+    predictor = new(**arguments, seed=seed)
     predictor.fit(graphs[train], benchmark.validation[train])
     row = {"space": space, "dataset": dataset, "method": method, "n_train": n_train, "seed": seed, "profile": "live"}
     row |= asked.settings
