@@ -150,4 +150,4 @@ def test_every_claim_chooses_sides_that_its_grid_computes():
 def test_a_claim_is_said_once_and_fits_its_figure():
     said = [(claim.page, claim.says) for claim in claims.claims()]
     assert len(set(said)) == len(said)
-    assert [says for _, says in said if len(says) > 60] == []
+    assert [says for _, says in said if len(says) > 64] == []
