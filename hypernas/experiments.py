@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,13 +22,16 @@ from hypernas.errors import UserError
 from hypernas.labels import LabelScale
 from hypernas.metrics import kendall_tau, spearman_rho
 from hypernas.provenance import commit, device_name, version
-from hypernas.results import Results, Row, row_key, table
+from hypernas.results import Results, Row, canonical_json, row_key, table
 from hypernas.settings import PROFILES, checked, resolve, typed
+from hypernas.sources import cache_directory
+from hypernas.training import Checkpoint
 
 __all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]
 
 # Arguments of a predictor that are no settings of an experiment.
 NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
+SAVE_SECONDS = 60.0
 JUDGED = 64
 
 
@@ -80,12 +84,25 @@ def _benchmark(space: str, dataset: str) -> Benchmark:
     return Benchmark(space, dataset)
 
 
-def _arguments(experiment: Experiment, progress: bool, device: str) -> dict[str, Any]:
+def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
+    """Where a training of minutes keeps its state, under a name for experiment, seeds and code; None: nowhere."""
+    folder = cache_directory() / "checkpoints"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    name = canonical_json([group[0].key(), [each.seed for each in group], version(), commit(), device])
+    return Checkpoint(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt", every=SAVE_SECONDS)
+
+
+def _arguments(
+    experiment: Experiment, progress: bool, device: str, checkpoint: Checkpoint | None = None
+) -> dict[str, Any]:
     """The keyword arguments of the method but its seed. Raises UserError for a device that it cannot use."""
     accepted = inspect.signature(predictors.get(experiment.method)).parameters
     if device != "cpu" and "device" not in accepted:
         raise UserError(f"device must be cpu for {experiment.method}, got {device!r}")
-    extra = {"progress": progress, "device": device}
+    extra = {"progress": progress, "device": device, "checkpoint": checkpoint}
     settings = {name: value for name, value in experiment.settings.items() if name != "graph_form"}
     return settings | {name: value for name, value in extra.items() if name in accepted}
 
@@ -99,7 +116,9 @@ def _split(experiment: Experiment) -> tuple[Any, Any]:
     return train, test
 
 
-def _train(group: list[Experiment], graphs: Any, progress: bool, device: str) -> tuple[list[Any], list[Any]]:
+def _train(
+    group: list[Experiment], graphs: Any, progress: bool, device: str, checkpoint: Checkpoint | None
+) -> tuple[list[Any], list[Any]]:
     """Fit experiments that differ in the seed only -> predictors, test indices.
 
     The protocol `pinat` puts labels on the scale of all validation labels of the table.
@@ -109,7 +128,7 @@ def _train(group: list[Experiment], graphs: Any, progress: bool, device: str) ->
     sets = [graphs[train] for train, _ in splits]
     labels = [benchmark.validation[train] for train, _ in splits]
     seeds = [each.seed for each in group]
-    arguments = _arguments(first, progress, device)
+    arguments = _arguments(first, progress, device, checkpoint)
     scale = (LabelScale.whole(benchmark.validation),) if first.protocol == "pinat" else ()
     if len(group) > 1:
         fitted = predictors.fit_many(first.method, arguments, sets, labels, seeds, *scale)
@@ -132,13 +151,16 @@ def _network_accuracies(predictor: Any, graphs: Any, test: np.ndarray, seed: int
 
 
 def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[Row]:
-    """Train resolved experiments that differ in the seed only, and give the row of each."""
+    """Train resolved experiments that differ in the seed only, and give the row of each.
+
+    A training that was stopped goes on where it was; its seconds are those of all its parts.
+    """
     benchmark = _benchmark(group[0].space, group[0].dataset)
     graphs = benchmark.graphs(group[0].settings["graph_form"])
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    start = time.perf_counter()
-    fitted, tests = _train(group, graphs, progress, device)
-    share = (time.perf_counter() - start) / len(group)
+    start, checkpoint = time.perf_counter(), _checkpoint(group, device)
+    fitted, tests = _train(group, graphs, progress, device, checkpoint)
+    share = (time.perf_counter() - start + (checkpoint.seconds if checkpoint else 0)) / len(group)
     ids = np.asarray(benchmark.function_ids)
     for experiment, predictor, test in zip(group, fitted, tests, strict=True):
         start = time.perf_counter()
@@ -164,6 +186,8 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
             "started": started,
             "source": benchmark.table.source,
         }
+    if checkpoint:
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def check(experiments: Iterable[Experiment], device: str = "cpu") -> None:
@@ -211,4 +235,5 @@ def _run(planned: list[Experiment], force: bool, progress: bool, device: str) ->
 
 def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:
     """The row of one experiment: read where it is recorded, unless `force`, else trained and recorded."""
-    return next(run_many([experiment], force, progress, device))
+    (row,) = run_many([experiment], force, progress, device)
+    return row

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 from hypernas.labels import LabelScale
-from hypernas.training import Schedule, train
+from hypernas.training import Checkpoint, Schedule, train
 
 NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
@@ -71,7 +71,7 @@ class TrainedPredictor(FittedPredictor):
     learning_rate: float = 1e-3
     accumulate: int = 10
     progress: bool = False
-    checkpoint: str | Path | None = None
+    checkpoint: str | Path | Checkpoint | None = None
     device: str = "cpu"
 
     @property
@@ -131,7 +131,9 @@ def fit_together(
     labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
     models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
     run = first.new_pass(models, graphs)
-    checkpoint = Path(first.checkpoint) if first.checkpoint else None
+    checkpoint = first.checkpoint
+    if isinstance(checkpoint, str | Path):
+        checkpoint = Checkpoint(Path(checkpoint))
     history = train(
         run.trained,
         partial(first.step, run, labels),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ class Schedule:
         return self.learning_rate * 0.5 ** sum(epoch >= share * self.epochs for share in self.halve_at)
 
 
+@dataclass
+class Checkpoint:
+    """A file that a training writes at the end of an epoch, `every` so many seconds, and resumes from.
+
+    `seconds` are those that earlier processes have spent on it, known once it is resumed.
+    """
+
+    path: Path
+    every: float = 0.0
+    seconds: float = field(default=0.0, init=False)
+
+
 def train(
     parameters: Sequence[Tensor],
     loss: StepLoss,
@@ -39,7 +52,7 @@ def train(
     seeds: Sequence[int],
     *,
     micro_batch: int | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     identity: str = "",
     progress: Any = False,
 ) -> list[dict[str, Any]]:
@@ -54,8 +67,9 @@ def train(
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     history: list[dict[str, Any]] = []
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and checkpoint.path.exists():
         history = _resume(checkpoint, parameters, optimizer, fingerprint)
+    started = saved = time.monotonic()
     for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(epoch)
@@ -64,8 +78,10 @@ def train(
         steps = order.split(schedule.accumulate, dim=1)
         logs = [log for step in steps for log in _step(optimizer, loss, step, micro_batch or n, generators)]
         history.append({"epoch": epoch} | {k: torch.stack([log[k] for log in logs]).mean(0).tolist() for k in logs[0]})
-        if checkpoint is not None:
-            _save(checkpoint, parameters, optimizer, history, fingerprint)
+        if checkpoint is not None and time.monotonic() - saved >= checkpoint.every:
+            saved = time.monotonic()
+            seconds = checkpoint.seconds + saved - started
+            _save(checkpoint.path, parameters, optimizer, fingerprint, {"history": history, "seconds": seconds})
     return history
 
 
@@ -100,14 +116,20 @@ def _told(epochs: range, total: int, tell: Callable[[int, int], Any]) -> Iterato
         tell(epoch + 1, total)
 
 
-def _save(path: Path, parameters: list[Tensor], optimizer: Any, history: list[dict], fingerprint: dict) -> None:
+def _save(path: Path, parameters: list[Tensor], optimizer: Any, fingerprint: dict, told: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     state = {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict()}
-    torch.save(state | {"history": history, "fingerprint": fingerprint}, temporary)
-    os.replace(temporary, path)
+    try:
+        torch.save(state | told | {"fingerprint": fingerprint}, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _resume(path: Path, parameters: list[Tensor], optimizer: Any, fingerprint: dict) -> list[dict[str, Any]]:
+def _resume(
+    checkpoint: Checkpoint, parameters: list[Tensor], optimizer: Any, fingerprint: dict
+) -> list[dict[str, Any]]:
+    path = checkpoint.path
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
@@ -118,4 +140,5 @@ def _resume(path: Path, parameters: list[Tensor], optimizer: Any, fingerprint: d
         for parameter, saved in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(saved)
     optimizer.load_state_dict(state["optimizer"])
+    checkpoint.seconds = state["seconds"]
     return state["history"]

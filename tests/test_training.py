@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hypernas.errors import UserError
-from hypernas.training import Schedule, train
+from hypernas.training import Checkpoint, Schedule, train
 
 N = 23
 
@@ -99,9 +99,9 @@ def test_a_resumed_training_gives_the_bits_of_one_that_never_stopped(stop_at, tm
     history = straight.fit()
     file = tmp_path / "state"
     with pytest.raises(KeyboardInterrupt):
-        Line(stop_at=stop_at).fit(checkpoint=file)
+        Line(stop_at=stop_at).fit(checkpoint=Checkpoint(file))
     resumed = Line()
-    assert resumed.fit(checkpoint=file) == history
+    assert resumed.fit(checkpoint=Checkpoint(file)) == history
     assert resumed.bits == straight.bits
     assert resumed.calls == 18 - 3 * ((stop_at - 1) // 3)
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
@@ -109,29 +109,29 @@ def test_a_resumed_training_gives_the_bits_of_one_that_never_stopped(stop_at, tm
 
 def test_a_finished_training_is_not_repeated(tmp_path):
     first, again = Line(), Line()
-    history = first.fit(checkpoint=tmp_path / "state")
-    assert again.fit(checkpoint=tmp_path / "state") == history
+    history = first.fit(checkpoint=Checkpoint(tmp_path / "state"))
+    assert again.fit(checkpoint=Checkpoint(tmp_path / "state")) == history
     assert (again.calls, again.bits) == (0, first.bits)
 
 
 @pytest.mark.parametrize("other", [{"epochs": 7}, {"identity": "other labels"}, {"seeds": (0, 2)}])
 def test_a_checkpoint_of_another_training_is_a_user_error_and_stays(other, tmp_path):
     file = tmp_path / "state"
-    Line().fit(checkpoint=file)
+    Line().fit(checkpoint=Checkpoint(file))
     before = file.read_bytes()
     line = Line(seeds=other.pop("seeds", (0, 1)))
     with pytest.raises(UserError, match="checkpoint must be of the same settings and data"):
-        line.fit(checkpoint=file, **other)
+        line.fit(checkpoint=Checkpoint(file), **other)
     assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize("harm", [lambda b: b[:-40], lambda b: b"", lambda b: b"no checkpoint"])
 def test_a_damaged_checkpoint_is_a_user_error(harm, tmp_path):
     file = tmp_path / "state"
-    Line().fit(epochs=1, checkpoint=file)
+    Line().fit(epochs=1, checkpoint=Checkpoint(file))
     file.write_bytes(harm(file.read_bytes()))
     with pytest.raises(UserError, match="cannot be read; delete it"):
-        Line().fit(epochs=1, checkpoint=file)
+        Line().fit(epochs=1, checkpoint=Checkpoint(file))
 
 
 def test_progress_shows_a_bar_and_changes_nothing(capsys):

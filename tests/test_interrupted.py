@@ -1,0 +1,52 @@
+"""Claims about experiments that are stopped half way: nothing is lost, nothing else changes."""
+
+import time
+
+import pytest
+import torch
+
+from hypernas import experiments
+from hypernas.experiments import Experiment, run_many
+from hypernas.predictors.neural_predictor import NeuralPredictor
+
+
+def test_a_training_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Two seeds together: the same rows as without a stop, the seconds of both parts, no file left."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(experiments, "SAVE_SECONDS", 0.0)
+    settings = {"epochs": 4, "n_layers": 1, "width": 8}
+    asked = [Experiment("few_shot", "nasbench201", "cifar10", "np", 20, seed, settings=settings) for seed in (0, 1)]
+    calls, step = [], NeuralPredictor.step
+
+    def stopped(self, *arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            time.sleep(0.5)
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    def recorded(folder):
+        monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / folder))
+        return list(run_many(asked, progress=False))
+
+    monkeypatch.setattr(NeuralPredictor, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        recorded("stopped")
+    (state,) = (tmp_path / "cache" / "hypernas" / "checkpoints").iterdir()
+    spent = torch.load(state, weights_only=True)["seconds"]
+    resumed = recorded("stopped")
+    assert len(calls) == 6 + 4
+    assert sum(row["seconds"] for row in resumed) >= spent > 0
+    assert not state.exists()
+    straight = recorded("straight")
+    assert len(calls) == 10 + 8
+    facts = ("seconds", "started")
+    assert [{k: v for k, v in row.items() if k not in facts} for row in resumed] == [
+        {k: v for k, v in row.items() if k not in facts} for row in straight
+    ]
+
+
+def test_experiments_run_where_no_cache_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert experiments._checkpoint([Experiment("few_shot", "nasbench201", "cifar10", "np", 20, 0)], "cpu") is None
