@@ -26,6 +26,13 @@ $$ {wide} = 1 $$
 | {head} |
 | {rule} |
 
+| method | tau |
+| --- | --- |
+| b | 0.8 ± 0.1 |
+| a | – |
+| c | 0.75 |
+| d | 0.9 (5) |
+
 [A chapter](chapter.ipynb) {{term}}`cell`
 """
 
@@ -180,6 +187,47 @@ def test_the_dark_theme_keeps_text_readable(browser, tiny_book):
     ground = browser.execute_script(script, "body", "backgroundColor")
     light, dark = (np.mean([float(x) for x in re.findall(r"[\d.]+", colour)[:3]]) for colour in (text, ground))
     assert light - dark > 120
+
+
+SORTED = """
+const table = [...document.querySelectorAll('.bd-article table')].find((t) => t.tBodies[0]?.rows.length > 2);
+return [[...table.tBodies[0].rows].map((row) => row.cells[1].innerText), table.tHead.rows[0].cells[1].ariaSort];
+"""
+
+
+@pytest.mark.browser
+def test_a_table_sorts_by_number_with_missing_ones_last_by_mouse_and_by_keyboard(browser, tiny_book):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, tiny_book / "index.html")
+    heads = browser.find_elements(By.CSS_SELECTOR, "th.hn-sortable")
+    assert [head.text.split()[0] for head in heads] == ["method", "tau"]
+    assert browser.execute_script(SORTED) == [["0.8 ± 0.1", "–", "0.75", "0.9 (5)"], None]
+    heads[1].click()
+    assert browser.execute_script(SORTED) == [["0.75", "0.8 ± 0.1", "0.9 (5)", "–"], "ascending"]
+    heads[1].send_keys(Keys.ENTER)
+    assert browser.execute_script(SORTED) == [["0.9 (5)", "0.8 ± 0.1", "0.75", "–"], "descending"]
+
+
+@pytest.mark.browser
+def test_a_notebooks_page_offers_its_notebook_its_commands_and_the_citation(browser, tiny_book):
+    from selenium.webdriver.common.by import By
+
+    show(browser, tiny_book / "chapter.html")
+    link = browser.find_element(By.CSS_SELECTOR, ".hn-tools a")
+    notebook = json.loads((tiny_book / link.get_dom_attribute("href")).read_text())
+    assert [cell.get("outputs", []) for cell in notebook["cells"]] == [[], []]
+    run, cite = browser.find_elements(By.CSS_SELECTOR, ".hn-tools details")
+    for part, said in ((run, "hypernas run notebooks/chapter.ipynb"), (cite, "@")):
+        part.find_element(By.TAG_NAME, "summary").click()
+        assert said in part.find_element(By.TAG_NAME, "pre").text
+    run.find_element(By.TAG_NAME, "button").click()
+    button = "document.querySelector('.hn-tools button')"
+    pressed = f"return new Promise(done => setTimeout(() => done({button}.textContent), 200))"
+    assert browser.execute_script(pressed) == "Copied"
+    show(browser, tiny_book / "index.html")
+    assert not browser.find_elements(By.CSS_SELECTOR, ".hn-tools")
 
 
 def test_every_page_of_the_contents_has_a_source():

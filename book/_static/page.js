@@ -1,0 +1,57 @@
+/* Tables sort by a click on a column's head, or Enter; a page's commands and citation are copied by a button. */
+(() => {
+  const number = (text) => {
+    const found = text.replace(/\u2212/g, "-").replace(/,(?=\d{3})/g, "").match(/^[^\d-]{0,2}(-?\d+(\.\d+)?)/);
+    return found ? Number(found[1]) : null;
+  };
+  const compare = (a, b) => {
+    const [x, y] = [number(a), number(b)];
+    if (x !== null && y !== null) return x - y || a.localeCompare(b);
+    return a.localeCompare(b);
+  };
+  const empty = (text) => text === "" || text === "\u2013" || text === "NaN";
+
+  function sort(table, column, head) {
+    const down = head.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.querySelectorAll("th")) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row) => [row.cells[column].innerText.trim(), row]);
+    rows.sort(([a], [b]) => empty(a) - empty(b) || (empty(a) ? 0 : compare(a, b) * (down ? -1 : 1)));
+    body.append(...rows.map(([, row]) => row));
+  }
+
+  function sortable(table) {
+    const heads = table.tHead?.rows;
+    if (heads?.length !== 1 || table.tBodies.length !== 1 || table.querySelector("[rowspan], [colspan]")) return;
+    if (table.tBodies[0].rows.length < 3) return;
+    [...heads[0].cells].forEach((head, column) => {
+      head.tabIndex = 0;
+      head.classList.add("hn-sortable");
+      head.title = "sort by this column";
+      head.addEventListener("click", () => sort(table, column, head));
+      head.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        sort(table, column, head);
+      });
+    });
+  }
+
+  async function copy(button) {
+    const source = button.parentElement.querySelector("pre");
+    let done = true;
+    try {
+      await navigator.clipboard.writeText(source.innerText);
+    } catch {
+      getSelection().selectAllChildren(source);
+      done = document.execCommand("copy");
+    }
+    button.textContent = done ? "Copied" : "Press Ctrl+C";
+  }
+
+  addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll(".bd-article table").forEach(sortable);
+    document.querySelectorAll(".hn-tools button").forEach((b) => b.addEventListener("click", () => copy(b)));
+  });
+})();
