@@ -141,6 +141,8 @@ def test_the_network_to_train_has_the_counted_parameters_and_an_auxiliary_head_w
     assert sum(p.numel() for p in network.parameters()) == SPACE.count(architecture, images)[0] + auxiliary
     made = SPACE.full(architecture, images)
     assert map_sizes(made.program, side, side)[made.auxiliary] == (mapped, mapped)
+    last = made.program.layers[made.auxiliary - 1]
+    assert (last.op, last.position) == ("concat", max(i for i, kind in enumerate(SPACE._sequence) if kind))
 
 
 def test_cells_are_in_the_order_of_the_public_networks():

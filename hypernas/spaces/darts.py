@@ -63,14 +63,12 @@ class DARTS:
         adjacency[np.arange(2 * b)[:, None], STATE_NODES[state], OPERATION_NODES] = 1
         adjacency[:, OPERATION_NODES, np.repeat(SUM_NODES, 2)] = 1
         adjacency[:, SUM_NODES, -1] = 1
-        ops, adjacency, mask = simplify(nodes, adjacency, None, IDENTITY, graph_form, n_inputs=INPUTS)
-        ops = np.where(ops == IDENTITY, SKIP, ops)
-        return GraphBatch(
-            *(torch.from_numpy(array.reshape(b, 2, *array.shape[1:])) for array in (ops, adjacency, mask)),
-            torch.tensor([NORMAL, REDUCTION]).expand(b, 2).contiguous(),
-            torch.tensor(self._sequence).expand(b, -1).contiguous(),
-            self,
-        )
+        found = simplify(nodes, adjacency, None, IDENTITY, graph_form, n_inputs=INPUTS)
+        found = np.where(found[0] == IDENTITY, SKIP, found[0]), *found[1:]
+        ops, edge_counts, mask = (torch.from_numpy(array.reshape(b, 2, *array.shape[1:])) for array in found)
+        kind = torch.tensor([NORMAL, REDUCTION]).expand(b, 2).contiguous()
+        sequence = torch.tensor(self._sequence).expand(b, -1).contiguous()
+        return GraphBatch(ops, edge_counts, mask, kind, sequence, self)
 
     def parse(self, notation: str) -> Architecture:
         """`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), ...)` -> the raw Architecture."""
