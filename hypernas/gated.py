@@ -7,7 +7,7 @@ most of the time. What a message's last layer and the GRU do to it is one produc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -105,7 +105,7 @@ class GatedGNN(nn.Module):
         return Visit.apply(x.contiguous(), gates, held, edges, pull, first[0].flatten(0, 1).T, first[1].flatten())
 
 
-def _joined(messages: Sequence[Any], layer: int) -> tuple[Tensor, Tensor]:
+def _joined(messages: Iterable[Any], layer: int) -> tuple[Tensor, Tensor]:
     """The weights (K, D, D) and biases (K, D) of one layer of K message functions."""
     return torch.stack([m[layer].weight for m in messages]), torch.stack([m[layer].bias for m in messages])
 

@@ -102,8 +102,8 @@ def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, l
         shapes = tuple(plan.banks[i].layer.weight_shape for i in chosen)
         head = head_of(parameters, limits, kernel, "hypernetwork.heads.")
         made = HeadOutputs.apply(*head, shapes, *(parts[i] for i in chosen))
-        for i, all_seeds in zip(chosen, made, strict=True):
-            weights[i] = all_seeds.flatten(0, 1).index_select(0, flat[i].to(nodes.device))
+        for bank, all_seeds in zip(chosen, made, strict=True):
+            weights[bank] = all_seeds.flatten(0, 1).index_select(0, flat[bank].to(nodes.device))
     return weights
 
 
