@@ -110,7 +110,7 @@ def test_every_regressor_ranks_cells_by_their_convolutions(regressor):
 
 
 def test_an_unknown_regressor_is_a_user_error():
-    with pytest.raises(UserError, match=r"regressor must be one of forest, gaussian-process, both, got 'svm'"):
+    with pytest.raises(UserError, match=r"regressor must be one of both, forest, gaussian-process, got 'svm'"):
         predictors.get("graph-features")(regressor="svm")
 
 
