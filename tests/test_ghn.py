@@ -54,10 +54,10 @@ def test_gradient_reaches_every_weight_of_ghn(method, graphs):
     ]
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_the_fast_engine_is_the_plain_one_for_every_encoder(name, double, graphs):
+@pytest.mark.parametrize("name", ["ghn2", "gat"])
+def test_the_fast_engine_is_the_plain_one_for_other_encoders(name, double, graphs):
     settings = {**SMALL, "encoder": name, "n_layers": 2, "width": 8, "accumulate": 3, "seed": 2}
-    accuracy = torch.linspace(80, 90, 6)
+    graphs, accuracy = graphs[:3], torch.linspace(80, 90, 3)
     fast, plain = (predictors.get("hypernas")(**settings, engine=e).fit(graphs, accuracy) for e in ("fast", "plain"))
     assert fast.history[0] == pytest.approx(plain.history[0], abs=1e-5)
     assert torch.allclose(fast.predict(graphs), plain.predict(graphs), atol=1e-4)
@@ -90,13 +90,18 @@ def test_ghn_scores_by_the_accuracy_of_the_network_with_the_generated_weights(gr
         assert float(ghn.predict(graphs)[i]) == pytest.approx(100 * float(right.float().mean()), abs=0.5)
 
 
-def test_ghn_learns_to_read_digits_and_never_looks_at_an_accuracy(graphs):
-    settings = {"epochs": 30, "image_batch": 64, "learning_rate": 2e-2, "channels": 8}
-    fitted = [predictors.get("ghn")(**settings).fit(graphs[:4], a) for a in (torch.arange(4.0), torch.rand(4) * 90)]
+def test_ghn_learns_to_read_digits(graphs):
+    """A tenth would be chance."""
+    settings = {"epochs": 25, "image_batch": 64, "learning_rate": 2e-2, "channels": 8}
+    fitted = predictors.get("ghn")(**settings).fit(graphs[:2], torch.arange(2.0))
+    assert fitted.history[0]["target_accuracy"] < 25
+    assert fitted.history[-1]["target_accuracy"] > 40
+
+
+def test_ghn_never_looks_at_an_accuracy(graphs):
+    fitted = [predictors.get("ghn")(**SMALL).fit(graphs[:3], a) for a in (torch.arange(3.0), torch.rand(3) * 90)]
     assert fitted[0].history == fitted[1].history
-    assert fitted[0].history[0]["target_accuracy"] < 25
-    assert fitted[0].history[-1]["target_accuracy"] > 40
-    assert fitted[0].predict(graphs[:4]).mean() > 40
+    assert torch.equal(fitted[0].predict(graphs), fitted[1].predict(graphs))
 
 
 def test_virtual_edges_are_what_the_two_methods_differ_in_and_no_setting():
