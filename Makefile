@@ -5,10 +5,13 @@
 # make env    the environment alone, in .venv
 #
 # PYTHON=python3.12   the interpreter of .venv        PROFILE=standard   the size of the notebooks' runs
+# JOBS=2              notebooks executed at once
 # PIP_FLAGS=...       for pip, such as an index of torch builds without CUDA
 
 PYTHON ?= python3
 PROFILE ?= quick
+JOBS ?= 2
+MAKEFLAGS += --jobs=$(JOBS)
 PIP_FLAGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
@@ -32,7 +35,7 @@ env: .venv/installed
 	@touch $@
 
 book/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) $(RECORDED) | .venv/installed
-	$(BIN)/hypernas run $< --profile $(PROFILE) -o book/notebooks
+	OMP_NUM_THREADS=1 $(BIN)/hypernas run $< --profile $(PROFILE) -o book/notebooks
 
 book: .venv/installed $(EXECUTED)
 	$(BIN)/python book/generate.py
