@@ -61,7 +61,7 @@ def plan(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
     ]  # fmt: skip
 
 
-def with_progress(rows: Iterable[dict[str, Any]], total: int) -> Iterable[dict[str, Any]]:
+def with_progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
     """The rows, with a bar on stderr that leaves the lines printed on stdout whole."""
     from tqdm import tqdm
 

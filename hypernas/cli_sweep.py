@@ -47,7 +47,8 @@ def sweep(
     if dry_run:
         click.echo("\n".join(grids.plan(experiments)))
         return
-    total, failures = sum(map(len, todo)), []
+    total = sum(map(len, todo))
+    failures: list[sweeping.Failure] = []
     if total < len(experiments):
         click.echo(f"{len(experiments) - total} of {len(experiments)} rows are recorded already", err=True)
     for said in with_progress(sweeping.sweep(todo, workers, threads, force=force, device=device), total):

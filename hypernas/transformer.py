@@ -128,7 +128,9 @@ class GraphTransformer(nn.Module):
     def n_dropouts(self) -> int:
         return 2 + 2 * self.shape.n_blocks
 
-    def forward(self, ops: Tensor, cell: Tensor, mask: Tensor, adjacency: Tensor, positions: Tensor, keep: Tensor):
+    def forward(
+        self, ops: Tensor, cell: Tensor, mask: Tensor, adjacency: Tensor, positions: Tensor, keep: Tensor
+    ) -> Tensor:
         """The fields of `Tokens`; keep (n_dropouts, B, T, D) scales what dropout leaves, (n_dropouts, 1, 1, 1) all."""
         adjacency = adjacency.to(self.hidden.weight.dtype)
         x = self.operation(ops)
