@@ -40,7 +40,8 @@ def network_blocks(stages: Sequence[Stage], channels: int = CHANNELS, small: boo
 
     Half the stem divides all widths, as 8 does at 16 channels. `small` images keep their size in stages 1 and 3.
     """
-    divisor, c_in, found = max(1, channels // 2), channels, []
+    divisor, c_in = max(1, channels // 2), channels
+    found: list[list[Block]] = []
     for s, stage in enumerate(stages):
         width, stride = divisible(WIDTHS[s] * channels / CHANNELS, divisor), (SMALL_STRIDES if small else STRIDES)[s]
         found.append([])

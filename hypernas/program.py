@@ -111,9 +111,8 @@ class ProgramWriter:
         relu_after: bool = False,
     ) -> int:
         """A convolution of each channel by itself."""
-        shape = (c, c, kernel, stride, dilation * (kernel // 2))
-        rest = (relu, norm, weight, self.position, relu_after, c, dilation)
-        return self._push(Layer("conv", (value,), *shape, *rest))
+        shape, flags = (c, c, kernel, stride, dilation * (kernel // 2)), (relu, norm)
+        return self._push(Layer("conv", (value,), *shape, *flags, weight, self.position, relu_after, c, dilation))
 
     def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
         """Average pooling that does not count the padding."""

@@ -86,13 +86,13 @@ def table(space: str) -> pd.DataFrame:
     for network in networks():
         if network.space != space:
             continue
-        for notation, parameters, adds in list(network.counts()) or [("", float("nan"), float("nan"))]:
-            ours = {"counted_parameters_m": parameters / 1e6, "counted_flops_m": adds / 1e6}
+        for notation, *counts in list(network.counts()) or [("",)]:
+            ours = dict(zip(("counted_parameters_m", "counted_flops_m"), (n / 1e6 for n in counts), strict=False))
             lines.append({"method": network.method, **ours, "note": network.note, "notation": notation})
     if not lines:
         known = sorted({network.space for network in networks()})
         raise UserError(f"published networks are known for {', '.join(known)}, got {space!r}")
-    found = pd.DataFrame(lines)
+    found = pd.DataFrame(lines, columns=["method", "counted_parameters_m", "counted_flops_m", "note", "notation"])
     for place, metric in enumerate(QUOTED, 1):
         figures = paper_figures("search", metric)
         quoted = figures[figures["space"] == space].drop_duplicates("method").set_index("method")["paper"]

@@ -92,8 +92,8 @@ def gather(values: Sequence[Tensor], layer: Layer) -> Tensor:
 def attention(x: Tensor, heads: int) -> Tensor:
     """Queries, keys and values x (..., 3C, H, W) of `heads` heads -> (..., C, H, W); the pixels are the tokens."""
     *lead, c, h, w = x.shape
-    parts = x.reshape(*lead, 3, heads, c // (3 * heads), h * w).transpose(-1, -2).unbind(-4)
-    return F.scaled_dot_product_attention(*parts).transpose(-1, -2).reshape(*lead, c // 3, h, w)
+    q, k, v = x.reshape(*lead, 3, heads, c // (3 * heads), h * w).transpose(-1, -2).unbind(-4)
+    return F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(*lead, c // 3, h, w)
 
 
 def max_pool(x: Tensor, layer: Layer) -> Tensor:

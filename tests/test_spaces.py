@@ -149,6 +149,13 @@ def test_cleaned_networks_cost_no_more(space, sampled):
         assert 0 < costs[1][1] <= costs[0][1]
 
 
+def test_a_network_has_parameters_and_multiply_adds_that_cleaning_does_not_raise(space, sampled):
+    for architecture in sampled[:3]:
+        counts = [space.count(space.canonical(architecture, form)) for form in ("raw", "pruned")]
+        assert 10_000 < counts[1][0] <= counts[0][0]
+        assert counts[1][0] < counts[1][1] <= counts[0][1]
+
+
 def test_more_channels_and_cells_make_larger_networks(space, sampled):
     for architecture in sampled[:5]:
         small = cost(space, architecture)
