@@ -49,8 +49,9 @@ class Local:
         """The gradients of both inputs from that of the output; those of the weights go to `gweights`."""
         if not self.y.requires_grad:
             return None, None
+        g = g.clone()  # an operation may hand it on as it is, and the arena it lies in is written to
         if self.y is self.leaves[0]:
-            return g.clone(), None
+            return g, None
         gx, *others = torch.autograd.grad(self.y, self.leaves, g)
         for place, gweight in zip(gweights, others[self.two :], strict=True):
             place.copy_(gweight)
