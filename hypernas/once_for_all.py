@@ -59,8 +59,8 @@ def network(stages: Sequence[Stage], channels: int, blocks_per_stage: int, stem_
     Stage s has the nodes input, those of its blocks, output. The fixed block takes its weights from the input of the
     first stage and the edge from there, the last convolutions from the output of the last stage and the edge to it.
 
-    NOTE[PAPER]: paper says nothing of how a network for 224 x 224 pixels meets smaller images; with stem_stride 1 we
-    drop the strides of the first and third stage too; because 32-fold reduction leaves one pixel of a digit.
+    NOTE[PAPER]: paper says nothing of how a network for 224 x 224 pixels meets smaller images; we drop the
+    strides of the first and third stage too where stem_stride is 1; because 32-fold reduction leaves a digit one pixel.
     """
     writer, c_in = ProgramWriter(channels, stem_stride, position=0), channels
     x = write_block(writer, activated_stem(writer), channels, Block(3, channels, channels), [(0, 0), (0, 0, 1)])

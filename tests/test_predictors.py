@@ -143,7 +143,9 @@ def test_seeds_fitted_together_are_each_as_fitted_alone(name, nasbench201):
     test = nasbench201.graphs("contracted")[:30]
     for fitted, seed, (graphs, accuracy) in zip(together, (5, 6), sets, strict=True):
         alone = make(name, seed=seed).fit(graphs, accuracy)
-        assert torch.allclose(fitted.predict(test), alone.predict(test), rtol=1e-4)
+        # An accuracy of generated networks is a count of 256 images, and a near tie of two classes may fall either way.
+        one_image = 0.0 if getattr(fitted, "predict_accuracy", True) else 100 / 256
+        assert torch.allclose(fitted.predict(test), alone.predict(test), rtol=1e-4, atol=one_image)
         assert fitted.n_parameters == alone.n_parameters
         assert [row.keys() for row in fitted.history] == [row.keys() for row in alone.history]
 
