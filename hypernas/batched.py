@@ -78,24 +78,16 @@ class Run(torch.autograd.Function):
                         matrices[bank] = _matrices(weights[bank], layer, *x.shape[3:])
                 sides = [-(-side // turn.layer.stride) for side in x.shape[3:]]
                 out = place(turn, arenas, plan, (len(x), x.shape[1], turn.layer.c_out, *sides))
-                done: Dense | Local = Dense.run(
-                    turn.layer, x, [matrices[i][1][lo:hi] for i, lo, hi in turn.kernels], out
-                )
+                chosen = [matrices[i][1][lo:hi] for i, lo, hi in turn.kernels]
+                done: Dense | Local = Dense.run(turn.layer, x, chosen, out)
             else:
-                done = Local.run(
-                    turn, x, read(turn, arenas, 1), [weights[i][lo:hi] for i, lo, hi in turn.kernels], kinds
-                )
+                other = read(turn, arenas, 1) if any(each.port for each in turn.reads) else None
+                done = Local.run(turn, x, other, [weights[i][lo:hi] for i, lo, hi in turn.kernels], kinds)
                 place(turn, arenas, plan, done.y.shape).copy_(done.y.detach())
             if keep:
                 tape.append((turn, done))
-        ctx.plan, ctx.tape, ctx.arenas, ctx.matrices, ctx.weights, ctx.n = (
-            plan,
-            tape,
-            arenas,
-            matrices,
-            weights,
-            len(stems),
-        )
+        ctx.plan, ctx.tape, ctx.n = plan, tape, len(stems)
+        ctx.arenas, ctx.matrices, ctx.weights = arenas, matrices, weights
         return arenas[plan.output].index_select(0, plan.last)
 
     @staticmethod
@@ -121,9 +113,10 @@ def _matrices(weight: Tensor, layer: Layer, h: int, w: int) -> tuple[Tensor, Ten
         return leaf, as_matrix(leaf, layer, h, w)
 
 
-def read(turn: Turn, arenas: Arenas, port: int = 0) -> Tensor | None:
-    """The input (G, M, c_in, H, W) of a turn: the sum of what its reads bring; None where a port has no reads."""
-    x, c = None, turn.layer.c_in
+def read(turn: Turn, arenas: Arenas, port: int = 0) -> Tensor:
+    """The input (G, M, c_in, H, W) of a turn: the sum of what its reads bring."""
+    x: Tensor | None = None
+    c = turn.layer.c_in
     for each in turn.reads:
         if each.port != port:
             continue
@@ -137,6 +130,7 @@ def read(turn: Turn, arenas: Arenas, port: int = 0) -> Tensor | None:
             part += values
         else:
             part.index_add_(0, each.rows, values)
+    assert x is not None
     return x
 
 
