@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypernas import spaces
 from hypernas.errors import UserError
@@ -82,16 +82,18 @@ def table(space: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    lines = []
+    lines: list[dict[str, Any]] = []
     for network in networks():
         if network.space != space:
             continue
-        for notation, *counts in list(network.counts()) or [("",)]:
-            ours = dict(zip(("counted_parameters_m", "counted_flops_m"), (n / 1e6 for n in counts), strict=False))
-            lines.append({"method": network.method, **ours, "note": network.note, "notation": notation})
+        known = {"method": network.method, "note": network.note, "notation": ""}
+        lines += [
+            known | {"notation": notation, "counted_parameters_m": parameters / 1e6, "counted_flops_m": adds / 1e6}
+            for notation, parameters, adds in network.counts()
+        ] or [known]
     if not lines:
-        known = sorted({network.space for network in networks()})
-        raise UserError(f"published networks are known for {', '.join(known)}, got {space!r}")
+        named = sorted({network.space for network in networks()})
+        raise UserError(f"published networks are known for {', '.join(named)}, got {space!r}")
     found = pd.DataFrame(lines, columns=["method", "counted_parameters_m", "counted_flops_m", "note", "notation"])
     for place, metric in enumerate(QUOTED, 1):
         figures = paper_figures("search", metric)

@@ -65,8 +65,8 @@ class MobileNetV3:
            "squeeze_excite", "project_1x1")  # fmt: skip
     datasets = ("imagenet",)
     macro = "stem, fixed block, 5 stages of 2 to 4 inverted residual blocks, last convolutions, classifier"
-    defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
-    profiles: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"cells_per_stage": LONGEST}}
+    defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96,
+                                          "cells_per_stage": LONGEST}  # fmt: skip
 
     def encode(self, ks: np.ndarray, e: np.ndarray, d: np.ndarray) -> GraphBatch:
         """Kernels and expansions (B, 20), 4 a stage, and depths (B, 5) -> GraphBatch."""

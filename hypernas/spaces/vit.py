@@ -52,7 +52,8 @@ class ViT:
     datasets = ("imagenet", FIRST, "cifar100", "flowers", "chaoyang")
     macro = "patch embedding, 12 to 16 transformer layers, classifier"
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 3, "width": 256, "hyper_layers": 4, "hyper_width": 128,
-                                          "channels": 30, "cells_per_stage": LONGEST}  # fmt: skip
+                                          "channels": 15, "cells_per_stage": LONGEST}  # fmt: skip
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"channels": 60, "stem_stride": 4}}
 
     def architecture(self, embed_dim: int, layers: Sequence[tuple[int, float]]) -> Architecture:
         """Embedding dimension, layers (heads, MLP ratio) -> Architecture. Raises UserError outside the space."""
@@ -149,7 +150,7 @@ class ViT:
         return collate([self.from_autoformer(dim, n, ratio[:n], heads[:n]) for dim, n, ratio, heads in rows], self)
 
     def build(
-        self, architecture: Architecture, channels: int = 30, cells_per_stage: int = LONGEST, stem_stride: int = 2
+        self, architecture: Architecture, channels: int = 15, cells_per_stage: int = LONGEST, stem_stride: int = 2
     ) -> Program:
         """The network as a Program, of its first `cells_per_stage` layers."""
         if not 1 <= cells_per_stage <= LONGEST:
