@@ -218,5 +218,5 @@ def test_images_of_the_wrong_shape_are_a_user_error(folders, monkeypatch):
 
 
 def test_unknown_images_name_the_known_ones():
-    with pytest.raises(UserError, match="images must be one of cifar10, digits, .*got 'imagenet'"):
+    with pytest.raises(UserError, match=r"images must be one of cifar10, digits, .*got 'imagenet'"):
         data.load_images("imagenet")
