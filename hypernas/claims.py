@@ -14,7 +14,8 @@ from hypernas.errors import UserError
 from hypernas.findings import estimate
 from hypernas.formats import number
 from hypernas.metrics import bootstrap_interval
-from hypernas.results import FACTS, PLACE, paper_figures, told_apart
+from hypernas.results import paper_figures
+from hypernas.summary import FACTS, PLACE, told_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,11 +145,11 @@ def in_words(found: pd.DataFrame) -> str:
 
 def overview(found: pd.DataFrame) -> str:
     """`on_average` of any pages as a Markdown table, each claim with a link to its page."""
-    text = "| claim | source | answer | difference | page |\n|" + " --- |" * 5 + "\n"
+    text = "| claim | answer | difference | page | source |\n|" + " --- |" * 5 + "\n"
     for line in found.to_dict("records"):
         numbers = f"{_numbers(line)} ({line['metric']})" if line["n_seeds"] else "–"
-        text += f"| {line['says']} | {line['source']} | {line['answer']} | {numbers} | "
-        text += f"[{line['page']}]({line['page']}.ipynb) |\n"
+        text += f"| {line['says']} | {line['answer']} | {numbers} | "
+        text += f"[{line['page']}]({line['page']}.ipynb) | {line['source']} |\n"
     return text
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from hypernas.benchmark import Benchmark
 from hypernas.experiments import Experiment
 from hypernas.metrics import kendall_tau
 from hypernas.results import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _benchmark = cache(Benchmark)
 SHOWN = ("kendall_tau", "target_accuracy", "target_test_accuracy", "n_parameters", "seconds")
@@ -49,6 +52,13 @@ def train_once(
         row["target_test_accuracy"] = float(predictor.target_accuracies(graphs[test[:n_networks]]).mean())
     row |= {"n_test": len(test), "n_parameters": int(predictor.n_parameters), "history": predictor.history}
     return row | {"seconds": round(time.perf_counter() - start, 3), "source": benchmark.table.source}
+
+
+def compare(setting: str, values: Iterable[Any], **others: Any) -> pd.DataFrame:
+    """`train_once` for each value of one setting (`method`, `context`, `q`, ...), a line each."""
+    import pandas as pd
+
+    return pd.DataFrame([train_once(**{**others, setting: value}) for value in values])
 
 
 def train_with_q(q: float, reading: str = "printed", n_train: int = 39, epochs: int = 10, **settings: Any) -> Row:

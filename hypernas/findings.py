@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernas.formats import number
 from hypernas.metrics import paired_difference
-from hypernas.results import FACTS, PLACE
+from hypernas.summary import FACTS, PLACE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,13 @@ from filelock import FileLock
 
 from hypernas.errors import UserError
 from hypernas.formats import number
+from hypernas.summary import FACTS as FACTS
+from hypernas.summary import METRICS, PLACE, STATISTICS, summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
-METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
-STATISTICS = ("mean", "std", "low", "high")
-FACTS = {*METRICS, "table", "seed", "seconds", "seeds_together", "n_test", "n_parameters", "target_accuracy"}
-FACTS |= {"target_test_accuracy", "history", "device", "version", "commit", "started"}
-PLACE = ["space", "dataset", "method", "n_train"]
-
 Row = dict[str, Any]
 
 
@@ -158,53 +154,6 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
     return figures.rename(columns=columns)[[*PLACE, *columns.values()]]
 
 
-def told_apart(rows: pd.DataFrame, first: Iterable[str]) -> list[str]:
-    """The columns `first`, and after them each other one in which rows differ that agree in all before it."""
-    chosen = list(first)
-    for column in rows.columns:
-        if column not in FACTS | {*chosen} and (rows.groupby(chosen, dropna=False)[column].nunique(False) > 1).any():
-            chosen.append(column)
-    return chosen
-
-
-def interval(values: pd.Series) -> tuple[float, float]:
-    """Bootstrap interval (95 %) of the mean of a series; NaN for less than two values."""
-    from hypernas.metrics import bootstrap_interval
-
-    known = values.dropna()
-    return bootstrap_interval(known.to_numpy()) if len(known) > 1 else (math.nan, math.nan)
-
-
-def summary(
-    rows: pd.DataFrame, figures: pd.DataFrame, metrics: Sequence[str] = METRICS, first: Iterable[str] = PLACE
-) -> pd.DataFrame:
-    """Rows averaged over their seeds beside figures (`paper`, `paper_source`) that agree in what both name.
-
-    Columns: `first`, every setting in which rows differ that agree in these, of each metric mean, std (NaN for one
-    seed) and the 95 % bootstrap interval low, high of the mean; n_seeds of the first metric, seconds, paper,
-    paper_source. Figures without a run of ours stand with n_seeds 0.
-    """
-    import pandas as pd
-
-    rows = rows.assign(**{name: None for name in first if name not in rows})
-    by, lines = told_apart(rows, first), []
-    for place, part in rows.groupby(by, dropna=False, sort=False):
-        line = dict(zip(by, place, strict=True))
-        for metric in metrics:
-            values = part[metric].astype(float) if metric in part else pd.Series(dtype=float)
-            found = (values.mean(), values.std(), *interval(values))
-            line |= {f"{metric}_{how}": value for how, value in zip(STATISTICS, found, strict=True)}
-        seeds = part.loc[part[metrics[0]].notna(), "seed"] if metrics[0] in part else part["seed"].iloc[:0]
-        lines.append(line | {"n_seeds": seeds.nunique(), "seconds": part["seconds"].mean()})
-    columns = [*by, *(f"{metric}_{how}" for metric in metrics for how in STATISTICS), "n_seeds", "seconds"]
-    ours, figures = pd.DataFrame(lines, columns=columns), figures.copy()
-    for side in (ours, figures):
-        side["n_train"] = side["n_train"].astype("Int64")
-    joined = ours.merge(figures, on=[name for name in by if name in figures], how="outer")
-    joined["n_seeds"] = joined["n_seeds"].fillna(0).astype(int)
-    return joined.sort_values(by).reset_index(drop=True)
-
-
 def table(name: str) -> pd.DataFrame:
     """Ours beside the paper's Kendall tau (`summary`): one line a method, n_train, graph form, profile and settings.
 
@@ -217,8 +166,8 @@ def table(name: str) -> pd.DataFrame:
     return summary(rows, figures, first=(*PLACE, "graph_form", "profile"))
 
 
-def markdown(lines: pd.DataFrame, metric: str = "kendall_tau") -> str:
-    """`summary` as Markdown: ours as `mean ± std (n)`, its interval, and the quoted figure where there is one."""
+def markdown(lines: pd.DataFrame, metric: str = "kendall_tau", hide: Iterable[str] = ()) -> str:
+    """`summary` as Markdown without the columns `hide`: ours as `mean ± std (n)`, its interval, the quoted figure."""
 
     def ours(line: Mapping[Any, Any], of: str) -> str:
         mean, std = (number(line[f"{of}_{how}"], of) for how in ("mean", "std"))
@@ -230,12 +179,11 @@ def markdown(lines: pd.DataFrame, metric: str = "kendall_tau") -> str:
         return f"{value:g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
     if lines.empty:
-        return ""
+        return "No rows yet."
     unseen = ["kendall_tau_unseen"] * (metric == "kendall_tau")
     quoted = lines["paper"].notna().any()
-    ends = tuple(f"_{how}" for how in STATISTICS)
-    hidden = {"n_seeds", "seconds", "paper", "paper_source"}
-    shown = [column for column in lines.columns if column not in hidden and not column.endswith(ends)]
+    hidden = {"n_seeds", "seconds", "paper", "paper_source", *hide}
+    shown = [c for c in lines.columns if c not in hidden and not c.endswith(tuple(f"_{how}" for how in STATISTICS))]
     head = [*shown, f"{metric} (n seeds)", "95 % interval", *["unseen"] * len(unseen)]
     head += ["paper", "source of the paper's figure"] if quoted else []
     out = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
