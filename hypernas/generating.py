@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import ClassVar
@@ -19,10 +19,29 @@ from hypernas.hypernetwork import Hypernetwork
 from hypernas.images import Images, check_images, load_images
 from hypernas.joint import FastPass
 from hypernas.sizes import map_sizes
-from hypernas.target import Program, TargetHead
+from hypernas.target import Program, TargetHead, WeightKey
 
 PIXELS = 1 << 20
 _loaded = lru_cache(2)(load_images)
+
+
+class GeneratedWeights(Mapping[WeightKey, Tensor]):
+    """The weights (c_out, c_in, k, k) of a program, each made from node features (1, C, N, D) when it is asked for."""
+
+    def __init__(self, hypernetwork: Hypernetwork, nodes: Tensor, program: Program) -> None:
+        self.hypernetwork, self.nodes = hypernetwork, nodes
+        self.shapes = {layer.weight: layer.weight_shape for layer in program.convs if layer.weight is not None}
+
+    def __getitem__(self, key: WeightKey) -> Tensor:
+        position, *ends = key
+        features = self.hypernetwork.features(self.nodes[:, position, ends].mean(1))
+        return self.hypernetwork.weights(features, self.shapes[key])[0]
+
+    def __iter__(self) -> Iterator[WeightKey]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,6 +51,8 @@ class GeneratingPredictor(TrainedPredictor):
     NOTE[PAPER]: paper says nothing of the target network's width and depth on auxiliary data; we build one cell a
     stage with 4 channels and a stem of stride 2 for 8 x 8 digits; because a CPU then trains it in minutes, and each
     of these is a parameter.
+
+    With `c_max` no head of the hypernetwork is wider; a larger weight tiles what it gives.
     """
 
     images: str = "digits"
@@ -42,6 +63,7 @@ class GeneratingPredictor(TrainedPredictor):
     cells_per_stage: int = 1
     stem_stride: int = 2
     image_batch: int = 128
+    c_max: int = 0
     prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -70,6 +92,8 @@ class GeneratingPredictor(TrainedPredictor):
         heads: Sequence[tuple[int, int, int]] = program.heads
         if maximal:
             heads = [tuple(map(max, zip(*heads, strict=True)))]  # type: ignore[list-item]
+        if self.c_max:
+            heads = [(k, min(c_out, self.c_max), min(c_in, self.c_max)) for k, c_out, c_in in heads]
         hypernetwork = Hypernetwork(width, self.hyper_width, self.hyper_layers, heads=heads)
         c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
         return hypernetwork, TargetHead(c_image, program.channels, program.c_last, n_classes, self.stem_stride)

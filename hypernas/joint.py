@@ -73,15 +73,26 @@ class FastPass:
 
     def logits(self, nodes: Tensor, index: Tensor, images: Tensor) -> Tensor:
         """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they make."""
+        plan = self.plan(index)
+        return self.outputs(plan, self.weights(plan, nodes), images)
+
+    def plan(self, index: Tensor) -> Plan:
+        """How the networks of architectures index (S, b) run side by side."""
+        assert self.programs is not None
+        return plans.plan([self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row], self.device)
+
+    def weights(self, plan: Plan, nodes: Tensor) -> list[Tensor]:
+        """Node features (S, C, b, N, D) -> the weights of each bank of the plan."""
+        return generate(self.stack.parameters, plan, nodes, nodes.shape[2], self.model.hypernetwork.limits)
+
+    def outputs(self, plan: Plan, weights: list[Tensor], images: Tensor) -> Tensor:
+        """Images (S, b, M, C, H, W) -> logits (S, b, M, K) of networks with these weights."""
         assert self.programs is not None
         parameters = self.stack.parameters
-        programs = [self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row]
-        plan = plans.plan(programs, self.device)
-        weights = generate(parameters, plan, nodes, index.shape[1], self.model.hypernetwork.limits)
         stems = layers.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
         maps = batched.run_batched(plan, weights, stems)
         weight, bias = parameters["head.classifier.weight"], parameters["head.classifier.bias"]
-        return layers.classify(weight, bias, maps, programs[0].norm_last)
+        return layers.classify(weight, bias, maps, self.programs[0][0].norm_last)
 
 
 def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, limits: dict) -> list[Tensor]:

@@ -5,17 +5,20 @@ This is the readable version and the oracle of `batched.py`, which runs many pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hypernas.program import Layer, Program, ProgramWriter, WeightKey
 
 __all__ = ["EPSILON", "PLAIN", "Layer", "Program", "ProgramWriter", "TargetHead", "WeightKey", "apply", "attention",
-           "batch_norm", "count", "gather", "max_pool", "run"]  # fmt: skip
+           "batch_norm", "count", "gather", "max_pool", "run", "run_recomputing"]  # fmt: skip
 
 EPSILON = 1e-5
 
@@ -77,7 +80,7 @@ class TargetHead(nn.Module):
         return self.classifier((F.relu(batch_norm(x)) if norm else x).mean((2, 3)))
 
 
-def gather(values: Sequence[Tensor], layer: Layer) -> Tensor:
+def gather(values: Sequence[Tensor] | Mapping[int, Tensor], layer: Layer) -> Tensor:
     """What `layer` reads of the values (M, C, H, W) made so far."""
     if layer.op == "concat":
         return torch.cat([values[i] for i in layer.inputs], 1)
@@ -126,6 +129,39 @@ def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead,
         weight = None if layer.weight is None else weights[layer.weight]
         values.append(apply(layer, gather(values, layer), weight))
     return head.classify(values[program.output], program.norm_last)
+
+
+def run_recomputing(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
+    """`run` with gradient checkpointing: of each cell only what others read is kept, all else is made again.
+
+    Where `weights` makes a tensor when it is asked for, no more weights than those of one cell exist at a time.
+    """
+    last = {i: place for place, layer in enumerate(program.layers) for i in layer.inputs} | {program.output: math.inf}
+    values = {0: head.stem(images)}
+    stop = 0
+    for _, part in groupby(program.layers, key=lambda layer: layer.position):
+        layers = tuple(part)
+        start, stop = stop, stop + len(layers)
+        read = {i: values[i] for layer in layers for i in layer.inputs if i <= start}
+        kept = [i for i in range(start + 1, stop + 1) if last.get(i, -1) >= stop]
+        cell = partial(_run_cell, layers, start, weights, read, kept)
+        values |= zip(kept, checkpoint(cell, use_reentrant=False), strict=True)
+    return head.classify(values[program.output], program.norm_last)
+
+
+def _run_cell(
+    layers: Sequence[Layer],
+    start: int,
+    weights: Mapping[WeightKey, Tensor],
+    read: Mapping[int, Tensor],
+    kept: Sequence[int],
+) -> tuple[Tensor, ...]:
+    """Layers start, start + 1, ... of a program on the values that they read -> their values `kept`."""
+    values = dict(read)
+    for i, layer in enumerate(layers, start + 1):
+        weight = None if layer.weight is None else weights[layer.weight]
+        values[i] = apply(layer, gather(values, layer), weight)
+    return tuple(values[i] for i in kept)
 
 
 def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, int]:

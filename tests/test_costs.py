@@ -5,12 +5,14 @@ import time
 import pytest
 import torch
 
-from hypernas import costs
+from hypernas import costs, timing, training_costs
 from hypernas.errors import UserError
+
+WAYS = ("forward", "backward")
 
 
 def test_a_ratio_is_slow_over_fast():
-    found = costs.paired_ratio(lambda: time.sleep(0.05), lambda: None, pairs=3)
+    found = timing.paired_ratio(lambda: time.sleep(0.05), lambda: None, pairs=3)
     assert found["low"] <= found["ratio"] <= found["high"]
     assert found["slow_seconds"] >= 0.05
     assert found["ratio"] > 1
@@ -18,7 +20,7 @@ def test_a_ratio_is_slow_over_fast():
 
 def test_no_pairs_is_a_mistake():
     with pytest.raises(UserError, match="pairs must be at least 1, got 0"):
-        costs.paired_ratio(lambda: None, lambda: None, pairs=0)
+        timing.paired_ratio(lambda: None, lambda: None, pairs=0)
 
 
 def test_flop_count_real_nodes_alone():
@@ -47,7 +49,44 @@ def test_scoring_reports_the_rate_it_measured():
 
 
 def test_both_engines_and_all_methods_can_be_timed():
-    found = costs.training_ratio(n=2, pairs=1)
+    found = training_costs.training_ratio(n=2, pairs=1)
     assert found["milliseconds_per_architecture"] == pytest.approx(500 * found["fast_seconds"])
     graphs = costs.sampled("nasbench201", 6)
     assert costs.latency("np", graphs, repeats=2) > 0
+
+
+def test_a_peak_counts_what_is_given_back_before_the_end():
+    held = timing.peak_memory(lambda: torch.ones(16, 1 << 20).sum())
+    assert held >= 0.9 * 4 * 16 * (1 << 20)
+
+
+def test_without_the_system_s_count_the_peak_is_not_a_number(monkeypatch, tmp_path):
+    monkeypatch.setattr(timing, "PROCESS", tmp_path / "absent")
+    done = []
+    assert timing.peak_memory(lambda: done.append(1)) != timing.peak_memory(lambda: done.append(2))
+    assert done == [1, 2]
+
+
+def test_the_arithmetic_of_training_is_that_of_its_architectures():
+    once, twice = (training_costs.flop(n, image_batch=8) for n in (2, 4))
+    assert 1.3 * once < twice < 3 * once
+    assert once < training_costs.flop(2, image_batch=8, channels=8)
+
+
+def test_growth_names_what_it_measured():
+    lines = training_costs.growth("n_train", [2, 3], repeats=1, image_batch=8)
+    assert [line["value"] for line in lines] == [2, 3]
+    assert all(line["seconds"] > 0 and line["flop"] > 0 and line["setting"] == "n_train" for line in lines)
+
+
+def test_parts_of_a_step_are_all_there():
+    found = training_costs.parts(n=3, repeats=1, image_batch=8)
+    ways = [f"{part}, {way}" for part in ("encoder", "weight generation", "target networks") for way in WAYS]
+    assert sorted(found) == sorted([*ways, "plan of the networks"])
+    assert min(found.values()) > 0
+
+
+def test_the_model_does_not_grow_with_the_target_network():
+    small, large = (training_costs.large_target(channels, c_max=4, image_batch=2) for channels in (4, 8))
+    assert large["model"] - small["model"] < 5000
+    assert large["target"] > 3 * small["target"]

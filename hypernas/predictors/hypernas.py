@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from hypernas.encoder import CONTEXTS
 from hypernas.errors import UserError
 from hypernas.fitting import n_operations
-from hypernas.generating import GeneratingPredictor, cross_entropy
+from hypernas.generating import GeneratedWeights, GeneratingPredictor, cross_entropy
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.node_encoders import ENCODERS, encoder_class
-from hypernas.target import Program, TargetHead, run
+from hypernas.target import Program, TargetHead, run, run_recomputing
 
 CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS, "encoder": ENCODERS}
 
@@ -40,22 +40,19 @@ class HyperNASModel(nn.Module):
         hypernetwork: Hypernetwork | None = None,
         head: TargetHead | None = None,
         loss: AdaptiveLoss | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.predictor, self.hypernetwork, self.head, self.loss = predictor, hypernetwork, head, loss
+        self.run = run_recomputing if recompute else run
 
     def forward(self, graph: GraphBatch, program: Program, images: Tensor) -> tuple[Tensor, Tensor]:
         """One architecture, images (M, C, H, W) -> standardised accuracy (1,), logits (M, K) of its network."""
         assert self.hypernetwork is not None
         assert self.head is not None
         predicted, nodes = self.predictor(graph)
-        weights = {}
-        for layer in program.convs:
-            assert layer.weight is not None
-            position, *ends = layer.weight
-            features = self.hypernetwork.features(nodes[:, position, ends].mean(1))
-            weights[layer.weight] = self.hypernetwork.weights(features, layer.weight_shape)[0]
-        return predicted, run(program, weights, self.head, images)
+        weights = GeneratedWeights(self.hypernetwork, nodes, program)
+        return predicted, self.run(program, weights, self.head, images)
 
 
 class PlainPass:
@@ -86,7 +83,11 @@ class PlainPass:
 
 @dataclass(kw_only=True, eq=False)
 class HyperNAS(GeneratingPredictor):
-    """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them."""
+    """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them.
+
+    With `recompute` the plain loop keeps neither weights nor maps of a cell for the way back but makes them again, so
+    that target networks of a hundred million parameters fit into memory.
+    """
 
     loss: str = "mse"
     context: str = "sum"
@@ -97,6 +98,7 @@ class HyperNAS(GeneratingPredictor):
     n_layers: int = 6
     width: int = 72
     engine: str = "fast"
+    recompute: bool = False
     predict_accuracy: bool = True
     generate_weights: bool = True
     prefix: ClassVar[str] = "predictor"
@@ -109,6 +111,8 @@ class HyperNAS(GeneratingPredictor):
                 raise UserError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.loss == "bce" and self.engine == "plain":
             raise UserError("loss must be mse with engine='plain', which never sees a pair of architectures, got 'bce'")
+        if self.recompute and self.engine != "plain":
+            raise UserError(f"engine must be plain with recompute=True, got {self.engine!r}")
 
     @property
     def one_at_a_time(self) -> bool:
@@ -121,7 +125,7 @@ class HyperNAS(GeneratingPredictor):
             return HyperNASModel(predictor)
         tasks = ("pred", "hyper") if self.predict_accuracy else ("hyper",)
         loss = AdaptiveLoss(self.q, self.reading, tasks, self.learn_u)
-        return HyperNASModel(predictor, *self.new_generator(graphs, self.width), loss)
+        return HyperNASModel(predictor, *self.new_generator(graphs, self.width), loss, self.recompute)
 
     def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> Any:
         programs = [self.programs(batch) for batch in graphs] if self.generate_weights else None

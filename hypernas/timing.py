@@ -1,0 +1,76 @@
+"""Yardsticks of one machine: seconds, ratios of runs in turn, memory, the rate of a large matrix product."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hypernas.errors import UserError
+
+PROCESS = Path("/proc/self")
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    """Wall seconds of one call, the GPU's work included."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def paired_ratio(slow: Callable[[], Any], fast: Callable[[], Any], pairs: int = 3) -> dict[str, float]:
+    """`slow` over `fast` in time: the median ratio of `pairs` pairs, its range, the median seconds of both.
+
+    The two run in turn, A B A B, so that a drift of the machine's speed cancels.
+    """
+    if pairs < 1:
+        raise UserError(f"pairs must be at least 1, got {pairs}")
+    times = [(seconds_of(slow), seconds_of(fast)) for _ in range(pairs)]
+    ratios = [a / b for a, b in times]
+    slow_seconds, fast_seconds = (statistics.median(side) for side in zip(*times, strict=True))
+    return {
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "slow_seconds": slow_seconds,
+        "fast_seconds": fast_seconds,
+    }
+
+
+def sgemm_rate(n: int = 2048, repeats: int = 5, device: str = "cpu") -> float:
+    """FLOP a second of a large single-precision product: the machine's own yardstick."""
+    a = torch.randn(n, n, device=device)
+    return 2 * n**3 / min(seconds_of(lambda: a @ a) for _ in range(repeats + 1))
+
+
+def peak_memory(work: Callable[[], Any], device: str = "cpu") -> float:
+    """Bytes that `work` holds at its peak beyond what was held before; NaN where the system does not tell.
+
+    On a CPU it is the memory of the process as Linux counts it.
+    """
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return float(torch.cuda.max_memory_allocated() - before)
+    try:
+        (PROCESS / "clear_refs").write_text("5")
+        resident = _status("VmRSS")
+    except OSError:
+        work()
+        return math.nan
+    work()
+    return max(0.0, _status("VmHWM") - resident)
+
+
+def _status(name: str) -> float:
+    """A line of the process's status, bytes."""
+    (line,) = (line for line in (PROCESS / "status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return float(line.split()[1]) * 1024
