@@ -8,7 +8,6 @@ import inspect
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -21,7 +20,7 @@ from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
 from hypernas.labels import LabelScale
 from hypernas.metrics import kendall_tau, spearman_rho
-from hypernas.provenance import commit, device_name, version
+from hypernas.provenance import commit, stamp, version
 from hypernas.results import Results, Row, canonical_json, row_key, table
 from hypernas.settings import PROFILES, checked, resolve, typed
 from hypernas.sources import cache_directory
@@ -56,8 +55,7 @@ class Experiment:
         """The same experiment with all its settings. Raises UserError for a wrong name, type or range."""
         kinds = {"n_train": int, "seed": int, "profile": str, "protocol": str}
         plain = {name: checked(name, typed(name, getattr(self, name), kind)) for name, kind in kinds.items()}
-        accepted = settings_of(self.method)
-        space = spaces.get(self.space)
+        accepted, space = self.accepted(), spaces.get(self.space)
         defaults = getattr(space, "defaults", {}) | getattr(space, "profiles", {}).get(self.profile, {})
         settings = resolve(self.method, self.profile, accepted, defaults, self.settings)
         return dataclasses.replace(self, **plain, settings=settings)
@@ -65,6 +63,25 @@ class Experiment:
     def key(self) -> str:
         """What the recorded row is found by: the canonical JSON of the resolved experiment."""
         return row_key(dataclasses.asdict(self.resolved()))
+
+    def accepted(self) -> dict[str, Any]:
+        """The settings that may be chosen, and their defaults."""
+        return settings_of(self.method)
+
+    def check(self, device: str = "cpu") -> None:
+        """Raise UserError where this resolved experiment could not run."""
+        predictors.get(self.method)(**arguments(self, False, device), seed=self.seed)
+        _benchmark(self.space, self.dataset).split(self.n_train, self.seed)
+
+    @property
+    def together(self) -> bool:
+        """Whether several seeds can run at once."""
+        return predictors.can_fit_many(self.method)
+
+    @staticmethod
+    def measure(group: list[Any], progress: bool, device: str) -> Iterator[Row]:
+        """The rows of resolved experiments that differ in the seed only."""
+        return _measure(group, progress, device)
 
 
 def settings_of(method: str) -> dict[str, Any]:
@@ -95,7 +112,7 @@ def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
     return Checkpoint(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt", every=SAVE_SECONDS)
 
 
-def _arguments(
+def arguments(
     experiment: Experiment, progress: bool, device: str, checkpoint: Checkpoint | None = None
 ) -> dict[str, Any]:
     """The keyword arguments of the method but its seed. Raises UserError for a device that it cannot use."""
@@ -128,12 +145,12 @@ def _train(
     sets = [graphs[train] for train, _ in splits]
     labels = [benchmark.validation[train] for train, _ in splits]
     seeds = [each.seed for each in group]
-    arguments = _arguments(first, progress, device, checkpoint)
+    keywords = arguments(first, progress, device, checkpoint)
     scale = (LabelScale.whole(benchmark.validation),) if first.protocol == "pinat" else ()
     if len(group) > 1:
-        fitted = predictors.fit_many(first.method, arguments, sets, labels, seeds, *scale)
+        fitted = predictors.fit_many(first.method, keywords, sets, labels, seeds, *scale)
     else:
-        fitted = [predictors.get(first.method)(**arguments, seed=seeds[0]).fit(sets[0], labels[0], *scale)]
+        fitted = [predictors.get(first.method)(**keywords, seed=seeds[0]).fit(sets[0], labels[0], *scale)]
     return fitted, [test for _, test in splits]
 
 
@@ -157,7 +174,7 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
     """
     benchmark = _benchmark(group[0].space, group[0].dataset)
     graphs = benchmark.graphs(group[0].settings["graph_form"])
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    made = stamp(device)
     start, checkpoint = time.perf_counter(), _checkpoint(group, device)
     fitted, tests = _train(group, graphs, progress, device, checkpoint)
     share = (time.perf_counter() - start + (checkpoint.seconds if checkpoint else 0)) / len(group)
@@ -180,10 +197,7 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
             "seconds": round(wall, 3),
             "seeds_together": len(group),
             "n_parameters": int(predictor.n_parameters),
-            "device": device_name(device),
-            "version": version(),
-            "commit": commit(),
-            "started": started,
+            **made,
             "source": benchmark.table.source,
         }
     if checkpoint:
@@ -193,9 +207,7 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
 def check(experiments: Iterable[Experiment], device: str = "cpu") -> None:
     """Raise UserError for the first experiment that could not run, before any is trained."""
     for each in experiments:
-        each = each.resolved()
-        predictors.get(each.method)(**_arguments(each, False, device), seed=each.seed)
-        _benchmark(each.space, each.dataset).split(each.n_train, each.seed)
+        each.resolved().check(device)
 
 
 def run_many(
@@ -226,10 +238,9 @@ def _run(planned: list[Experiment], force: bool, progress: bool, device: str) ->
                 missing.append(each)
             else:
                 yield row
-        together = missing and predictors.can_fit_many(missing[0].method)
-        batches = [missing] if together else [[each] for each in missing]
+        batches = [missing] if missing and missing[0].together else [[each] for each in missing]
         for batch in batches:
-            for row in _measure(batch, progress, device):
+            for row in batch[0].measure(batch, progress, device):
                 yield Results.of(row["table"]).add(row, replace=force)
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -46,3 +47,9 @@ def device_name(device: str) -> str:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         model = found[1] if found else model
     return f"{model}, {torch.get_num_threads()} threads"
+
+
+def stamp(device: str) -> dict[str, str]:
+    """What every row says of its making: device, version, commit, and the time now as `started`."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"device": device_name(device), "version": version(), "commit": commit(), "started": started}

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hypernas import predictors
 from hypernas.experiments import Experiment, run_many
 from hypernas.grids import recorded
 from hypernas.results import Row
@@ -95,8 +94,7 @@ def _heard(pipe: Any, running: dict[Any, Any]) -> Iterator[Row | Failure]:
 
 def _rows(part: Part, options: dict[str, Any]) -> Iterator[Row | Failure]:
     """The rows of a part; seeds that do not train together fail one by one."""
-    together = predictors.can_fit_many(part[0].method)
-    for group in [part] if together else [[each] for each in part]:
+    for group in [part] if part[0].together else [[each] for each in part]:
         try:
             yield from run_many(group, progress=False, **options)
         except Exception as error:
