@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hypernas.counts import counts
 from hypernas.fitting import FittedPredictor, labels_of
 from hypernas.graph import GraphBatch
 from hypernas.labels import LabelScale
@@ -18,7 +19,13 @@ CHUNK = 20_000
 
 @dataclass(kw_only=True, eq=False)
 class FeaturePredictor(FittedPredictor):
-    """A regressor on features of the graph. A subclass adds its settings, `new_features`, `new_model` and `size`."""
+    """A regressor on features of the graph. A subclass adds its settings, `new_features`, `new_model` and `size`.
+
+    With `counts` the logarithms of the parameters and multiply-adds are features too; the search space counts them one
+    architecture at a time, which takes minutes for a table of many thousands.
+    """
+
+    counts: bool = False
 
     features: Any = field(default=None, init=False, repr=False)
 
@@ -34,15 +41,20 @@ class FeaturePredictor(FittedPredictor):
         """How many numbers the fitted regressor consists of."""
         raise NotImplementedError
 
+    def inputs(self, graphs: GraphBatch) -> np.ndarray:
+        """What the regressor reads (B, F)."""
+        features = self.features(graphs)
+        return np.concatenate([features, np.log(counts(graphs))], 1) if self.counts else features
+
     def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Any:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
         labels = labels_of(self, graphs, accuracy, scale).numpy()
         self.features = self.new_features(graphs)
-        self.model = self.new_model().fit(self.features(graphs), labels)
+        self.model = self.new_model().fit(self.inputs(graphs), labels)
         self.n_parameters = self.size()
         return self
 
     def score(self, graphs: GraphBatch) -> Tensor:
         parts = [graphs[i : i + CHUNK] for i in range(0, len(graphs), CHUNK)]
-        scores = np.concatenate([self.model.predict(self.features(part)) for part in parts])
+        scores = np.concatenate([self.model.predict(self.inputs(part)) for part in parts])
         return torch.from_numpy(scores).to(torch.get_default_dtype())

@@ -18,8 +18,8 @@ class OneHot:
     """Operation of each node, edge of each pair of nodes, counts of operations, repeats; parameters where known.
 
     Nodes stand in the canonical order of their cell, so that isomorphic cells are equal rows. The logarithm of the
-    number of parameters is added where the space counts those of a whole batch; multiply-adds are left out, since
-    spaces count them one architecture at a time.
+    number of parameters is added where the space counts those of a whole batch; for others, and for multiply-adds,
+    there is the setting `counts`.
     """
 
     def __init__(self, graphs: GraphBatch) -> None:

@@ -1,0 +1,22 @@
+"""Parameters and multiply-adds of many architectures, each counted once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from hypernas.errors import UserError
+from hypernas.graph import Architecture, GraphBatch, SearchSpace
+
+
+@lru_cache(maxsize=1 << 15)
+def _count(space: SearchSpace, architecture: Architecture) -> tuple[int, int]:
+    return space.count(architecture)
+
+
+def counts(graphs: GraphBatch) -> np.ndarray:
+    """Parameters and multiply-adds (B, 2), as the search space counts them. UserError for graphs that have none."""
+    if graphs.space is None:
+        raise UserError("counting needs to know the search space; pass it to collate, or leave out counts=true")
+    return np.array([_count(graphs.space, graphs.architecture(i)) for i in range(len(graphs))], np.float64)
