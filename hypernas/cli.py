@@ -1,4 +1,4 @@
-"""The command line: `hypernas experiment | sweep | grid | table | run | bench | label | data`."""
+"""The command line: `hypernas experiment | search | sweep | zero-cost | grid | table | run | bench | label | data`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import click
 
 from hypernas.cli_data import data, label
 from hypernas.cli_rows import in_words, pairs, plan, with_progress
+from hypernas.cli_search import search
 from hypernas.cli_sweep import sweep
+from hypernas.cli_zero_cost import zero_cost
 from hypernas.errors import UserError
 
 
@@ -163,13 +165,16 @@ def run(
 @click.option(
     "--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs a ratio is taken of."
 )
-def bench(n: int, pairs: int) -> None:
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+def bench(n: int, pairs: int, device: str) -> None:
     """Measure the ratios of the efficiency pages and print them as one line of JSON."""
     from hypernas import costs
 
-    click.echo(json.dumps(costs.bench(n, pairs)))
+    click.echo(json.dumps(costs.bench(n, pairs, device)))
 
 
 main.add_command(data)
 main.add_command(label)
+main.add_command(search)
 main.add_command(sweep)
+main.add_command(zero_cost)

@@ -179,15 +179,15 @@ def pareto_front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return order[y[order] > before]
 
 
-def growth(data: Any, ax: Axes | None = None) -> Axes:
-    """Columns `setting`, `value`, `ms`: cost against each setting, relative to its least value, on logarithmic axes."""
-    frame = _frame(data, "setting", "value", "ms")
+def growth(data: Any, cost: str = "seconds", ax: Axes | None = None) -> Axes:
+    """Columns `setting`, `flop` and `cost`: cost against arithmetic, relative to each setting's first line."""
+    frame = _frame(data, "setting", "flop", cost)
     ax = axes(ax)
-    for setting, part in frame.groupby("setting", sort=False):
-        value, cost = part["value"].to_numpy(float), part["ms"].to_numpy(float)
-        ax.plot(value / value[0], cost / cost[0], marker="o", label=str(setting))
-    top = float((frame["value"] / frame.groupby("setting")["value"].transform("first")).max())
-    ax.plot([1, top], [1, top], color=GREY, linestyle=":", linewidth=1, label="proportional")
-    ax.set(xscale="log", yscale="log", xlabel="setting, times its least value", ylabel="time, times the least")
+    relative = frame[["flop", cost]] / frame.groupby("setting")[["flop", cost]].transform("first")
+    for setting, part in relative.groupby(frame["setting"], sort=False):
+        ax.plot(part["flop"], part[cost], marker="o", label=str(setting).replace("_", " "))
+    top = float(relative["flop"].max())
+    ax.plot([1, top], [1, top], color=GREY, linestyle=":", linewidth=1, label="as the arithmetic")
+    ax.set(xscale="log", yscale="log", xlabel="arithmetic, times the least", ylabel=f"{cost}, times the least")
     ax.legend()
     return ax
