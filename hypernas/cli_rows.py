@@ -74,9 +74,21 @@ def with_progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
 
 
 def in_words(row: dict[str, Any]) -> str:
+    if "architecture" in row:
+        return _found(row)
     unseen = "–" if row["kendall_tau_unseen"] is None else f"{row['kendall_tau_unseen']:.4f}"
     return (
         f"{row['method']}  {row['space']}/{row['dataset']}  n_train {row['n_train']}  seed {row['seed']}  "
         f"{row['settings']['graph_form']}  kendall_tau {row['kendall_tau']:.4f}  unseen {unseen}  "
         f"spearman_rho {row['spearman_rho']:.4f}  {row['seconds']:.1f} s"
+    )
+
+
+def _found(row: dict[str, Any]) -> str:
+    method = ", ".join(str(each) for each in (row["method"], row["settings"].get("predictor")) if each)
+    test = "" if row["test_accuracy"] is None else f"  test {row['test_accuracy']:.2f} %"
+    return (
+        f"{method}  {row['space']}/{row['dataset']}  seed {row['seed']}  {row['queries']} queries  "
+        f"best {row['validation_accuracy']:.2f} %{test}  {row['parameters']:,} parameters  "
+        f"{row['multiply_adds']:,} multiply-adds  {row['seconds']:.1f} s  {row['architecture']}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 DIGITS = {"kendall_tau": 3, "kendall_tau_unseen": 3, "spearman_rho": 3, "target_accuracy": 1, "target_test_accuracy": 1}
+DIGITS |= {"validation_accuracy": 2, "test_accuracy": 2, "regret": 2}
 
 
 def number(value: float | None, metric: str = "kendall_tau", sign: bool = False) -> str:

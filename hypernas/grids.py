@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hypernas.errors import UserError
 from hypernas.experiments import Experiment, run_many
 from hypernas.results import Results, Row, flat, row_key
+from hypernas.searching import TABLE, Search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,16 +41,17 @@ def grid(name: str, profile: str = "standard", only: Mapping[str, str] | None = 
     """
     if name not in _blocks():
         raise UserError(f"the grid must be one of {', '.join(names())}, got {name!r}")
-    found = []
+    found: list[Experiment] = []
     for block in _blocks()[name]:
         given = {"table": "few_shot", "dataset": "cifar10", **block}
+        kind = Search if given["table"] == TABLE else Experiment
         lists = {key: value if isinstance(value, list) else [value] for key, value in given.items() if key != "seeds"}
         for combination in product(*lists.values()):
             settings = dict(zip(lists, combination, strict=True))
             place = {key: settings.pop(key) for key in PLACES}
             if all(str({**place, **settings}.get(key)).lower() == text.lower() for key, text in (only or {}).items()):
                 seeds = range(given["seeds"])
-                found += [Experiment(**place, seed=seed, profile=profile, settings=settings) for seed in seeds]
+                found += [kind(**place, seed=seed, profile=profile, settings=settings) for seed in seeds]
     if not found:
         chosen = ", ".join(f"{key}={text}" for key, text in (only or {}).items())
         raise UserError(f"a choice must leave experiments of the grid {name}, got none with {chosen}")

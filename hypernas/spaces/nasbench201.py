@@ -32,6 +32,7 @@ from hypernas.target import Program, ProgramWriter, count
 ANALOG_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 ANALOG_OPS = (SKIP, NONE, CONV3, CONV1, POOL)
 STAGES, CELLS_PER_STAGE = 3, 5
+SCORED = ("cifar10", "ImageNet16-120")
 
 
 class NASBench201:
@@ -135,7 +136,21 @@ class NASBench201:
         validation = arrays["val200_cifar10"].astype(np.float64) if dataset == "cifar10" else test
         note = "validation accuracy" if dataset == "cifar10" else "test accuracy, the table has no validation accuracy"
         source = f"official NAS-Bench-201 accuracies after 200 epochs (label for training: {note})"
-        return Table(source, "measured", {"edge_ops": ids[arrays["ops"]]}, validation, test)
+        columns = {"edge_ops": ids[arrays["ops"]], **self._scores(path, dataset)}
+        if dataset == "ImageNet16-120":  # not of all cells, so that it is shown and no label
+            columns["validation"] = arrays["val200_in16_partial"].astype(np.float64)
+        return Table(source, "measured", columns, validation, test)
+
+    def _scores(self, path: Any, dataset: str) -> dict[str, np.ndarray]:
+        """Zero-cost scores (B,) of NAS-Bench-Suite-Zero by name, NaN where unknown; none where the file has none."""
+        if dataset not in SCORED:
+            return {}
+        try:
+            arrays = load_npz(path, {"zc": (5 ** len(EDGES), None, len(SCORED)), "zc_names": 1})
+        except UserError:
+            return {}
+        scores = arrays["zc"][:, :, SCORED.index(dataset)].astype(np.float64)
+        return {str(name): scores[:, i] for i, name in enumerate(arrays["zc_names"])}
 
 
 space = NASBench201()
