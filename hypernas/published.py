@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from hypernas import spaces
@@ -19,7 +20,8 @@ from hypernas.target import count
 if TYPE_CHECKING:
     import pandas as pd
 
-QUOTED = ("parameters_m", "flops_m", "top1_accuracy", "top5_accuracy", "queries")
+QUOTED = ("parameters_m", "flops_m", "test_accuracy", "top1_accuracy", "top5_accuracy", "queries")
+IMAGENET = "imagenet"
 STEM, RESOLUTION, CLASSES = 16, 224, 1000
 
 
@@ -27,7 +29,8 @@ STEM, RESOLUTION, CLASSES = 16, 224, 1000
 class Network:
     """One published network: its `notations` in a search space, or its `blocks` outside of it, or neither.
 
-    More than one notation means that what is printed leaves something open. `last` are the widths after the blocks.
+    More than one notation means that what is printed leaves something open. `last` are the widths after the blocks,
+    `images` the datasets that it is for, where the space has networks for several.
     """
 
     method: str
@@ -37,17 +40,18 @@ class Network:
     blocks: Sequence[str] = ()
     activation: str = HARD_SWISH
     last: Sequence[int] = ()
+    images: Sequence[str] = ()
 
-    def counts(self) -> Iterator[tuple[str, int, int]]:
-        """Notation, parameters and multiply-adds of the network on one ImageNet image."""
-        for notation in self.notations:
-            space = spaces.get(self.space)
-            yield notation, *space.count(space.parse(notation))
+    def counts(self) -> Iterator[tuple[str, str, int, int]]:
+        """Dataset, notation, parameters and multiply-adds of the network on one of its images."""
+        space: Any = spaces.get(self.space)
+        for images, notation in product(self.images or [""], self.notations):
+            yield images or IMAGENET, notation, *space.count(space.parse(notation), *[images] * bool(images))
         if self.blocks:
             blocks = [block for text in self.blocks for block in parse_blocks(text)]
             program = chain(blocks, STEM, self.last, self.activation)
             parameters, adds = count(program, (3, RESOLUTION, RESOLUTION), CLASSES)
-            yield ", ".join(self.blocks), parameters + sum(map(biases, blocks)), adds
+            yield IMAGENET, ", ".join(self.blocks), parameters + sum(map(biases, blocks)), adds
 
 
 def parse_blocks(text: str) -> list[Block]:
@@ -77,8 +81,9 @@ def networks() -> tuple[Network, ...]:
 def table(space: str) -> pd.DataFrame:
     """The published networks of a search space: a line an architecture, one without counts where none is known.
 
-    Columns: method; `quoted_` parameters_m, flops_m, top1_accuracy, top5_accuracy, queries, as `data/paper.csv` has
-    them; `counted_parameters_m` and `counted_flops_m`; note; notation. Raises UserError for another space.
+    Columns: method; dataset; `quoted_` parameters_m, flops_m, test_accuracy, top1_accuracy, top5_accuracy, queries, as
+    `data/paper.csv` has them; `counted_parameters_m` and `counted_flops_m`; note; notation. Raises UserError for
+    another space.
     """
     import pandas as pd
 
@@ -87,16 +92,19 @@ def table(space: str) -> pd.DataFrame:
         if network.space != space:
             continue
         known = {"method": network.method, "note": network.note, "notation": ""}
+        sizes = ("dataset", "notation", "counted_parameters_m", "counted_flops_m")
         lines += [
-            known | {"notation": notation, "counted_parameters_m": parameters / 1e6, "counted_flops_m": adds / 1e6}
-            for notation, parameters, adds in network.counts()
-        ] or [known]
+            known | dict(zip(sizes, (dataset, notation, parameters / 1e6, adds / 1e6), strict=True))
+            for dataset, notation, parameters, adds in network.counts()
+        ] or [known | {"dataset": dataset} for dataset in network.images or [IMAGENET]]
     if not lines:
         named = sorted({network.space for network in networks()})
         raise UserError(f"published networks are known for {', '.join(named)}, got {space!r}")
-    found = pd.DataFrame(lines, columns=["method", "counted_parameters_m", "counted_flops_m", "note", "notation"])
-    for place, metric in enumerate(QUOTED, 1):
-        figures = paper_figures("search", metric)
-        quoted = figures[figures["space"] == space].drop_duplicates("method").set_index("method")["paper"]
-        found.insert(place, f"quoted_{metric}", found["method"].map(quoted).astype(float))
+    place = ["method", "dataset"]
+    found = pd.DataFrame(lines, columns=[*place, "counted_parameters_m", "counted_flops_m", "note", "notation"])
+    for column, metric in enumerate(QUOTED, len(place)):
+        figures = paper_figures("search", metric).query("space == @space")
+        quoted = figures.drop_duplicates(place).set_index(place)["paper"].to_dict()
+        values = [quoted.get(line) for line in zip(found["method"], found["dataset"], strict=True)]
+        found.insert(column, f"quoted_{metric}", pd.Series(values, dtype=float))
     return found

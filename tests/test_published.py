@@ -7,6 +7,7 @@ import pytest
 
 from hypernas import published, spaces
 from hypernas.errors import UserError
+from hypernas.genotypes import Genotype
 from hypernas.results import checkout, paper_figures
 
 MOBILE, VIT = (published.table(space).set_index("method") for space in ("mobilenetv3", "vit"))
@@ -69,8 +70,29 @@ def test_table_12_s_small_network_prints_a_ratio_too_few_and_is_counted_with_eac
     assert lines["note"].str.contains("12 MLP ratios for 13 layers").all()
 
 
+def test_darts_networks_have_the_parameters_that_are_quoted_for_each_dataset():
+    lines = published.table("darts").set_index(["method", "dataset"])
+    quoted = lines["quoted_parameters_m"].dropna()
+    assert sorted(quoted.index) == [("darts-v2", "cifar10"), ("darts-v2", "imagenet"), ("hypernas", "imagenet")]
+    assert lines.loc[quoted.index, "counted_parameters_m"].tolist() == pytest.approx(quoted.tolist(), abs=0.05)
+    assert lines["quoted_test_accuracy"].notna().sum() == 3
+
+
+def test_edges_do_not_change_the_counts_of_the_network_whose_operations_alone_are_named(rng):
+    space = spaces.get("darts")
+    named = space.parse(published.table("darts").set_index("method").loc["hypernas", "notation"].iloc[0])
+    genotype = space.genotype(named)
+    states = [int(state) for i in range(4) for state in rng.choice(2 + i, 2, replace=False)]
+    cells = [tuple(zip((op for op, _ in cell), states, strict=True)) for cell in (genotype.normal, genotype.reduce)]
+    other = space.parse(str(Genotype(*cells)))
+    assert other != named
+    assert [space.count(other, images) for images in ("cifar10", "imagenet")] == [
+        space.count(named, images) for images in ("cifar10", "imagenet")
+    ]
+
+
 def test_other_spaces_and_other_notations_are_user_errors():
-    with pytest.raises(UserError, match="published networks are known for mobilenetv3, vit, got 'darts'"):
-        published.table("darts")
+    with pytest.raises(UserError, match="published networks are known for darts, mobilenetv3, vit, got 'nasbench201'"):
+        published.table("nasbench201")
     with pytest.raises(UserError, match=re.escape("must be written as k3 m64 c24 s2 se hs x2, got 'k3 c24'")):
         published.parse_blocks("k3 c24")
