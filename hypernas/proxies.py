@@ -25,15 +25,14 @@ PROXIES: dict[str, Callable[[nn.Module, Tensor, Tensor], float]] = {}
 def proxy(score: Proxy) -> Callable[[nn.Module, Tensor, Tensor], float]:
     """Register `score` under its name. What it returns is a number, nan where it is not finite.
 
-    It is given a copy in training mode, without gradients and all of it learned, so that weights, gradients, buffers
-    and mode of the network stay as they are.
+    It is given a copy without gradients, in training mode and with every parameter learned, so that weights, gradients,
+    buffers and mode of the network stay as they are.
     """
 
     @wraps(score)
     def scored(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         fresh = copy.deepcopy(network).train().requires_grad_(True)
-        fresh.zero_grad()
-        value = float(torch.as_tensor(score(fresh, images, labels)).detach())
+        value = float(torch.as_tensor(score(fresh, images, labels), dtype=torch.float64).detach())
         return value if math.isfinite(value) else math.nan
 
     PROXIES[score.__name__] = scored
