@@ -232,7 +232,7 @@ def search(task: Task, asking: Asking, progress: bool = False) -> Iterator[Answe
     repeats = 0
     with tqdm(total=task.queries, unit="query", disable=not progress) as bar, suppress(StopIteration):
         candidate = next(asking)
-        while len(known) < task.queries and repeats < ATTEMPTS:
+        while repeats < ATTEMPTS:
             key = task.domain.keys([candidate])[0]
             repeats = repeats + 1 if key in known else 0
             if key not in known:
@@ -240,4 +240,6 @@ def search(task: Task, asking: Asking, progress: bool = False) -> Iterator[Answe
                 best = max(best, (known[key], candidate), key=lambda each: each[0])
                 bar.update()
                 yield Answer(len(known), candidate, known[key], best[1], best[0])
+            if len(known) == task.queries:
+                return
             candidate = asking.send(known[key])

@@ -197,7 +197,7 @@ def _elsewhere(task: Task, row: Any) -> dict[str, tuple[float | None, float | No
             there = here if dataset == here.dataset else Benchmark(here.space.name, dataset)
         except UserError:
             continue
-        if there is not here and len(there) == len(here):
+        if there is not here and len(there.test) == len(here.test):
             has_own = there.table.validation is not there.table.test
             validation = there.table.columns.get("validation", there.validation if has_own else None)
             found[dataset] = (None if validation is None else _finite(validation[row]), _finite(there.test[row]))

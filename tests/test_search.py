@@ -1,0 +1,315 @@
+"""Claims about search: what counts as a query, what the limits admit, what each method asks for, the command."""
+
+import json
+import re
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hypernas import search, searching, spaces
+from hypernas.cli import main
+from hypernas.data import Table
+from hypernas.errors import UserError
+from hypernas.oracles import Pool, WholeSpace
+from hypernas.search import METHODS, Task
+from hypernas.searching import Search
+
+COMMAND = "search --space nasbench201 --dataset cifar10 --queries 8".split()
+
+
+class Line:
+    """The numbers 0..n-1, two of them a function; the larger, the more accurate and the more costly."""
+
+    source = "a toy table"
+    space = SimpleNamespace(name="line", canonical=lambda number, form: SimpleNamespace(notation=str(number)))
+
+    def __init__(self, n=200, rows=True):
+        self.n, self.read, self.parents = n, [], []
+        self.rows = range(n) if rows else None
+
+    def sample(self, rng):
+        return int(rng.integers(self.n))
+
+    def mutate(self, number, rng):
+        self.parents.append(number)
+        return int(np.clip(number + rng.integers(-6, 7), 0, self.n - 1))
+
+    def keys(self, numbers):
+        return [number // 2 for number in numbers]
+
+    def graphs(self, numbers, graph_form):
+        return np.array(numbers)
+
+    def architecture(self, number):
+        return number
+
+    def count(self, number):
+        return 10 + number, 1000 + 10 * number
+
+    def accuracy(self, number):
+        self.read.append(number)
+        return 50 + number / 10
+
+
+class Backwards:
+    """A predictor that has it the wrong way round."""
+
+    trained = ()
+
+    def __init__(self, *, seed=0, epochs=200):
+        pass
+
+    def fit(self, numbers, accuracy):
+        Backwards.trained = numbers.tolist()
+        return self
+
+    def predict(self, numbers):
+        return 90.0 - numbers
+
+
+class Right(Backwards):
+    def predict(self, numbers):
+        return 50 + numbers / 10
+
+
+@pytest.fixture(autouse=True)
+def toy_predictors(monkeypatch):
+    there = {"np": Right, "backwards": Backwards}
+    toys = SimpleNamespace(get=there.__getitem__, names=lambda: sorted(there), can_fit_many=lambda name: False)
+    monkeypatch.setattr(search, "predictors", toys)
+    monkeypatch.setattr(searching, "predictors", toys)
+
+
+def searched(method, queries=40, domain=None, seed=100, limits=None, **settings):
+    """-> the domain, and all answers."""
+    domain = domain or Line()
+    task = Task(domain, queries, seed, **(limits or {}))
+    return domain, list(search.search(task, METHODS[method](task, **settings)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rows", [True, False])
+def test_nothing_is_read_that_is_not_counted_and_no_function_twice(method, rows):
+    domain, answers = searched(method, domain=Line(rows=rows))
+    assert domain.read == [each.candidate for each in answers]
+    assert [each.n for each in answers] == list(range(1, 41))
+    assert len(set(domain.keys(domain.read))) == 40
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_search_ends_when_every_function_is_known(method):
+    domain, answers = searched(method, queries=30, domain=Line(n=24))
+    assert len(answers) == len(domain.read) == 12
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_best_so_far_is_the_best_of_what_was_asked(method):
+    _, answers = searched(method)
+    so_far = np.maximum.accumulate([each.accuracy for each in answers])
+    assert [each.best_accuracy for each in answers] == so_far.tolist()
+    assert all(50 + each.best / 10 == each.best_accuracy for each in answers)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_seed_decides_all(method):
+    assert searched(method)[1] == searched(method)[1]
+    assert searched(method)[1] != searched(method, seed=101)[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "limits", [{"max_flops": 1900.0}, {"max_params": 100.0}, {"max_flops": 9e9, "max_params": 70.0}]
+)
+def test_nothing_over_a_limit_is_asked(method, limits):
+    domain, _ = searched(method, queries=20, limits=limits)
+    assert max(domain.read) <= min(90, limits.get("max_params", 100) - 10)
+
+
+def test_a_limit_that_few_obey_is_reached_by_ever_smaller_mutations():
+    domain, _ = searched("random", queries=3, domain=Line(n=20_000), limits={"max_flops": 1055.0})
+    assert max(domain.read) <= 5
+
+
+def test_a_limit_that_nothing_obeys_names_the_smallest():
+    for limits, words in (
+        ({"max_flops": 999.0}, "the smallest one found has 1,000 multiply-adds, got 999"),
+        ({"max_flops": 5.0, "max_params": 3.0}, "1,000 multiply-adds and 10 parameters, got 5 and 3"),
+    ):
+        with pytest.raises(UserError, match=words):
+            searched("random", limits=limits)
+
+
+def test_the_oldest_dies_however_good_it_is():
+    domain = Line()
+    task = Task(domain, 1000, 100)
+    asking, asked = METHODS["evolution"](task, population=10, tournament=10), []
+    asked.append(next(asking))
+    for n in range(60):
+        asked.append(asking.send(99.0 if n == 0 else 50.0 + n / 1000))
+    assert domain.parents == [asked[0], *asked[10:60]]
+
+
+def test_evolution_mutates_the_best_of_its_contest():
+    domain, _ = searched("evolution", queries=60, population=20, tournament=20)
+    assert min(domain.parents) > 150
+
+
+@pytest.mark.parametrize("predictor", ["np", "backwards"])
+def test_top_k_is_sorting_by_prediction(predictor):
+    domain, _ = searched("top-k", predictor=predictor, first=15)
+    first, rest = domain.read[:15], domain.read[15:]
+    assert Backwards.trained == first
+    others = [n for n in range(0, 200, 2) if n // 2 not in domain.keys(first)]
+    assert domain.keys(rest) == [n // 2 for n in sorted(others, reverse=predictor == "np")[:25]]
+
+
+def test_methods_begin_with_the_same_random_architectures():
+    reads = [searched(method)[0].read for method in METHODS]
+    assert all(read[:20] == reads[0][:20] for read in reads)
+
+
+def test_guided_search_trains_on_all_it_knows_and_finds_what_random_search_does_not():
+    domain, answers = searched("guided", domain=Line(n=2000), first=20, step=10)
+    assert Backwards.trained == domain.read[:30]
+    assert answers[-1].best == max(domain.read) > 1990 > max(searched("random", domain=Line(n=2000))[0].read)
+
+
+def test_pareto_search_asks_for_all_sizes_and_guided_search_for_the_best():
+    spread = {method: np.ptp(searched(method, first=20)[0].read[20:]) for method in ("pareto", "guided")}
+    assert spread["pareto"] > 150 > spread["guided"]
+
+
+def test_the_first_of_every_front_come_before_what_a_smaller_one_beats():
+    accuracy = np.array([1.0, 5.0, 3.0, 4.0])
+    assert sorted(search.by_front(Task(Line(), 9), accuracy, [0, 1, 2, 3])[:2].tolist()) == [0, 1]
+
+
+@pytest.fixture
+def small(nasbench201):
+    """The 1,000 first rows of a table."""
+    full = nasbench201.table
+    columns = {name: column[:1000] for name, column in full.columns.items()}
+    table = Table(full.source, full.kind, columns, full.validation[:1000], full.test[:1000])
+    return SimpleNamespace(
+        space=nasbench201.space, table=table, dataset="cifar10", test=nasbench201.test[:1000],
+        validation=nasbench201.validation[:1000], graphs=cache(lambda form: nasbench201.space.graphs(table, form)),
+    )  # fmt: skip
+
+
+def test_a_row_is_mutated_into_another_row_and_missing_ones_into_near_ones(small, rng):
+    pool = Pool(small)
+    assert len(pool) == len(set(pool.keys(pool.rows))) < 1000
+    children = [pool.mutate(7, rng) for _ in range(40)]
+    assert set(children) <= set(pool.rows)
+    edits = [(small.graphs("raw").ops[child] != small.graphs("raw").ops[7]).sum() for child in children]
+    strangers = [(small.graphs("raw").ops[pool.sample(rng)] != small.graphs("raw").ops[7]).sum() for _ in range(40)]
+    assert np.mean(edits) < np.mean(strangers) - 1
+
+
+def test_a_row_says_what_was_found_on_the_way(small):
+    task = Task(Pool(small), 20, 100)
+    found = searching.report(task, list(search.search(task, METHODS["random"](task))))
+    n, validation, test = found["curve"][-1]
+    assert found["queries"] == 20 >= n
+    assert (validation, test) == (found["validation_accuracy"], found["test_accuracy"])
+    assert found["regret"] == pytest.approx(float(small.test.max()) - test)
+    assert found["multiply_adds"] in [adds for adds, _ in found["front"]]
+    parsed = small.space.parse(found["architecture"])
+    assert small.space.count(parsed) == (found["parameters"], found["multiply_adds"])
+
+
+def test_the_smallest_mobilenet_is_found_where_a_limit_asks_for_it(monkeypatch):
+    try:
+        space = WholeSpace(spaces.get("mobilenetv3"))
+    except UserError as missing:
+        pytest.skip(str(missing))
+    _, adds = space.count(space.space.parse("|".join(["k3e3 k3e3"] * 5)))
+    monkeypatch.setattr(search, "ATTEMPTS", 600)
+    task = Task(space, 1, 100, max_flops=1.02 * adds)
+    (answer,) = search.search(task, METHODS["random"](task))
+    assert space.count(answer.candidate)[1] <= 1.02 * adds
+    assert 60 < answer.accuracy < 85
+    with pytest.raises(UserError, match=f"has {adds:,} multiply-adds, got 1"):
+        Task(space, 2, 100, max_flops=1.0).draw()
+
+
+@pytest.fixture
+def hypernas(monkeypatch, tmp_path, capsys):
+    """Call `hypernas search` over a toy table -> exit code, lines of stdout, lines of stderr."""
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(searching, "domain", lambda space, dataset, oracle: Line())
+    monkeypatch.setattr(searching, "settings_of", lambda name: {"epochs": 200})
+    monkeypatch.setattr(searching, "arguments", lambda like, progress, device: {"epochs": like.settings["epochs"]})
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stop:
+            main([*COMMAND, *(str(word) for word in words)], prog_name="hypernas")
+        out = capsys.readouterr()
+        return stop.value.code, out.out.splitlines(), out.err.splitlines()
+
+    return call
+
+
+def test_a_recorded_search_is_read_and_not_done_again(hypernas, tmp_path):
+    code, out, _ = hypernas("--seed", "0:2", "--max-flops", "1900", "--json")
+    rows = [json.loads(line) for line in out]
+    assert (code, [row["seed"] for row in rows]) == (0, [0, 1])
+    assert {row["settings"]["max_flops"] for row in rows} == {1900.0}
+    assert rows[0]["settings"]["predictor"] == "np"
+    assert {*rows[0]} >= {"device", "version", "commit", "seconds", "started", "source", "curve", "front"}
+    file = tmp_path / "results" / "search.jsonl"
+    before = file.read_bytes()
+    assert hypernas("--seed", "0:2", "--max-flops", "1900", "--json")[1] == out
+    assert file.read_bytes() == before
+    assert hypernas("--seed", "0", "--method", "random")[0] == 0
+    assert len(file.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--method annealing", "a search method must be one of random, evolution, top-k, guided, pareto"),
+        ("--predictor guess", "predictor must be one of backwards, np, got 'guess'"),
+        ("--method random --predictor np", "a setting of random must be one of .*, got 'predictor'"),
+        ("--queries 1", "queries"),
+        ("--first 9", "first must be from 2 to the 8 queries, got 9"),
+        ("--max-flops 0", "max-flops"),
+        ("--max-flops nan", "max_flops must be a finite number, got nan|must be at least 0, got nan"),
+        ("--max-flops 10", "the smallest one found has 1,000 multiply-adds, got 10"),
+        ("--max-params few", "max-params"),
+        ("--oracle crystal", "oracle must be one of table, surrogate, got crystal"),
+        ("--seed 3:3", "seed must hold at least one number"),
+        ("--seed -1", "seed must be at least 0, got -1"),
+        ("--set step=0", "step must be at least 1, got 0"),
+        ("--set colour=1", "a setting of guided must be one of"),
+        ("--first 4 --set first=4", "a setting must be given once, got 'first' twice"),
+        ("--profile huge", "profile must be one of"),
+    ],
+)
+def test_a_mistake_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, words, told):
+    code, out, err = hypernas(*words.split())
+    assert (code, out, len(err)) == (2, [], 1)
+    assert re.search(told, err[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_without_surrogate_has_a_table_only():
+    with pytest.raises(UserError, match="oracle must be table for nasbench201"):
+        searching.domain("nasbench201", "cifar10", "surrogate")
+
+
+def test_curves_hold_the_best_so_far_after_every_query():
+    import pandas as pd
+
+    row = {"method": "random", "seed": 0, "queries": 4, "curve": "[[1, 80.0, 81.0], [3, 90.0, null]]"}
+    found = searching.curves(pd.DataFrame([row]), "test_accuracy")
+    assert found["queries"].tolist() == [1, 2, 3, 4]
+    assert found["test_accuracy"].fillna(0).tolist() == [81, 81, 0, 0]
+
+
+def test_a_search_is_found_by_its_settings():
+    place = ("search", "nasbench201", "cifar10", "guided", 20, 0)
+    assert Search(*place).key() == Search(*place, settings={"max_flops": 0, "step": "10"}).key()
+    assert Search(*place).key() != Search(*place, settings={"max_flops": "5e8"}).key()
