@@ -34,11 +34,16 @@ def _kind(declared: str, default: str) -> type | None:
     name = declared.split("[")[0].strip()
     if name in KINDS:
         return KINDS[name]
+    kind = type(_literal(default))
+    return kind if kind in KINDS.values() else None
+
+
+def _literal(text: str) -> Any:
+    """The value of a literal, None for other text."""
     try:
-        kind = type(ast.literal_eval(default))
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return None
-    return kind if kind in KINDS.values() else None
 
 
 def _in_range(name: str, value: Any, comment: str) -> None:
@@ -57,7 +62,7 @@ def _in_range(name: str, value: Any, comment: str) -> None:
 
 
 def check_parameters(path: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """`chosen` with the types of the notebook's `parameters` cell.
+    """What of `chosen` differs from the notebook's `parameters` cell, with the types of that cell.
 
     Raises UserError for a name that the cell does not have, a value of another type, and one out of range:
     the range in the parameter's comment, and the rules of `hypernas.settings.RULES` under the same names.
@@ -75,8 +80,10 @@ def check_parameters(path: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise UserError(f"a parameter of {path.name} must be one of {', '.join(known) or 'none'}, got {name!r}")
         value = typed(name, value, _kind(known[name]["inferred_type_name"], known[name]["default"]))
-        values[name] = checked(name, value)
+        checked(name, value)
         _in_range(name, value, known[name]["help"])
+        if repr(value) != repr(_literal(known[name]["default"])):
+            values[name] = value
     return values
 
 

@@ -69,6 +69,11 @@ def test_parameters_get_the_types_of_the_cell(notebook):
     }  # fmt: skip
 
 
+def test_a_parameter_that_stays_as_it_is_needs_no_cell(notebook):
+    assert check_parameters(notebook, {"profile": "quick", "q": "1.5", "sizes": "[39, 78]"}) == {}
+    assert check_parameters(notebook, {"profile": "paper", "q": "1.50"}) == {"profile": "paper"}
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [

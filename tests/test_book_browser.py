@@ -1,0 +1,70 @@
+"""Claims about every page of the built book in a real browser with no network: it asks nobody, logs nothing, fits."""
+
+import functools
+import http.server
+import re
+import threading
+
+import pytest
+from test_book import BOOK, browser, show
+
+__all__ = ["browser"]
+SITE = BOOK / "_build" / "html"
+PAGES = sorted(
+    page.relative_to(SITE).as_posix() for page in SITE.rglob("*.html") if not {"_static", "_sources"} & {*page.parts}
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="the book is not built: make book"),
+]
+KILOBYTES = 400
+WORDLESS = """
+return [...document.querySelectorAll('main img, main svg[role=img]:not([aria-hidden=true])')]
+  .filter(e => !(e.getAttribute('alt') || e.getAttribute('aria-label') || e.querySelector?.('title')))
+  .map(e => e.outerHTML.slice(0, 120))
+"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The book over http."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class Address(str):
+    """A page by its address, as `show` takes a path."""
+
+    def as_uri(self):
+        return str(self)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_built_page_asks_nobody_logs_nothing_and_has_words_for_its_figures(browser, page):
+    assert show(browser, SITE / page) == ([], [])
+    assert browser.execute_script(WORDLESS) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_built_page_served_over_http_asks_nobody_else_and_fits_a_phone(browser, address, page):
+    urls, errors = show(browser, Address(f"{address}/{page}"), width=400)
+    assert ([url for url in urls if not url.startswith(address)], errors) == ([], [])
+    assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+
+
+def weight(page):
+    """Kilobytes of a page and of the figures that it shows; the theme's files are not its own."""
+    shown = set(re.findall(r'(?:src|data)="([^"]*_images/[^"?]*)', page.read_text(encoding="utf-8")))
+    return (page.stat().st_size + sum((page.parent / name).stat().st_size for name in shown)) / 1000
+
+
+def test_no_page_is_heavy():
+    assert {page: size for page in PAGES if (size := weight(SITE / page)) > KILOBYTES} == {}
