@@ -176,7 +176,8 @@ def test_fisher_is_half_the_mean_square_of_a_channels_activation_times_gradient(
     z = network[:5](images)
     out = network[5](z)
     g = torch.autograd.grad(F.cross_entropy(out, labels), out)[0]
-    assert scored("fisher", network, *batch) == pytest.approx(float(first + 4 * (out * g).square().mean(0).sum() / 2))
+    last = 4 * (out * g).square().mean(0).sum() / 2
+    assert scored("fisher", network, *batch) == pytest.approx(float((first + last).detach()))
 
 
 def test_images_that_are_alike_to_every_unit_give_nan_not_infinity(network, batch):
@@ -277,10 +278,10 @@ def test_several_processes_find_what_one_finds(own, monkeypatch):
 def test_published_scores_are_compared_by_function_not_by_row(own):
     """The count of parameters is the same in every implementation, so that all ranks agree."""
     recipe = zero_cost.Recipe("nasbench201", "digits", 8, 8)
-    row = next(iter(zero_cost.run(recipe, ["params"], 60, [0], keep=False)))
+    row = next(iter(zero_cost.run(recipe, ["params"], 30, [0], keep=False)))
     if not row["n_published"]:
         pytest.skip("no published scores are here")
-    assert row["n_published"] > 40
+    assert row["n_published"] > 20
     assert row["published_rho"] == pytest.approx(1)
 
 
