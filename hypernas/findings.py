@@ -20,11 +20,11 @@ ADDED = {
 }
 
 
-def provenance(rows: pd.DataFrame) -> str:
+def provenance(rows: pd.DataFrame, work: str = "training") -> str:
     """Where rows of `results.frame` come from, as a Markdown list; empty where there are none."""
     if rows.empty:
         return ""
-    text = f"- {len(rows)} rows, {rows['seconds'].sum():,.0f} seconds of training\n"
+    text = f"- {len(rows)} rows, {rows['seconds'].sum():,.0f} seconds of {work}\n"
     for name in ("source", "profile", "seed", "device", "version", "commit"):
         values = sorted(rows[name].dropna().unique()) if name in rows else []
         if values:
