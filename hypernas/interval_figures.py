@@ -135,6 +135,24 @@ def differences(found: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | Non
     return ax
 
 
+def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", ax: Axes | None = None) -> Axes:
+    """`found.curves` as lines against the queries, each with its interval over the seeds as a band."""
+    curves = curves.dropna(subset=["mean"])
+    if curves.empty:
+        return nothing(ax=ax)
+    ax = axes(ax, height=4.6)
+    for number, (_, part) in enumerate(curves.groupby(["method", "predictor", "first"], dropna=False, sort=False)):
+        line = part.iloc[0]
+        names = [str(line["method"])] + [method_style(name)["label"] for name in [line["predictor"]] if name == name]
+        style = {"color": COLOURS[number % 6], "linestyle": ("-", "--", ":")[number // 6 % 3]}
+        label = f"{', '.join(names)} ({line['n_seeds']} {'seeds' if line['n_seeds'] > 1 else 'seed'})"
+        ax.plot(part["queries"], part["mean"], label=label, linewidth=1.5, **style)
+        ax.fill_between(part["queries"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel="queries", ylabel=ylabel)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, borderaxespad=0)
+    return ax
+
+
 def front(lines: pd.DataFrame, x: str, y: str, along: str, ax: Axes | None = None) -> Axes:
     """`results.summary` lines as points, metric x against metric y, those that differ in `along` only joined by a line.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hypernas.cell_figures import draw_cell, draw_cells, operation_colour
 from hypernas.errors import UserError
-from hypernas.interval_figures import differences, front, means, nothing
+from hypernas.interval_figures import best_so_far, differences, front, means, nothing
 from hypernas.plot_style import BLUE, GREY, LINES, RED, axes, method_style, use_style
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "differences", "draw_cell", "draw_cells", "front", "loss_curves", "means", "operation_colour", "pareto",
-    "predicted_against_true", "task_weights", "tau_against_n_train", "use_style",
+    "best_so_far", "differences", "draw_cell", "draw_cells", "front", "loss_curves", "means",
+    "operation_colour", "pareto", "predicted_against_true", "task_weights", "tau_against_n_train", "use_style",
 ]  # fmt: skip
 
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
-import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from hypernas import predictors, spaces
 from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
 from hypernas.experiments import Experiment, arguments, settings_of
+from hypernas.found import report
 from hypernas.oracles import Pool, WholeSpace
-from hypernas.plots import pareto_front
 from hypernas.provenance import stamp
 from hypernas.results import Row
 from hypernas.search import METHODS, Answer, Task, search
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLE = "search"
 LIMITS = {"max_flops": 0.0, "max_params": 0.0}
@@ -142,92 +135,3 @@ def live(method: str, queries: int, *, space: str, dataset: str, seed: int = 0, 
     asked = Search(TABLE, space, dataset, method, queries, seed, "quick", settings=settings).resolved()
     asked.check()
     return next(asked.measure([asked], False, "cpu"))
-
-
-def report(task: Task, answers: Sequence[Answer]) -> Row:
-    """What a search found, and how; test accuracies are read here for the first time, and decide nothing.
-
-    `curve` has a line [queries, validation accuracy, test accuracy] for every new best, `front` a line [multiply-adds,
-    validation accuracy] for everything asked that nothing smaller beats, `elsewhere` the accuracies of the found
-    architecture on the other datasets of the space, [validation, test], null where a table has none.
-    """
-    space, last = task.domain.space, answers[-1]
-    found = task.domain.architecture(last.best)
-    parameters, adds = task.domain.count(last.best)
-    better = [each for each in answers if each.candidate == each.best]
-    sizes = np.array([task.domain.count(each.candidate)[1] for each in answers], float)
-    front = [(int(sizes[i]), answers[i].accuracy) for i in pareto_front(sizes, np.array([a.accuracy for a in answers]))]
-    return {
-        "queries": last.n,
-        "validation_accuracy": last.best_accuracy,
-        "test_accuracy": _test(task, last.best),
-        "regret": _regret(task, last.best),
-        "architecture": space.canonical(found, "raw").notation,
-        "parameters": parameters,
-        "multiply_adds": adds,
-        "curve": [(each.n, each.accuracy, _test(task, each.best)) for each in better],
-        "front": front,
-        "elsewhere": _elsewhere(task, last.best),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _test(task: Task, candidate: Any) -> float | None:
-    return _finite(task.domain.benchmark.test[candidate]) if isinstance(task.domain, Pool) else None
-
-
-def _regret(task: Task, candidate: Any) -> float | None:
-    """The best test accuracy of the table less that of the found architecture."""
-    if not isinstance(task.domain, Pool):
-        return None
-    test = np.asarray(task.domain.benchmark.test)
-    return _finite(np.nanmax(test) - test[candidate])
-
-
-def _elsewhere(task: Task, row: Any) -> dict[str, tuple[float | None, float | None]]:
-    """Accuracies of the same row in the tables of the space's other datasets that are present and have all rows."""
-    if not isinstance(task.domain, Pool):
-        return {}
-    here, found = task.domain.benchmark, {}
-    for dataset in here.space.datasets:
-        try:
-            there = here if dataset == here.dataset else Benchmark(here.space.name, dataset)
-        except UserError:
-            continue
-        if there is not here and len(there.test) == len(here.test):
-            has_own = there.table.validation is not there.table.test
-            validation = there.table.columns.get("validation", there.validation if has_own else None)
-            found[dataset] = (None if validation is None else _finite(validation[row]), _finite(there.test[row]))
-    return found
-
-
-def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFrame:
-    """Rows of searches (`results.flat`) -> a line for each row and number of queries, the best so far as `part`."""
-    import pandas as pd
-
-    frames, place = [], {"validation_accuracy": 1, "test_accuracy": 2}[part]
-    for row in rows.to_dict("records"):
-        steps = json.loads(row["curve"])
-        at = np.searchsorted([step[0] for step in steps], np.arange(1, row["queries"] + 1), side="right") - 1
-        line = {name: row.get(name) for name in ("space", "dataset", "method", "predictor", "seed")}
-        values = np.array([step[place] for step in steps], float)[at]
-        frames.append(pd.DataFrame({**line, "queries": np.arange(1, row["queries"] + 1), part: values}))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["method", "queries", part])
-
-
-def elsewhere(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of searches with a column `<dataset> validation` and `<dataset> test` for each of the space's datasets."""
-    import pandas as pd
-
-    def lines() -> Iterable[dict[str, Any]]:
-        for row in rows.to_dict("records"):
-            own = {row["dataset"]: (row["validation_accuracy"], row["test_accuracy"])}
-            for dataset, pair in (own | json.loads(row["elsewhere"])).items():
-                for part, value in zip(("validation", "test"), pair, strict=True):
-                    row[f"{dataset} {part}"] = value
-            yield row
-
-    return pd.DataFrame(list(lines()))
