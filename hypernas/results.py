@@ -180,7 +180,7 @@ def markdown(lines: pd.DataFrame, metric: str = "kendall_tau", hide: Iterable[st
 
     if lines.empty:
         return "No rows yet."
-    unseen = ["kendall_tau_unseen"] * (metric == "kendall_tau")
+    unseen = ["kendall_tau_unseen"] * (metric == "kendall_tau" and "kendall_tau_unseen_mean" in lines)
     quoted = lines["paper"].notna().any()
     hidden = {"n_seeds", "seconds", "paper", "paper_source", *hide}
     shown = [c for c in lines.columns if c not in hidden and not c.endswith(tuple(f"_{how}" for how in STATISTICS))]
