@@ -119,11 +119,11 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    lines = []
+    lines, rows = [], rows.reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
     for space, dataset in rows[["space", "dataset"]].drop_duplicates().itertuples(index=False):
         lines += _quoted(space)
         here = rows[(rows["space"] == space) & (rows["dataset"] == dataset)]
-        for who, runs in here.groupby([name for name in [*WHO, "n_train"] if name in here], dropna=False, sort=False):
+        for who, runs in here.groupby([*WHO, "n_train"], dropna=False, sort=False):
             both = [_everywhere(row) for row in runs.to_dict("records")]
             values = {column: [each.get(column) for each in both] for column in {**both[0], **both[-1]}}
             name = ", ".join(str(part) for part in who[:2] if part == part)
