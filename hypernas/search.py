@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,10 +150,13 @@ def top_k(task: Task, *, predictor: str = "np", first: int = 0, candidates: int 
 def guided(
     task: Task, *, predictor: str = "np", first: int = 0, step: int = 10, population: int = 50, generations: int = 5
 ) -> Asking:
-    """Predictor-guided evolution with iterative sampling: train, breed by prediction, ask for the `step` best, again.
+    """Predictor-guided search with iterative sampling: train, ask for the `step` best by prediction, train again.
 
-    NOTE[PAPER]: paper says nothing of the search that follows the predictor, but of its queries; we breed the best
-    labelled architectures and as many random ones, and train anew every `step` queries; sizes are ours.
+    All rows of a table are predicted. In a whole space evolution by prediction looks for the best: from the best
+    labelled architectures and as many random ones, `generations` times.
+
+    NOTE[PAPER]: paper says how many queries a search takes and not what it does with them; we train anew every `step`
+    queries, and all sizes are ours; because a predictor errs most where no label is yet, at the top.
     """
     breed = partial(_bred, rank=by_prediction, population=population, generations=generations)
     yield from _rounds(task, predictor, task.first(first), step, breed)
@@ -168,15 +172,18 @@ def pareto(
 
 def _rounds(task: Task, predictor: str, first: int, step: int, breed: Callable[..., list[Candidate]]) -> Asking:
     labelled = yield from task.start(first)
-    while found := breed(task, task.fit(predictor, labelled), labelled):
-        for candidate in found[:step]:
+    while chosen := list(islice(filter(task.fits, breed(task, task.fit(predictor, labelled), labelled)), step)):
+        for candidate in chosen:
             yield from task.ask(labelled, candidate)
 
 
 def _bred(
     task: Task, predict: Predict, labelled: Labelled, *, rank: Rank, population: int, generations: int
 ) -> list[Candidate]:
-    """New architectures, the most promising first."""
+    """New architectures, the most promising first: all rows of a table, what evolution finds in a whole space."""
+    if task.domain.rows is not None:
+        found = task.new(task.domain.rows, labelled)
+        return [found[i] for i in rank(task, predict(found), found)] if found else []
     known, accuracies = zip(*labelled.values(), strict=True)
     parents = [known[i] for i in rank(task, np.array(accuracies), known)[:population]]
     found = [task.draw() for _ in range(population)]
