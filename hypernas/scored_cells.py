@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 
 import numpy as np
@@ -59,6 +59,13 @@ class Cells:
             return {}
         known = np.isfinite(columns[method])
         return dict(zip(self._all_ids[known].tolist(), columns[method][known].tolist(), strict=True))
+
+
+def repeated(chosen: Sequence[Cells], method: str) -> float | None:
+    """Spearman rho between the scores that two datasets' tables hold of a method: how far others' repeat themselves."""
+    tables = [table for table in (cells.published(method) for cells in chosen) if table][:2]
+    both = [i for i in dict.fromkeys(chosen[0].ids) if all(i in table for table in tables)][:PUBLISHED]
+    return spearman_rho(*([table[i] for i in both] for table in tables)) if len(tables) == 2 and len(both) > 1 else None
 
 
 def judged(cells: Cells, method: str, scores: Mapping[int, Score]) -> Row:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
 STATISTICS = ("mean", "std", "low", "high")
 FACTS = {*METRICS, "table", "seed", "seconds", "seeds_together", "n_test", "n_parameters", "target_accuracy"}
-FACTS |= {"published_rho", "n_published", "n_not_finite", "seconds_per_architecture", "image_source"}
+FACTS |= {"published_rho", "published_repeat_rho", "n_published", "n_not_finite", "seconds_per_architecture"}
+FACTS |= {"image_source"}
 FACTS |= {"target_test_accuracy", "history", "device", "version", "commit", "started"}
 FACTS |= {"validation_accuracy", "test_accuracy", "regret", "queries", "architecture", "parameters", "multiply_adds"}
 FACTS |= {"curve", "front", "elsewhere"}

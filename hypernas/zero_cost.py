@@ -26,7 +26,7 @@ from hypernas.graph import Architecture
 from hypernas.provenance import commit, device_name, version
 from hypernas.results import Results, Row, row_key
 from hypernas.score_journal import Score, ScoreJournal
-from hypernas.scored_cells import Cells, benchmarks, judged
+from hypernas.scored_cells import Cells, benchmarks, judged, repeated
 from hypernas.settings import checked
 from hypernas.trainable import TrainableNetwork
 
@@ -181,7 +181,7 @@ def _rows(
                 bar.update(len(architectures))
                 yield from rows  # type: ignore[misc]
                 continue
-            facts = _facts(scorer)
+            facts = _facts(scorer) | {"published_repeat_rho": repeated(chosen, method)}
             identity = [asdict(scorer.recipe), method, seed, facts["device"], facts["commit"]]
             journal = ScoreJournal(identity, keep and not force)
             todo = {key: a for key, a in architectures.items() if key not in journal.scores}
