@@ -1,4 +1,4 @@
-"""The command line: `hypernas experiment | search | sweep | zero-cost | grid | table | run | bench | label | data`."""
+"""The command line: `hypernas experiment | search | sweep | zero-cost | grid | table | run | bench | label | train | data`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypernas.cli_data import data, label
 from hypernas.cli_rows import in_words, pairs, plan, with_progress
 from hypernas.cli_search import search
 from hypernas.cli_sweep import sweep
+from hypernas.cli_train import train
 from hypernas.cli_zero_cost import zero_cost
 from hypernas.errors import UserError
 
@@ -177,4 +178,5 @@ main.add_command(data)
 main.add_command(label)
 main.add_command(search)
 main.add_command(sweep)
+main.add_command(train)
 main.add_command(zero_cost)

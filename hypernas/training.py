@@ -31,6 +31,14 @@ class Schedule:
     def rate(self, epoch: int) -> float:
         return self.learning_rate * 0.5 ** sum(epoch >= share * self.epochs for share in self.halve_at)
 
+    def optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+
+    def begin(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Set what an epoch has of its own."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate(epoch)
+
 
 @dataclass
 class Checkpoint:
@@ -60,19 +68,18 @@ def train(
 
     Every epoch passes over the n architectures in an order drawn from (seed, epoch), and so are the images: a run that
     resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data
-    that the file belongs to. `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's
-    loop). Raises UserError for a checkpoint that is damaged or belongs to another training.
+    that the file belongs to, which keeps all `parameters`, also those without a gradient, such as running statistics.
+    `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's loop). Raises UserError
+    for a checkpoint that is damaged or belongs to another training.
     """
-    parameters = [p for p in parameters if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    optimizer = schedule.optimizer([p for p in parameters if p.requires_grad])
     history: list[dict[str, Any]] = []
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
     if checkpoint is not None and checkpoint.path.exists():
         history = _resume(checkpoint, parameters, optimizer, fingerprint)
     started = saved = time.monotonic()
     for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(epoch)
+        schedule.begin(epoch, optimizer)
         generators = [np.random.default_rng([seed, epoch, 0x4E]) for seed in seeds]
         order = torch.from_numpy(np.stack([g.permutation(n) for g in generators]))
         steps = order.split(schedule.accumulate, dim=1)
@@ -116,7 +123,7 @@ def _told(epochs: range, total: int, tell: Callable[[int, int], Any]) -> Iterato
         tell(epoch + 1, total)
 
 
-def _save(path: Path, parameters: list[Tensor], optimizer: Any, fingerprint: dict, told: dict[str, Any]) -> None:
+def _save(path: Path, parameters: Sequence[Tensor], optimizer: Any, fingerprint: dict, told: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     state = {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict()}
     try:
@@ -127,7 +134,7 @@ def _save(path: Path, parameters: list[Tensor], optimizer: Any, fingerprint: dic
 
 
 def _resume(
-    checkpoint: Checkpoint, parameters: list[Tensor], optimizer: Any, fingerprint: dict
+    checkpoint: Checkpoint, parameters: Sequence[Tensor], optimizer: Any, fingerprint: dict
 ) -> list[dict[str, Any]]:
     path = checkpoint.path
     try:

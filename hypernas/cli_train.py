@@ -1,0 +1,44 @@
+"""The command `hypernas train`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--arch", type=click.Path(path_type=Path), required=True, help="Text of a genotype, or JSON of a search.")
+@click.option("--space", default="darts", show_default=True, help="Search space, where the file does not name it.")
+@click.option("--images", default="cifar10", show_default=True, help="Images to train on.")
+@click.option("--n-images", type=int, default=0, show_default=True, help="As many of them, 0 for all.")
+@click.option("--epochs", type=int, default=600, show_default=True, help="Passes over the training images.")
+@click.option("--channels", type=int, default=36, show_default=True, help="Channels of the first cells.")
+@click.option("--batch", type=int, default=96, show_default=True, help="Images a step.")
+@click.option("--learning-rate", type=float, default=0.025, show_default=True, help="Rate of the first epoch.")
+@click.option("--drop-path", type=float, default=0.2, show_default=True, help="Share of paths dropped at the end.")
+@click.option("--auxiliary", type=float, default=0.4, show_default=True, help="Weight of the auxiliary head.")
+@click.option("--cutout", type=int, default=16, show_default=True, help="Side of the square that is blanked.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--force", is_flag=True, help="Replace the recorded row.")
+@click.option("--json", "as_json", is_flag=True, help="Print the row as one line of JSON.")
+def train(arch: Path, space: str, threads: int | None, device: str, force: bool, as_json: bool, **recipe: Any) -> None:
+    """Train one found network as DARTS trains its own, and record its accuracy.
+
+    The state is kept beside the file, ARCH.checkpoint: the command may be stopped at any moment and repeated. By
+    default the settings are the published ones, for a GPU.
+    """
+    import torch
+
+    from hypernas import full_training
+
+    torch.set_num_threads(threads or torch.get_num_threads())
+    row = full_training.run(arch, full_training.Recipe(**recipe), space, device, force, sys.stderr.isatty())
+    words = f"{row['space']}/{row['dataset']}  {row['n_parameters']:,} parameters  {row['settings']['epochs']} epochs  "
+    words += f"seed {row['seed']}  test accuracy {row['test_accuracy']:.2f} %  {row['seconds']:.1f} s"
+    click.echo(json.dumps(row) if as_json else words)
