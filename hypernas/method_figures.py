@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hypernas.interval_figures import COLOURS, MARKERS, nothing
 from hypernas.plot_style import GREY, axes
@@ -23,8 +25,13 @@ def methods(lines: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | None = 
     places = list(lines.groupby(["space", "dataset"], sort=True))
     for number, (place, part) in enumerate(places):
         beside = 0.7 * ((number + 0.5) / len(places) - 0.5)
-        at = order.index.get_indexer(part["method"]) - beside
-        style = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6], "linestyle": "none", "markersize": 5}
+        at = np.array([order.index.get_loc(method) for method in part["method"]]) - beside
+        style: dict[str, Any] = {
+            "color": COLOURS[number % 6],
+            "marker": MARKERS[number % 6],
+            "linestyle": "none",
+            "markersize": 5,
+        }
         label = ", ".join(map(str, place))
         if part[mean].notna().any():
             ax.plot(part[mean].astype(float), at, label=label, **style)

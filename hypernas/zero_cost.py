@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class Recipe:
 
     def network(self, architecture: Architecture, seed: int, n_classes: int) -> TrainableNetwork:
         """The untrained network for colour images, as PyTorch draws weights after `seed`."""
-        build = spaces.get(self.space).build
+        build: Any = spaces.get(self.space).build
         program = build(architecture, self.channels, self.cells_per_stage, self.stem_stride)
         torch.manual_seed(seed)
         return TrainableNetwork(program, 3, n_classes)

@@ -17,6 +17,7 @@ from hypernas.cli import main
 from hypernas.errors import UserError
 from hypernas.results import Results
 from hypernas.score_journal import ScoreJournal
+from hypernas.scored_cells import Cells, benchmarks
 from hypernas.trainable import TrainableNetwork
 
 CELL = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
@@ -122,10 +123,11 @@ def test_the_order_of_the_images_does_not_matter(name, network, batch):
 
 
 def test_synflow_is_positive_and_the_product_of_the_weights_along_all_paths(batch):
-    """Of two linear layers without bias it is twice the sum of the products, once for each layer."""
+    """Of two linear layers without bias it is twice the sum of the products, one for each layer, unnormalised."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 5, bias=False), nn.ReLU(), nn.Linear(5, 10, bias=False))
-    a, b = (network[i].weight.detach().double().abs() for i in (1, 3))
+    layers = [nn.Linear(192, 5, bias=False), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 10, bias=False)]
+    network = nn.Sequential(nn.Flatten(), *layers)
+    a, b = (network[i].weight.detach().double().abs() for i in (1, 4))
     found = scored("synflow", network, *batch)
     assert found > 0
     assert found == pytest.approx(float(2 * (b @ a).sum()))
@@ -278,15 +280,15 @@ def test_several_processes_find_what_one_finds(own, monkeypatch):
 def test_published_scores_are_compared_by_function_not_by_row(own):
     """The count of parameters is the same in every implementation, so that all ranks agree."""
     recipe = zero_cost.Recipe("nasbench201", "digits", 8, 8)
-    row = next(iter(zero_cost.run(recipe, ["params"], 30, [0], keep=False)))
-    if not row["n_published"]:
+    if "params" not in benchmarks("nasbench201")[0].table.columns:
         pytest.skip("no published scores are here")
+    row = next(iter(zero_cost.run(recipe, ["params"], 30, [0], keep=False)))
     assert row["n_published"] > 20
     assert row["published_rho"] == row["published_repeat_rho"] == pytest.approx(1)
 
 
 def test_cells_are_a_prefix_of_one_permutation_whatever_their_number(nasbench201):
-    few, many = (zero_cost.Cells(nasbench201, n, "pruned") for n in (5, 50))
+    few, many = (Cells(nasbench201, n, "pruned") for n in (5, 50))
     assert np.array_equal(many.rows[:5], few.rows)
     assert set(few.architectures()) == set(few.ids)
 
