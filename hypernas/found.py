@@ -112,24 +112,31 @@ def best_so_far(row: Any, part: str = "validation_accuracy") -> dict[int, float]
     return dict(zip(queries.tolist(), values[np.searchsorted(starts, queries, side="right") - 1].tolist(), strict=True))
 
 
-def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
+def fronts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of searches -> `million multiply-adds` and `validation accuracy, %` of all that stands on their fronts."""
+    import pandas as pd
+
+    points = [(adds / 1e6, accuracy) for text in rows.get("front", ()) for adds, accuracy in json.loads(text)]
+    return pd.DataFrame(points, columns=["million multiply-adds", "validation accuracy, %"], dtype=float)
+
+
+def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
     """Rows of searches as Table 7 has them, below its own: a column a dataset and part, mean ± std over the seeds.
 
     The datasets other than the one searched are those on which the same architecture was looked up at the end.
     """
     import pandas as pd
 
-    lines, rows = [], rows.reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
-    for space, dataset in rows[["space", "dataset"]].drop_duplicates().itertuples(index=False):
-        lines += _quoted(space)
-        here = rows[(rows["space"] == space) & (rows["dataset"] == dataset)]
-        for who, runs in here.groupby([*WHO, "n_train"], dropna=False, sort=False):
+    rows = rows[rows["space"] == space].reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
+    lines = _quoted(space)
+    for dataset in rows["dataset"].unique():
+        for who, runs in rows[rows["dataset"] == dataset].groupby([*WHO, "n_train"], dropna=False, sort=False):
             both = [_everywhere(row) for row in runs.to_dict("records")]
             values = {column: [each.get(column) for each in both] for column in {**both[0], **both[-1]}}
             name = ", ".join(str(part) for part in who[:2] if part == part)
             line = {"method": name, "searched on": dataset, "queries": who[-1], "seeds": str(len(runs))}
             lines.append(line | {column: _mean(np.array(each, float)) for column, each in values.items()})
-    return pd.DataFrame(lines).drop_duplicates().fillna("–")
+    return pd.DataFrame(lines).fillna("–")
 
 
 def _everywhere(row: Any) -> dict[str, float | None]:

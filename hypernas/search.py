@@ -136,12 +136,11 @@ def evolution(task: Task, *, population: int = 50, tournament: int = 10) -> Aski
 def top_k(task: Task, *, predictor: str = "np", first: int = 0, candidates: int = 2000) -> Asking:
     """Train on `first` random architectures, then ask for the others from the highest prediction down.
 
-    These are all rows of a table, or that many random `candidates` of a whole space.
+    The others are all rows of a table, or `candidates` random architectures of a whole space.
     """
     labelled = yield from task.start(task.first(first))
-    others = task.domain.rows
-    others = [task.draw() for _ in range(candidates)] if others is None else others
-    others = task.new(others, labelled)
+    rows = task.domain.rows
+    others = task.new([task.draw() for _ in range(candidates)] if rows is None else rows, labelled)
     for i in np.argsort(-task.fit(predictor, labelled)(others), kind="stable"):
         if task.fits(others[i]):
             yield others[i]
@@ -188,8 +187,7 @@ def _bred(
     parents = [known[i] for i in rank(task, np.array(accuracies), known)[:population]]
     found = [task.draw() for _ in range(population)]
     for _ in range(generations):
-        found = task.new([*found, *map(task.mutate, parents)], labelled)
-        if not found:
+        if not (found := task.new([*found, *map(task.mutate, parents)], labelled)):
             break
         found = [found[i] for i in rank(task, predict(found), found)]
         parents = found[:population]

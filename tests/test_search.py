@@ -325,12 +325,13 @@ def test_curves_hold_the_best_so_far_after_every_query_over_the_seeds(rows):
 
 
 def test_the_table_of_accuracies_has_the_papers_lines_and_ours(rows):
-    lines = found.accuracies(rows).set_index("method")
+    lines = found.accuracies(rows, "nasbench201").set_index("method")
     assert lines.loc["hypernas, quoted", "cifar10 test"] == "94.37 ± 0.00"
     assert lines.loc["pinat, quoted", "ImageNet16-120 validation"] == "45.95 ± 0.21"
     assert lines.loc["random", "cifar10 test"] == "81.50 ± 14.85"
     assert lines.loc["random", "cifar100 test"] == "70.00"
     assert lines.loc["random", "cifar100 validation"] == "–"
+    assert len(found.accuracies(rows[:0], "nasbench201")) == 2
 
 
 def test_a_search_is_found_by_its_settings():
