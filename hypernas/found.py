@@ -160,7 +160,8 @@ def _quoted(space: str) -> list[dict[str, Any]]:
         mean, std = (paper_figures("search", f"{part}_accuracy{end}") for end in ("", "_std"))
         both = mean.merge(std, on=["space", "dataset", "method"], suffixes=("", "_std"))
         for row in both[both["space"] == space].to_dict("records"):
-            first = {"method": f"{row['method']}, quoted", "searched on": "–", "queries": row["n_train"], "seeds": "3"}
-            line = found.setdefault(row["method"], first)
+            name = f"{row['method']}, quoted"
+            plain = {"method": name, "searched on": "–", "queries": int(row["n_train"]), "seeds": "3"}
+            line = found.setdefault(name, plain)
             line[f"{row['dataset']} {part}"] = f"{row['paper']:.2f} ± {row['paper_std']:.2f}"
     return list(found.values())
