@@ -50,7 +50,7 @@ def report(task: Task, answers: Sequence[Answer]) -> Row:
     }
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 

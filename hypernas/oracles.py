@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,12 +13,13 @@ import torch
 from hypernas.graph import Architecture, GraphBatch, SearchSpace, collate
 
 NEAREST = 10
-Candidate = Hashable
+Candidate = Any  # hashable
 
 
 class Domain(Protocol):
     """What is searched: the rows of a table, or a whole space. `keys` are equal for architectures of one function."""
 
+    space: Any
     source: str
 
     @property

@@ -83,7 +83,7 @@ class Search(Experiment):
     def resolved(self) -> Search:
         """The same search with its settings. Raises UserError for a wrong name, type or range."""
         found = super().resolved()
-        return dataclasses.replace(found, settings=self.always() | dict(found.settings))
+        return Search(**{**vars(found), "settings": self.always() | dict(found.settings)})
 
     def task(self, device: str = "cpu") -> Task:
         """The task of this resolved search, nothing asked yet. Raises UserError for a device that cannot be used."""
