@@ -1,0 +1,133 @@
+"""A search space of one file, in a folder of its own, keeps every contract, with no edit anywhere else."""
+
+import inspect
+
+import pytest
+import test_spaces
+import torch
+from test_spaces import sampled, table  # noqa: F401
+
+from hypernas import labelling, predictors, spaces
+from hypernas.benchmark import Benchmark
+from hypernas.graph import collate
+
+FILE = '''
+"""A chain of four MobileNet blocks; of each the kernel and the expansion are chosen."""
+
+import numpy as np
+
+from hypernas.errors import UserError
+from hypernas.graph import GRAPH_FORMS, Architecture, Cell, collate
+from hypernas.labelled import read_own
+from hypernas.mbconv import Block, block_keys, write_block, write_last
+from hypernas.target import ProgramWriter, count
+
+BLOCKS = {f"k{kernel}e{expansion}": (kernel, expansion) for kernel in (3, 5, 7) for expansion in (2, 4)}
+LENGTH = 4
+CHAIN = tuple(tuple(int(j == i + 1 or (i, j) == (0, 4)) for j in range(5)) for i in range(5))
+
+
+class MBConvChain:
+    name = "mbconv_chain"
+    ops = ("input", "output", "project", "expand_2", "expand_4", "depthwise_3", "depthwise_5", "depthwise_7")
+    datasets = ("digits",)
+    macro = "stem, 4 inverted residual blocks of which the third halves the map, classifier"
+    defaults = {"cells_per_stage": LENGTH}
+
+    def architecture(self, names):
+        wrong = next((name for name in names if name not in BLOCKS), None)
+        if wrong is not None:
+            raise UserError(f"operation must be one of {', '.join(BLOCKS)}, got {wrong!r}")
+        if len(names) != LENGTH:
+            raise UserError(f"an mbconv_chain architecture must list {LENGTH} blocks, got {len(names)}")
+        ops = [(0, 3 + (2, 4).index(e), 5 + (3, 5, 7).index(k), 2, 1) for k, e in (BLOCKS[name] for name in names)]
+        return Architecture(tuple(Cell(each, CHAIN) for each in ops), tuple(range(LENGTH)), "|".join(names))
+
+    def parse(self, notation):
+        return self.architecture(notation.split("|"))
+
+    def names_of(self, architecture):
+        known = {self.architecture([name] * LENGTH).cells[0]: name for name in BLOCKS}
+        if any(cell not in known for cell in architecture.cells) or architecture.sequence != tuple(range(LENGTH)):
+            raise UserError(f"an mbconv_chain architecture must be {LENGTH} blocks, got other nodes or edges")
+        return [known[cell] for cell in architecture.cells]
+
+    def canonical(self, architecture, graph_form="contracted"):
+        if graph_form not in GRAPH_FORMS:
+            raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+        return self.architecture(self.names_of(architecture))
+
+    def sample(self, rng):
+        return self.architecture([[*BLOCKS][i] for i in rng.integers(len(BLOCKS), size=LENGTH)])
+
+    def mutate(self, architecture, rng):
+        names, place = self.names_of(architecture), rng.integers(LENGTH)
+        names[place] = rng.choice([name for name in BLOCKS if name != names[place]]).item()
+        return self.architecture(names)
+
+    def build(self, architecture, channels=16, cells_per_stage=LENGTH, stem_stride=1):
+        writer = ProgramWriter(channels, stem_stride)
+        x = writer.stem()
+        for writer.position, name in enumerate(self.names_of(architecture)[:cells_per_stage]):
+            kernel, expansion = BLOCKS[name]
+            block = Block(kernel, expansion * channels, channels, 2 if writer.position == 2 else 1)
+            x = write_block(writer, x, channels, block, list(block_keys(writer.position, 1, False)))
+        return write_last(writer, x, (channels, 4 * channels), [(LENGTH - 1, 4)])
+
+    def count(self, architecture):
+        return count(self.build(architecture, channels=24), (3, 32, 32), 10)
+
+    def graphs(self, table, graph_form):
+        notations = table.columns["notation"].tolist()
+        return collate([self.canonical(self.parse(each), graph_form) for each in notations], self)
+
+    def read(self, dataset):
+        if dataset not in self.datasets:
+            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for mbconv_chain, got {dataset!r}")
+        return read_own(self.name, dataset)
+
+
+space = MBConvChain()
+'''
+# The contract tests that ask for a space; here `space` is the one below.
+globals().update({
+    name: test for name, test in vars(test_spaces).items()
+    if name.startswith("test_") and "space" in inspect.signature(test).parameters
+})  # fmt: skip
+
+
+def records(recipe, notations):
+    """Accuracies without any training, for the table."""
+    runs = [[20.0 + 5 * notation.count("e4") + 10 * notation.count("k7")] for notation in notations]
+    return [{"notation": n, "validation": r, "test": r, "parameters": 7} for n, r in zip(notations, runs, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spaces")
+    (folder / "mbconv_chain.py").write_text(FILE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spaces, "__path__", [*spaces.__path__, str(folder)])
+        patch.setenv("HYPERNAS_DATA", str(folder))
+        patch.setattr(labelling, "train_group", records)
+        table = folder / "benchmarks" / "mbconv_chain.parquet"
+        labelling.label(labelling.Recipe("mbconv_chain", n=70, seeds=1), table, processes=1, progress=False)
+        yield spaces.get("mbconv_chain")
+
+
+def test_every_contract_of_a_space_is_asked_here_too():
+    assert sum(name.startswith("test_") for name in globals()) > 15
+
+
+def test_the_file_alone_registers_the_space_and_its_table_is_found(space):
+    assert "mbconv_chain" in spaces.names()
+    benchmark = Benchmark("mbconv_chain")
+    assert (benchmark.dataset, len(benchmark)) == ("digits", 70)
+
+
+def test_the_whole_method_takes_it(space, rng):
+    graphs = collate([space.canonical(space.sample(rng)) for _ in range(6)], space)
+    settings = {"epochs": 1, "n_layers": 1, "width": 8, "hyper_width": 8, "image_batch": 4, "channels": 4}
+    predictor = predictors.get("hypernas")(**settings).fit(graphs, torch.arange(6.0))
+    assert predictor.predict(graphs).isfinite().all()
+    assert predictor.target_accuracies(graphs, 16).shape == (6,)
