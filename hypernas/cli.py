@@ -1,4 +1,4 @@
-"""The command line: `hypernas experiment | search | sweep | zero-cost | grid | table | run | bench | label | train | data`."""
+"""The command line, `hypernas --help`: thin, each command reads its options and calls the library."""
 
 from __future__ import annotations
 

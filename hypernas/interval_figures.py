@@ -144,10 +144,10 @@ def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", a
     for number, (_, part) in enumerate(curves.groupby(["method", "predictor", "first"], dropna=False, sort=False)):
         line = part.iloc[0]
         names = [str(line["method"])] + [method_style(name)["label"] for name in [line["predictor"]] if name == name]
-        style = {"color": COLOURS[number % 6], "linestyle": ("-", "--", ":")[number // 6 % 3]}
+        colour, dashes = COLOURS[number % 6], ("-", "--", ":")[number // 6 % 3]
         label = f"{', '.join(names)} ({line['n_seeds']} {'seeds' if line['n_seeds'] > 1 else 'seed'})"
-        ax.plot(part["queries"], part["mean"], label=label, linewidth=1.5, **style)
-        ax.fill_between(part["queries"], part["low"], part["high"], color=style["color"], alpha=0.15, linewidth=0)
+        ax.plot(part["queries"], part["mean"], label=label, linewidth=1.5, color=colour, linestyle=dashes)
+        ax.fill_between(part["queries"], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel="queries", ylabel=ylabel)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, borderaxespad=0)
     return ax
