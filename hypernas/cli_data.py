@@ -73,6 +73,7 @@ def check(space: str, dataset: str | None) -> None:
 @click.option("--channels", type=int, default=8, show_default=True, help="Channels of the stem.")
 @click.option("--cells-per-stage", type=int, default=3, show_default=True, help="Cells between two downsamplings.")
 @click.option("--stem-stride", type=int, default=2, show_default=True, help="Stride of the stem.")
+@click.option("--learning-rate", type=float, default=1e-2, show_default=True, help="Adam's rate in the first half.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Table to write, by default data/benchmarks/SPACE.parquet."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -54,6 +55,8 @@ class Recipe:
         for name, least in (("n", 2), ("epochs", 1), ("seeds", 1), ("channels", 1), ("batch", 2), ("n_validation", 2)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
 
 
 def sample_distinct(space: Any, n: int) -> list[str]:
