@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,15 +25,19 @@ from hypernas.data import Images, find, load_images
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.provenance import commit, device_name, version
-from hypernas.results import Results, Row, row_key
+from hypernas.results import Results, Row, frame, row_key
 from hypernas.score_journal import Score, ScoreJournal
 from hypernas.scored_cells import Cells, benchmarks, judged, repeated
 from hypernas.settings import checked
 from hypernas.trainable import TrainableNetwork
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TABLE = "zero_cost"
 GROUP = 4
 N, SEEDS = 1000, (0, 1, 2)
+MEASURED = ("published_rho", "published_repeat_rho", "n_not_finite", "seconds_per_architecture")
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,12 @@ def run(
     if keep:
         Results.of(TABLE).require_writable()
     return _rows(Scorer(recipe, device, workers), asked, chosen, force=force, keep=keep, progress=progress)
+
+
+def rows() -> pd.DataFrame:
+    """All recorded rows as a frame, whose columns are there when no row is."""
+    recorded = frame(TABLE)
+    return recorded.reindex(columns=list(dict.fromkeys([*recorded.columns, *MEASURED])))
 
 
 def record(names: Sequence[str], profile: str, device: str = "cpu") -> None:
