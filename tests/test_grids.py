@@ -8,7 +8,6 @@ import pytest
 
 from hypernas import grids, results
 from hypernas.errors import UserError
-from hypernas.experiments import settings_of
 from hypernas.results import row_key
 
 
@@ -34,7 +33,7 @@ def test_every_entry_resolves_and_no_two_have_one_key(name, profile):
 @pytest.mark.parametrize("name", grids.names())
 def test_every_setting_of_an_entry_is_one_of_its_method(name):
     for experiment in (each for each in grids.grid(name) if each.seed == 0):
-        assert set(experiment.settings) <= {"graph_form", *settings_of(experiment.method)}
+        assert set(experiment.settings) <= {"graph_form", *experiment.accepted()}
 
 
 def test_the_seeds_of_one_experiment_stand_side_by_side():
