@@ -11,7 +11,8 @@ from hypernas.graph import Architecture, GraphBatch, SearchSpace
 
 
 @lru_cache(maxsize=1 << 15)
-def _count(space: SearchSpace, architecture: Architecture) -> tuple[int, int]:
+def count(space: SearchSpace, architecture: Architecture) -> tuple[int, int]:
+    """Parameters and multiply-adds of one architecture."""
     return space.count(architecture)
 
 
@@ -19,4 +20,4 @@ def counts(graphs: GraphBatch) -> np.ndarray:
     """Parameters and multiply-adds (B, 2), as the search space counts them. UserError for graphs that have none."""
     if graphs.space is None:
         raise UserError("counting needs to know the search space; pass it to collate, or leave out counts=true")
-    return np.array([_count(graphs.space, graphs.architecture(i)) for i in range(len(graphs))], np.float64)
+    return np.array([count(graphs.space, graphs.architecture(i)) for i in range(len(graphs))], np.float64)

@@ -20,7 +20,7 @@ from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
 from hypernas.labels import LabelScale
 from hypernas.metrics import kendall_tau, spearman_rho
-from hypernas.provenance import commit, stamp, version
+from hypernas.provenance import check_device, commit, stamp, version
 from hypernas.results import Results, Row, canonical_json, row_key, table
 from hypernas.settings import PROFILES, checked, resolve, typed
 from hypernas.sources import cache_directory
@@ -217,10 +217,7 @@ def run_many(
 
     Experiments that differ in the seed only stand side by side where several seeds train together.
     """
-    present = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    present += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    if device not in present:
-        raise UserError(f"device must be one that this machine has ({', '.join(present)}), got {device!r}")
+    check_device(device)
     planned = [each.resolved() for each in experiments]
     missing = [each for each in planned if force or Results.of(each.table).find(each.key()) is None]
     check(missing, device)

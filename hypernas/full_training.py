@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from hypernas.augmentation import augmented
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.images import Images, load_images
-from hypernas.provenance import commit, device_name, version
+from hypernas.provenance import check_device, stamp
 from hypernas.results import Results, Row, row_key
 from hypernas.training import Checkpoint, Schedule, train
 
@@ -167,8 +166,7 @@ def run(
     Its state is kept beside the file, as `<path>.checkpoint`, and stays there: it holds the weights.
     """
     chosen, architecture = read_architecture(path, space)
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"device must be cpu on a machine without CUDA, got {device!r}")
+    check_device(device)
     settings = {"architecture": chosen.canonical(architecture, "raw").notation} | asdict(recipe)
     images, seed = settings.pop("images"), settings.pop("seed")
     row: Row = {"table": "training", "space": chosen.name, "dataset": images, "method": "full-training", "n_train": 1,
@@ -185,14 +183,13 @@ def run(
             architecture, channels=recipe.channels, n_classes=loaded.n_classes, auxiliary=recipe.auxiliary > 0
         ).to(device)
     checkpoint = Checkpoint(path.with_name(f"{path.name}.checkpoint"))
-    began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    made, began = stamp(device), time.perf_counter()
     history = fit(network, loaded, recipe, checkpoint, f"{key} {loaded.source}", progress)
     row |= {"test_accuracy": accuracy(network, loaded.test_images, loaded.test_labels)}
     row |= {name: history[-1][name][0] for name in ("loss", "train_accuracy")}
     own = [p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary")]
     row |= {
         "n_test": len(loaded.test_labels), "n_parameters": sum(own),
-        "seconds": round(time.perf_counter() - began + checkpoint.seconds, 3), "device": device_name(device),
-        "version": version(), "commit": commit(), "started": started, "source": loaded.source,
+        "seconds": round(time.perf_counter() - began + checkpoint.seconds, 3), **made, "source": loaded.source,
     }  # fmt: skip
     return results.add(row, replace=force)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from hypernas.counts import count
 from hypernas.graph import Architecture, GraphBatch, SearchSpace, collate
 
 NEAREST = 10
@@ -105,7 +106,6 @@ class WholeSpace:
     def __init__(self, space: SearchSpace) -> None:
         self.space, self._oracle = space, space.oracle()  # type: ignore[attr-defined]
         self.source: str = self._oracle.source
-        self._counts: dict[Architecture, tuple[int, int]] = {}
         self._key: dict[Architecture, int] = {}
 
     def sample(self, rng: np.random.Generator) -> Architecture:
@@ -127,10 +127,7 @@ class WholeSpace:
         return architecture
 
     def count(self, architecture: Architecture) -> tuple[int, int]:
-        """Parameters and multiply-adds, once computed kept."""
-        if architecture not in self._counts:
-            self._counts[architecture] = self.space.count(architecture)
-        return self._counts[architecture]
+        return count(self.space, architecture)
 
     def accuracy(self, architecture: Architecture) -> float:
         """What the surrogate says, percent."""

@@ -14,7 +14,6 @@ from filelock import FileLock
 
 from hypernas.errors import UserError
 from hypernas.formats import number
-from hypernas.summary import FACTS as FACTS
 from hypernas.summary import METRICS, PLACE, STATISTICS, summary
 
 if TYPE_CHECKING:

@@ -52,13 +52,20 @@ class Cells:
     def _all_ids(self) -> np.ndarray:
         return self.benchmark.graphs(self.graph_form).function_ids()
 
+    @cached_property
+    def _published(self) -> dict[str, np.ndarray]:
+        """The scores of others by method, where the space has some."""
+        of = getattr(self.benchmark.space, "published_scores", None)
+        found: dict[str, np.ndarray] = of(self.benchmark.dataset) if of else {}
+        return {name.replace("_", ""): values for name, values in found.items()}
+
     def published(self, method: str) -> dict[int, float]:
         """The score of others that the table holds of a method, for every id that it holds one of."""
-        columns = {name.replace("_", ""): values for name, values in self.benchmark.table.columns.items()}
-        if method not in columns:
+        if method not in self._published:
             return {}
-        known = np.isfinite(columns[method])
-        return dict(zip(self._all_ids[known].tolist(), columns[method][known].tolist(), strict=True))
+        scores = self._published[method]
+        known = np.isfinite(scores)
+        return dict(zip(self._all_ids[known].tolist(), scores[known].tolist(), strict=True))
 
 
 def repeated(chosen: Sequence[Cells], method: str) -> float | None:

@@ -28,8 +28,7 @@ LARGEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_
 class Arithmetic(TorchDispatchMode):
     """Counts the floating-point operations of products and convolutions under it, by PyTorch's own formulas.
 
-    PyTorch's `FlopCounterMode` counts the same and asks every other operation for its parts, which is a hundred times
-    slower.
+    PyTorch's `FlopCounterMode` counts the same, and takes longer since it asks every other operation for its parts.
     """
 
     def __init__(self) -> None:
@@ -86,12 +85,6 @@ def paper_training(device: str, n: int = 156) -> float:
     graphs, labels = _training_set(n)
     method = predictors.get("hypernas")(seed=DEVELOPMENT_SEED, device=device, **PROFILES["paper"])
     return seconds_of(partial(method.fit, graphs, labels))
-
-
-def milliseconds(method: str, n: int = 40, repeats: int = 3, **settings: Any) -> float:
-    """Training time of one architecture and step, milliseconds, the least of `repeats`."""
-    train = epoch(method, n, **settings)
-    return 1000 * min(seconds_of(train) for _ in range(repeats)) / n
 
 
 def flop(n: int, **settings: Any) -> float:

@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from multiprocessing import get_context
@@ -24,7 +23,7 @@ from hypernas import proxies, spaces
 from hypernas.data import Images, find, load_images
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
-from hypernas.provenance import commit, device_name, version
+from hypernas.provenance import check_device, stamp
 from hypernas.results import Results, Row, frame, row_key
 from hypernas.score_journal import Score, ScoreJournal
 from hypernas.scored_cells import Cells, benchmarks, judged, repeated
@@ -146,8 +145,7 @@ def run(
     Scores are kept in the user cache, so that a stopped call goes on where it was. With `keep` off nothing is read
     or written. Raises UserError before the first score for what could not run.
     """
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"device must be cpu on this machine, got {device!r}")
+    check_device(device)
     recipe, asked = recipe.resolved(), list(product(methods, seeds))
     for method, seed in asked:
         proxies.get(method)
@@ -216,6 +214,4 @@ def _place(recipe: Recipe, cells: Cells, method: str, seed: int) -> Row:
 
 def _facts(scorer: Scorer) -> Row:
     """With what and when a row is made."""
-    device, started = device_name(scorer.device), datetime.now(UTC).isoformat(timespec="seconds")
-    return {"device": device, "version": version(), "commit": commit(), "started": started,
-            "image_source": _images(scorer.recipe.images).source}  # fmt: skip
+    return stamp(scorer.device) | {"image_source": _images(scorer.recipe.images).source}

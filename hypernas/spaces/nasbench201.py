@@ -136,19 +136,17 @@ class NASBench201:
         validation = arrays["val200_cifar10"].astype(np.float64) if dataset == "cifar10" else test
         note = "validation accuracy" if dataset == "cifar10" else "test accuracy, the table has no validation accuracy"
         source = f"official NAS-Bench-201 accuracies after 200 epochs (label for training: {note})"
-        columns = {"edge_ops": ids[arrays["ops"]], **self._scores(path, dataset)}
+        columns = {"edge_ops": ids[arrays["ops"]]}
         if dataset == "ImageNet16-120":  # not of all cells, so that it is shown and no label
             columns["validation"] = arrays["val200_in16_partial"].astype(np.float64)
         return Table(source, "measured", columns, validation, test)
 
-    def _scores(self, path: Any, dataset: str) -> dict[str, np.ndarray]:
-        """Zero-cost scores (B,) of NAS-Bench-Suite-Zero by name, NaN where unknown; none where the file has none."""
-        if dataset not in SCORED:
+    def published_scores(self, dataset: str) -> dict[str, np.ndarray]:
+        """Zero-cost scores (B,) of NAS-Bench-Suite-Zero by name, NaN where unknown; none where there are none."""
+        path = find("nasbench201")
+        if path is None or dataset not in SCORED:
             return {}
-        try:
-            arrays = load_npz(path, {"zc": (5 ** len(EDGES), None, len(SCORED)), "zc_names": 1})
-        except UserError:
-            return {}
+        arrays = load_npz(path, {"zc": (5 ** len(EDGES), None, len(SCORED)), "zc_names": 1})
         scores = arrays["zc"][:, :, SCORED.index(dataset)].astype(np.float64)
         return {str(name): scores[:, i] for i, name in enumerate(arrays["zc_names"])}
 
