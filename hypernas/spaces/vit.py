@@ -52,8 +52,10 @@ class ViT:
     datasets = ("imagenet", FIRST, "cifar100", "flowers", "chaoyang")
     macro = "patch embedding, 12 to 16 transformer layers, classifier"
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 3, "width": 256, "hyper_layers": 4, "hyper_width": 128,
-                                          "channels": 15, "cells_per_stage": LONGEST}  # fmt: skip
-    profiles: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"channels": 60, "stem_stride": 4}}
+                                          "channels": 15, "cells_per_stage": 4, "stem_stride": 3}  # fmt: skip
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"channels": 60, "cells_per_stage": LONGEST, "stem_stride": 4}
+    }
 
     def architecture(self, embed_dim: int, layers: Sequence[tuple[int, float]]) -> Architecture:
         """Embedding dimension, layers (heads, MLP ratio) -> Architecture. Raises UserError outside the space."""
