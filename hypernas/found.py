@@ -136,7 +136,7 @@ def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
             name = ", ".join(str(part) for part in who[:2] if part == part)
             line = {"method": name, "searched on": dataset, "queries": who[-1], "seeds": str(len(runs))}
             lines.append(line | {column: _mean(np.array(each, float)) for column, each in values.items()})
-    return pd.DataFrame(lines).fillna("–")
+    return pd.DataFrame(lines, columns=None if lines else ["method", "searched on", "queries", "seeds"]).fillna("–")
 
 
 def _everywhere(row: Any) -> dict[str, float | None]:

@@ -175,7 +175,7 @@ def test_what_cannot_be_trained_is_refused_before_the_first_epoch(file, images, 
     with pytest.raises(UserError, match="must read maps of 8 x 8, got 4 x 4"):
         full_training.run(file, SMALL)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="device must be one that this machine has (.*), got 'cuda'"):
+    with pytest.raises(UserError, match=r"device must be one that this machine has \(.*\), got 'cuda'"):
         full_training.run(file, SMALL, device="cuda")
     assert not Results.of("training").rows()
 

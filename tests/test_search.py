@@ -332,6 +332,7 @@ def test_the_table_of_accuracies_has_the_papers_lines_and_ours(rows):
     assert lines.loc["random", "cifar100 test"] == "70.00"
     assert lines.loc["random", "cifar100 validation"] == "–"
     assert len(found.accuracies(rows[:0], "nasbench201")) == 2
+    assert list(found.accuracies(rows[:0], "darts").set_index("method").columns) == ["searched on", "queries", "seeds"]
 
 
 def test_a_search_is_found_by_its_settings():
