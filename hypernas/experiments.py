@@ -18,6 +18,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
+from hypernas.generating import told_of_networks
 from hypernas.labels import LabelScale
 from hypernas.metrics import kendall_tau, spearman_rho
 from hypernas.provenance import check_device, commit, stamp, version
@@ -31,7 +32,6 @@ __all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "set
 # Arguments of a predictor that are no settings of an experiment.
 NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
 SAVE_SECONDS = 60.0
-JUDGED = 64
 
 
 @dataclass(frozen=True)
@@ -154,19 +154,6 @@ def _train(
     return fitted, [test for _, test in splits]
 
 
-def _network_accuracies(predictor: Any, graphs: Any, test: np.ndarray, seed: int) -> dict[str, float]:
-    """How many images the generated networks get right, percent: in training, and on held-out images.
-
-    The second is the mean over at most `JUDGED` architectures of the test set, drawn by the seed.
-    """
-    last = predictor.history[-1] if getattr(predictor, "history", None) else {}
-    found = {"target_accuracy": last["target_accuracy"]} if last.get("target_accuracy") is not None else {}
-    if getattr(predictor, "generate_weights", False):
-        judged = np.random.default_rng([seed, JUDGED]).permutation(test)[:JUDGED]
-        found["target_test_accuracy"] = float(predictor.target_accuracies(graphs[judged]).mean())
-    return found
-
-
 def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[Row]:
     """Train resolved experiments that differ in the seed only, and give the row of each.
 
@@ -192,7 +179,7 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
             "kendall_tau": kendall_tau(predicted, truth),
             "kendall_tau_unseen": kendall_tau(predicted[unseen], truth[unseen]) if unseen.sum() > 1 else None,
             "spearman_rho": spearman_rho(predicted, truth),
-            **_network_accuracies(predictor, graphs, test, experiment.seed),
+            **told_of_networks(predictor, graphs, test, experiment.seed),
             "n_test": len(test),
             "seconds": round(wall, 3),
             "seeds_together": len(group),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from hypernas.sizes import map_sizes
 from hypernas.target import Program, TargetHead, WeightKey
 
 PIXELS = 1 << 20
+JUDGED = 64
+CURVE = 21
 _loaded = lru_cache(2)(load_images)
 
 
@@ -124,3 +126,24 @@ def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """logits (S, b, M, K), labels (S, b, M) -> loss of each network (S, b), percent right by model (S,)."""
     loss = F.cross_entropy(logits.flatten(0, 2), y.flatten(), reduction="none").view(y.shape).mean(2)
     return loss, (logits.argmax(-1) == y).float().mean((1, 2)) * 100
+
+
+def told_of_networks(predictor: Any, graphs: GraphBatch, test: np.ndarray, seed: int) -> dict[str, Any]:
+    """What a row says of generated networks, nothing for a predictor that makes none.
+
+    How many images they get right, percent: in training, and on held-out images, the latter as the mean over at most
+    `JUDGED` architectures of the test set, drawn by the seed. Where two tasks share the loss, `history`: both losses
+    and weights at `CURVE` epochs, the first and the last among them.
+    """
+    history = getattr(predictor, "history", None) or [{}]
+    last = history[-1]
+    found = {"target_accuracy": last["target_accuracy"]} if last.get("target_accuracy") is not None else {}
+    if getattr(predictor, "generate_weights", False):
+        judged = np.random.default_rng([seed, JUDGED]).permutation(test)[:JUDGED]
+        found["target_test_accuracy"] = float(predictor.target_accuracies(graphs[judged]).mean())
+    if "weight_pred" in last:
+        epochs = np.unique(np.linspace(0, len(history) - 1, CURVE).round().astype(int))
+        found["history"] = [
+            {k: v if k == "epoch" else float(f"{v:.4g}") for k, v in history[i].items()} for i in epochs
+        ]
+    return found

@@ -17,6 +17,7 @@ import torch
 from hypernas import experiments, provenance, results
 from hypernas.errors import UserError
 from hypernas.experiments import Experiment, run, run_many
+from hypernas.generating import told_of_networks
 from hypernas.results import Results, row_key
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=10, seed=0, profile="quick")
@@ -347,3 +348,13 @@ def test_different_settings_never_share_a_mean(paper):
 def test_a_table_nobody_knows_is_a_user_error(paper):
     with pytest.raises(UserError, match="the table must be a recorded one"):
         results.table("slow_shot")
+
+
+def test_a_row_of_two_tasks_keeps_their_curves_at_a_few_epochs():
+    history = [{"epoch": e, "loss_pred": 1 / (e + 3), "weight_pred": 0.5, "target_accuracy": 40.0} for e in range(200)]
+    told = told_of_networks(SimpleNamespace(history=history), None, np.arange(4), seed=0)
+    assert told["target_accuracy"] == 40
+    assert [told["history"][i]["epoch"] for i in (0, 10, 20)] == [0, 100, 199]
+    assert told["history"][0]["loss_pred"] == 0.3333
+    alone = [{name: value for name, value in line.items() if name != "weight_pred"} for line in history]
+    assert "history" not in told_of_networks(SimpleNamespace(history=alone), None, np.arange(4), seed=0)
