@@ -145,11 +145,11 @@ def in_words(found: pd.DataFrame) -> str:
 
 def overview(found: pd.DataFrame) -> str:
     """`on_average` of any pages as a Markdown table, each claim with a link to its page."""
-    text = "| claim | answer | difference | page | source |\n|" + " --- |" * 5 + "\n"
+    text = "| claim | page | answer | difference |\n|" + " --- |" * 4 + "\n"
     for line in found.to_dict("records"):
         numbers = f"{_numbers(line)} ({line['metric']})" if line["n_seeds"] else "–"
-        text += f"| {line['says']} | {line['answer']} | {numbers} | "
-        text += f"[{line['page']}]({line['page']}.ipynb) | {line['source']} |\n"
+        text += f"| {line['says']} ({line['source']}) | [{line['page']}]({line['page']}.ipynb) | "
+        text += f"{line['answer']} | {numbers} |\n"
     return text
 
 

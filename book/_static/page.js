@@ -1,4 +1,5 @@
-/* Tables sort by a click on a column's head, or Enter; a page's commands and citation are copied by a button. */
+/* Tables sort by a click on a column's head, or Enter, and break their heads and sentences; a page's commands and
+   citation are copied by a button. */
 (() => {
   const number = (text) => {
     const found = text.replace(/\u2212/g, "-").replace(/,(?=\d{3})/g, "").match(/^[^\d-]{0,2}(-?\d+(\.\d+)?)/);
@@ -9,7 +10,7 @@
     if (x !== null && y !== null) return x - y || a.localeCompare(b);
     return a.localeCompare(b);
   };
-  const empty = (text) => text === "" || text === "\u2013" || text === "NaN";
+  const empty = (text) => text === "" || text === "\u2013";
 
   function sort(table, column, head) {
     const down = head.getAttribute("aria-sort") === "ascending";
@@ -38,6 +39,20 @@
     });
   }
 
+  /* A name may break after its underscores, a cell with a sentence between its words; a missing number is a dash. */
+  function tidy(table) {
+    for (const head of table.querySelectorAll("thead th")) {
+      const text = head.querySelector("p") ?? head;
+      if (text.childElementCount || text.textContent.length < 12) continue;
+      const parts = text.textContent.split(/(?<=_)/);
+      text.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
+    }
+    for (const cell of table.querySelectorAll("td")) {
+      if (cell.textContent === "NaN") cell.textContent = "\u2013";
+      if (cell.textContent.length > 32) cell.classList.add("hn-sentence");
+    }
+  }
+
   async function copy(button) {
     const source = button.parentElement.querySelector("pre");
     let done = true;
@@ -51,6 +66,7 @@
   }
 
   addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll(".bd-article table").forEach(tidy);
     document.querySelectorAll(".bd-article table").forEach(sortable);
     document.querySelectorAll(".hn-tools button").forEach((b) => b.addEventListener("click", () => copy(b)));
   });
