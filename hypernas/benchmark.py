@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hypernas import spaces
 from hypernas.data import Table
+from hypernas.data.labelled import find_labelled, provenance_of, read_labelled
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GraphBatch, SearchSpace, collate
-from hypernas.labelled import find_labelled, provenance_of, read_labelled
 
 
 def _read(space: SearchSpace, dataset: str) -> tuple[str, Table]:

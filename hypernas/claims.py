@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypernas.errors import UserError
 from hypernas.findings import estimate
-from hypernas.formats import number
 from hypernas.metrics import bootstrap_interval
 from hypernas.results import paper_figures
-from hypernas.summary import FACTS, PLACE, told_apart
+from hypernas.results.formats import number
+from hypernas.results.summary import FACTS, PLACE, told_apart
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from typing import Any
 
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Architecture, Cell, SearchSpace
-from hypernas.layered import Layout, layered
 from hypernas.plots import operation_colour
-from hypernas.sizes import map_sizes
+from hypernas.plots.layered import Layout, layered
 from hypernas.target import Program
+from hypernas.target.sizes import map_sizes
 
 # For operations that the figures have no colour for.
 OTHERS = ("#D9C7EC", "#C9E2B3", "#F7C9C0", "#BFE3E0", "#F1E3A0", "#D7D2C8", "#B9CBEA", "#EAD0A8")

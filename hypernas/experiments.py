@@ -17,14 +17,14 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.benchmark import Benchmark
+from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
+from hypernas.fitting.labels import LabelScale
 from hypernas.generating import told_of_networks
-from hypernas.labels import LabelScale
 from hypernas.metrics import kendall_tau, spearman_rho
-from hypernas.provenance import check_device, commit, stamp, version
 from hypernas.results import Results, Row, canonical_json, row_key, table
+from hypernas.results.provenance import check_device, commit, stamp, version
 from hypernas.settings import PROFILES, checked, resolve, typed
-from hypernas.sources import cache_directory
 from hypernas.training import Checkpoint
 
 __all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]

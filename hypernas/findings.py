@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hypernas.formats import number
 from hypernas.metrics import paired_difference
-from hypernas.summary import FACTS, PLACE
+from hypernas.results.formats import number
+from hypernas.results.summary import FACTS, PLACE
 
 if TYPE_CHECKING:
     import pandas as pd

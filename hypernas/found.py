@@ -11,11 +11,11 @@ import numpy as np
 
 from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
-from hypernas.oracles import Pool
 from hypernas.plots import pareto_front
 from hypernas.results import Row, paper_figures
+from hypernas.results.summary import interval
 from hypernas.search import Answer, Task
-from hypernas.summary import interval
+from hypernas.search.oracles import Pool
 
 if TYPE_CHECKING:
     import pandas as pd

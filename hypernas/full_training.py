@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from hypernas import spaces
 from hypernas.augmentation import augmented
+from hypernas.data.images import Images, load_images
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
-from hypernas.images import Images, load_images
-from hypernas.provenance import check_device, stamp
 from hypernas.results import Results, Row, row_key
+from hypernas.results.provenance import check_device, stamp
 from hypernas.training import Checkpoint, Schedule, train
 
 TEST_BATCH = 256

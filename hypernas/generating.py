@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hypernas.data.images import Images, check_images, load_images
 from hypernas.errors import UserError
 from hypernas.fitting import TrainedPredictor
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import Hypernetwork
-from hypernas.images import Images, check_images, load_images
 from hypernas.joint import FastPass
-from hypernas.sizes import map_sizes
 from hypernas.target import Program, TargetHead, WeightKey
+from hypernas.target.sizes import map_sizes
 
 PIXELS = 1 << 20
 JUDGED = 64

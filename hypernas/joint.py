@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas import batched, layers, plans
+from hypernas.encoder.node_encoders import encode_in_turn
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs, head_of
 from hypernas.model import Cells, Stack, encode, is_fused, regress
-from hypernas.node_encoders import encode_in_turn
-from hypernas.plans import Bank, Plan
-from hypernas.target import Program
+from hypernas.target import Program, batched, layers, plans
+from hypernas.target.plans import Bank, Plan
 
 
 class FastPass:

@@ -22,12 +22,12 @@ from filelock import FileLock, Timeout
 
 from hypernas import spaces
 from hypernas.data import load_images
+from hypernas.data.labelled import provenance_of, write_labelled
 from hypernas.errors import UserError
 from hypernas.graph import collate
-from hypernas.labelled import provenance_of, write_labelled
-from hypernas.networks import Networks
-from hypernas.provenance import commit, device_name, version
+from hypernas.results.provenance import commit, device_name, version
 from hypernas.target import Program, count
+from hypernas.target.networks import Networks
 from hypernas.training import Schedule
 
 SAMPLER_SEED = 0

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hypernas.encoder import GlobalEncoder
+from hypernas.encoder.fused import EncodeSequence
+from hypernas.encoder.scoring import embed, same_edges
+from hypernas.encoder.sequences import Cells
 from hypernas.errors import UserError
-from hypernas.fused import EncodeSequence
 from hypernas.graph import GraphBatch
-from hypernas.scoring import embed, same_edges
-from hypernas.sequences import Cells
 
 LARGE, WORTH = 50_000, 16
 

@@ -12,8 +12,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from hypernas import spaces
+from hypernas.blocks.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
 from hypernas.errors import UserError
-from hypernas.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
 from hypernas.results import paper_figures
 from hypernas.target import count
 

@@ -15,10 +15,10 @@ from hypernas.benchmark import Benchmark
 from hypernas.errors import UserError
 from hypernas.experiments import Experiment, arguments, settings_of
 from hypernas.found import report
-from hypernas.oracles import Pool, WholeSpace
-from hypernas.provenance import stamp
 from hypernas.results import Row
+from hypernas.results.provenance import stamp
 from hypernas.search import METHODS, Answer, Task, search
+from hypernas.search.oracles import Pool, WholeSpace
 
 TABLE = "search"
 LIMITS = {"max_flops": 0.0, "max_params": 0.0}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import images, sources
+from hypernas.data import catalogue, images
+from hypernas.data.images import load_images
 from hypernas.errors import UserError
-from hypernas.images import load_images
 
 
 @pytest.fixture
@@ -20,21 +20,21 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("HYPERNAS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    known = tuple(replace(each, system=str(tmp_path / "usr" / each.name)) for each in sources.sources())
-    monkeypatch.setattr(sources, "sources", lambda: known)
+    known = tuple(replace(each, system=str(tmp_path / "usr" / each.name)) for each in catalogue.sources())
+    monkeypatch.setattr(catalogue, "sources", lambda: known)
     return tmp_path
 
 
 def put(folder, name, content, monkeypatch, place="data"):
     """Write `content` as the file of source `name`, with its checksum, or as the system's, without."""
-    entry = sources.get_source(name)
+    entry = catalogue.get_source(name)
     path = folder / "data" / entry.files if place == "data" else folder / "usr" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     if place == "data":
         changed = replace(entry, sha256="", md5=hashlib.md5(content).hexdigest())
-        known = tuple(changed if each.name == name else each for each in sources.sources())
-        monkeypatch.setattr(sources, "sources", lambda: known)
+        known = tuple(changed if each.name == name else each for each in catalogue.sources())
+        monkeypatch.setattr(catalogue, "sources", lambda: known)
     return path
 
 
@@ -59,9 +59,9 @@ def cifar(folder, monkeypatch, n=30):
     labels, file = np.arange(n, dtype=np.uint8) % 10, io.BytesIO()
     np.savez(file, x_train=pixels, y_train=labels, x_test=pixels[:10], y_test=labels[:10])
     content = file.getvalue()
-    entry = replace(sources.get_source("cifar10"), sha256=hashlib.sha256(content).hexdigest())
-    known = tuple(entry if each.name == "cifar10" else each for each in sources.sources())
-    monkeypatch.setattr(sources, "sources", lambda: known)
+    entry = replace(catalogue.get_source("cifar10"), sha256=hashlib.sha256(content).hexdigest())
+    known = tuple(entry if each.name == "cifar10" else each for each in catalogue.sources())
+    monkeypatch.setattr(catalogue, "sources", lambda: known)
     (folder / "data" / "images").mkdir(exist_ok=True)
     (folder / "data" / entry.files).write_bytes(content)
 
@@ -88,7 +88,7 @@ def test_fashion_mnist_is_padded_to_a_side_that_can_be_halved(folder, monkeypatc
 
 def test_fashion_mnist_in_part_names_the_commands_that_bring_the_rest(folder, monkeypatch):
     fashion(folder, monkeypatch)
-    (folder / "data" / sources.get_source("fashion-mnist-labels").files).unlink()
+    (folder / "data" / catalogue.get_source("fashion-mnist-labels").files).unlink()
     words = r"^images 'fashion-mnist' need a file that is not here: `hypernas data fetch fashion-mnist-labels`, "
     with pytest.raises(UserError, match=words + "install Debian's dataset-fashion-mnist, or take images 'digits'$"):
         load_images("fashion-mnist")
@@ -113,12 +113,14 @@ def test_a_damaged_file_of_fashion_mnist_is_one_sentence(folder, monkeypatch, ch
 
 def test_a_file_of_the_system_is_listed_and_its_checksum_is_its_packages_affair(folder, monkeypatch):
     path = put(folder, "fashion-mnist", b"compressed anew", monkeypatch, place="usr")
-    assert sources.find("fashion-mnist") == path
-    assert sources.status(sources.get_source("fashion-mnist")) == "present (package of the system, no checksum known)"
+    assert catalogue.find("fashion-mnist") == path
+    assert (
+        catalogue.status(catalogue.get_source("fashion-mnist")) == "present (package of the system, no checksum known)"
+    )
     put(folder, "fashion-mnist", b"good", monkeypatch)
-    (folder / "data" / sources.get_source("fashion-mnist").files).write_bytes(b"altered")
+    (folder / "data" / catalogue.get_source("fashion-mnist").files).write_bytes(b"altered")
     with pytest.raises(UserError, match="md5 of fashion-mnist"):
-        sources.find("fashion-mnist")
+        catalogue.find("fashion-mnist")
 
 
 def test_a_mixture_has_the_images_of_both_at_one_size_and_the_classes_of_both(folder, monkeypatch):

@@ -12,7 +12,7 @@ import torch
 
 from hypernas import experiments
 from hypernas.cli import main
-from hypernas.cli_rows import pairs, whole_numbers
+from hypernas.cli.rows import pairs, whole_numbers
 from hypernas.errors import UserError
 
 EXPERIMENT = "experiment --space toy --dataset toyset --method linear --profile quick".split()
@@ -204,10 +204,10 @@ class ToySource:
 
 
 def test_data_list_shows_what_is_known_of_every_source(hypernas, monkeypatch):
-    from hypernas import sources
+    from hypernas.data import catalogue
 
-    monkeypatch.setattr(sources, "sources", lambda: (ToySource(), ToySource("other", sha256="", size=0)))
-    monkeypatch.setattr(sources, "status", lambda source: "absent")
+    monkeypatch.setattr(catalogue, "sources", lambda: (ToySource(), ToySource("other", sha256="", size=0)))
+    monkeypatch.setattr(catalogue, "status", lambda source: "absent")
     code, out, _ = hypernas("data", "list")
     assert code == 0
     for fact in (

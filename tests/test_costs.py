@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from hypernas import costs, timing, training_costs
+from hypernas import costs
+from hypernas.costs import timing, training_costs
 from hypernas.errors import UserError
 
 WAYS = ("forward", "backward")

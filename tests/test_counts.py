@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hypernas import predictors, spaces
-from hypernas.counts import counts
 from hypernas.errors import UserError
+from hypernas.fitting.counts import counts
 from hypernas.graph import collate
 
 

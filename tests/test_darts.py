@@ -4,8 +4,8 @@ import pytest
 
 from hypernas import spaces
 from hypernas.benchmark import Benchmark
+from hypernas.blocks.genotypes import OPERATIONS, parse
 from hypernas.errors import MissingTable, UserError
-from hypernas.genotypes import OPERATIONS, parse
 from hypernas.graph import collate
 
 SPACE = spaces.get("darts")

@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from test_darts import EVERY, V2
 from test_target import both_ways
 
-from hypernas import darts_network, spaces
-from hypernas.darts_network import positions
+from hypernas import spaces
+from hypernas.blocks import darts_network
+from hypernas.blocks.darts_network import positions
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import REDUCTION
-from hypernas.sizes import map_sizes
 from hypernas.target import TargetHead, count, run
+from hypernas.target.sizes import map_sizes
 
 SPACE = spaces.get("darts")
 

@@ -1,4 +1,4 @@
-"""Claims about hypernas.data and hypernas.sources: every file here is written by the test itself."""
+"""Claims about hypernas.data and hypernas.data.catalogue: every file here is written by the test itself."""
 
 import hashlib
 import io
@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import data, sources
+from hypernas import data
+from hypernas.data import catalogue
 from hypernas.errors import UserError
 
 
@@ -29,11 +30,11 @@ def folders(tmp_path, monkeypatch):
 
 def put(folder, name, content, monkeypatch, **known):
     """Write `content` as the file of source `name`, noting what is `known` of it (default: its sha256)."""
-    entry = sources.get_source(name)
+    entry = catalogue.get_source(name)
     known = known or {"sha256": hashlib.sha256(content).hexdigest()}
-    others = tuple(source for source in sources.sources() if source.name != name)
+    others = tuple(source for source in catalogue.sources() if source.name != name)
     changed = (*others, replace(entry, **known))
-    monkeypatch.setattr(sources, "sources", lambda: changed)
+    monkeypatch.setattr(catalogue, "sources", lambda: changed)
     path = folder / entry.files
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -81,7 +82,7 @@ def test_hypernas_data_comes_before_the_cache(folders, monkeypatch):
 
 def test_a_source_that_is_nowhere_is_none_and_missing(folders):
     assert data.find("nasbench201") is None
-    assert data.status(sources.get_source("nasbench201")) == "missing"
+    assert data.status(catalogue.get_source("nasbench201")) == "missing"
 
 
 def test_the_embedded_table_is_found_without_importing_its_package(folders):
@@ -100,13 +101,13 @@ def test_a_file_with_another_checksum_is_refused_not_passed_over(folders, monkey
     path = put(folders["data"], "nasbench201", b"altered", monkeypatch, sha256="0" * 64)
     with pytest.raises(UserError, match=r"sha256 of nasbench201 must be 000.*altered.*remove it"):
         data.find("nasbench201")
-    assert data.status(sources.get_source("nasbench201")) == f"altered ({path})"
+    assert data.status(catalogue.get_source("nasbench201")) == f"altered ({path})"
 
 
 def test_an_altered_wheel_is_refused_with_the_command_that_mends_it(monkeypatch, tmp_path, folders):
     path = tmp_path / "data.anb"
     path.write_bytes(analog_bytes(monkeypatch))
-    monkeypatch.setattr(sources, "_embedded", lambda source: path)
+    monkeypatch.setattr(catalogue, "_embedded", lambda source: path)
     for read in (lambda: data.find("analog-nasbench"), lambda: data.read_analog(path)):
         with pytest.raises(UserError, match=r"sha256 of analog-nasbench.*pip install .*==0\.1\.3"):
             read()
@@ -118,7 +119,7 @@ def test_the_beginning_of_an_md5_is_enough_where_no_more_is_known(folders, monke
     name = "nasbench201-official"
     path = put(folders["data"], name, content, monkeypatch, md5=beginning)
     assert data.find(name) == path
-    assert data.status(sources.get_source(name)) == "present ($HYPERNAS_DATA, checksum good)"
+    assert data.status(catalogue.get_source(name)) == "present ($HYPERNAS_DATA, checksum good)"
     put(folders["data"], name, b"other", monkeypatch, md5=beginning)
     with pytest.raises(UserError, match="the md5 of nasbench201-official"):
         data.find(name)

@@ -9,8 +9,8 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import add_self_loops
 
 from hypernas.encoder import CONTEXTS, DirectedGCNLayer, GlobalEncoder, propagation
+from hypernas.encoder.fused import EncodeSequence
 from hypernas.errors import UserError
-from hypernas.fused import EncodeSequence
 from hypernas.graph import Architecture, collate
 from hypernas.model import ArchitecturePredictor, Cells, Stack, encode, regress, score
 

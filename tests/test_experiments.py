@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import experiments, provenance, results
+from hypernas import experiments, results
 from hypernas.errors import UserError
 from hypernas.experiments import Experiment, run, run_many
 from hypernas.generating import told_of_networks
-from hypernas.results import Results, row_key
+from hypernas.results import Results, provenance, row_key
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=10, seed=0, profile="quick")
 
@@ -204,7 +204,7 @@ def test_the_real_np_gives_the_same_bits_again_and_nearly_the_same_beside_anothe
 
 def test_commit_is_that_of_the_checkout_and_unknown_outside_git(monkeypatch, tmp_path):
     provenance.commit.cache_clear()
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr(provenance, "LIBRARY", tmp_path)
     assert provenance.commit() == "unknown"
     provenance.commit.cache_clear()
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]

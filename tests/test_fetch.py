@@ -11,8 +11,9 @@ import official
 import pytest
 from click.testing import CliRunner
 
-from hypernas import cli, fetch, sources
+from hypernas import cli
 from hypernas.benchmark import Benchmark
+from hypernas.data import catalogue, fetch
 from hypernas.errors import UserError
 
 RAW = "nasbench101-official-108"
@@ -59,13 +60,13 @@ def server(payloads, tmp_path, monkeypatch):
         running.content = b"".join(map(official.frame, payloads))
         running.cut, running.ranges, running.status, running.asked = None, True, 200, []
         entry = replace(
-            sources.get_source(RAW),
+            catalogue.get_source(RAW),
             url=f"http://127.0.0.1:{running.server_port}/nasbench_only108.tfrecord",
             sha256=hashlib.sha256(running.content).hexdigest(),
             size=len(running.content),
         )
-        known = tuple(entry if source.name == RAW else source for source in sources.sources())
-        monkeypatch.setattr(sources, "sources", lambda: known)
+        known = tuple(entry if source.name == RAW else source for source in catalogue.sources())
+        monkeypatch.setattr(catalogue, "sources", lambda: known)
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
@@ -104,7 +105,7 @@ def test_keep_keeps_the_official_file_and_it_is_not_downloaded_again(server, fol
 
 def test_a_download_cut_in_the_middle_goes_on_where_it_stopped(server, folder):
     server.cut = len(server.content) // 3
-    path = fetch.download(sources.get_source(RAW), folder / "file", progress=False)
+    path = fetch.download(catalogue.get_source(RAW), folder / "file", progress=False)
     assert path.read_bytes() == server.content
     assert server.asked[0] is None
     assert server.asked[1] == f"bytes={server.cut}-"
@@ -126,13 +127,13 @@ def test_a_server_that_cannot_resume_sends_everything_again(server, folder):
     folder.mkdir(parents=True)
     (folder / "file.part").write_bytes(b"x" * 50)
     server.ranges = False
-    assert fetch.download(sources.get_source(RAW), folder / "file", progress=False).read_bytes() == server.content
+    assert fetch.download(catalogue.get_source(RAW), folder / "file", progress=False).read_bytes() == server.content
 
 
 def test_a_whole_part_is_accepted_without_a_byte(server, folder):
     folder.mkdir(parents=True)
     (folder / "file.part").write_bytes(server.content)
-    fetch.download(sources.get_source(RAW), folder / "file", progress=False)
+    fetch.download(catalogue.get_source(RAW), folder / "file", progress=False)
     assert files(folder) == ["file"]
 
 
@@ -153,7 +154,7 @@ def test_an_answer_that_is_no_file_is_told(server, folder, status, times):
 
 
 def test_no_server_is_told(server, folder, monkeypatch):
-    entry = replace(sources.get_source(RAW), url="http://127.0.0.1:9/nasbench_only108.tfrecord")
+    entry = replace(catalogue.get_source(RAW), url="http://127.0.0.1:9/nasbench_only108.tfrecord")
     with pytest.raises(UserError, match="refused"):
         fetch.download(entry, folder / "file", progress=False)
 
@@ -180,9 +181,9 @@ def test_a_disk_that_fills_leaves_nothing(server, folder, monkeypatch):
 
 def test_a_bad_record_leaves_the_official_file_and_no_table(server, folder, payloads, monkeypatch):
     server.content = b"".join(map(official.frame, payloads[:-1]))
-    entry = replace(sources.get_source(RAW), sha256=hashlib.sha256(server.content).hexdigest())
-    known = tuple(entry if source.name == RAW else source for source in sources.sources())
-    monkeypatch.setattr(sources, "sources", lambda: known)
+    entry = replace(catalogue.get_source(RAW), sha256=hashlib.sha256(server.content).hexdigest())
+    known = tuple(entry if source.name == RAW else source for source in catalogue.sources())
+    monkeypatch.setattr(catalogue, "sources", lambda: known)
     with pytest.raises(UserError, match="fewer than 3 runs"):
         fetch.fetch("nasbench101", progress=False)
     assert files(folder) == ["nasbench_only108.tfrecord"]

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from hypernas import predictors, spaces
+from hypernas.encoder.node_encoders import NETWORKS
 from hypernas.experiments import Experiment, run, settings_of
 from hypernas.graph import collate
 from hypernas.hypernetwork import Hypernetwork, head_of
-from hypernas.node_encoders import NETWORKS
-from hypernas.summary import FACTS
+from hypernas.results.summary import FACTS
 from hypernas.target import run as run_network
 
 SMALL = {"hyper_width": 16, "image_batch": 8, "epochs": 1}

@@ -8,8 +8,8 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
+from hypernas.fitting.graph_statistics import GraphStatistics, subsets
 from hypernas.graph import collate
-from hypernas.graph_statistics import GraphStatistics, subsets
 from hypernas.metrics import kendall_tau
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from hypernas import cli, labelled, labelling, spaces
+from hypernas import cli, labelling, spaces
 from hypernas.benchmark import Benchmark
-from hypernas.data import load_images
+from hypernas.data import labelled, load_images
 from hypernas.errors import MissingTable, UserError
 from hypernas.labelling import Recipe, label, sample_distinct, train_group
-from hypernas.networks import Networks
+from hypernas.target.networks import Networks
 from hypernas.training import Schedule
 
 SMALL = Recipe("nasbench101", n=5, epochs=1, seeds=2, channels=4, cells_per_stage=1, batch=512)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from hypernas import once_for_all, spaces
+from hypernas import spaces
+from hypernas.blocks import once_for_all
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GraphBatch, collate
 from hypernas.metrics import kendall_tau
 from hypernas.predictors.hypernas import HyperNAS
-from hypernas.sizes import map_sizes
+from hypernas.target.sizes import map_sizes
 
 SPACE = spaces.get("mobilenetv3")
 FULL = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5}

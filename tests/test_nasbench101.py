@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import sources, spaces
-from hypernas.data import Table
+from hypernas import spaces
+from hypernas.data import Table, catalogue
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import Architecture, Cell, collate
 from hypernas.spaces.nasbench101 import CONV3, INPUT, OUTPUT
@@ -212,7 +212,7 @@ def test_check_finds_a_wrong_parameter_count(empty):
         SPACE.check(Table(table.source, table.kind, columns, table.validation, table.test))
 
 
-@pytest.mark.skipif(sources.locate(sources.get_source("nasbench101")) is None, reason="needs the compact table")
+@pytest.mark.skipif(catalogue.locate(catalogue.get_source("nasbench101")) is None, reason="needs the compact table")
 def test_a_sample_of_the_table_has_the_parameters_it_states():
     table = SPACE.read("cifar10")
     rows = np.random.default_rng(0).choice(len(table), 500, replace=False)

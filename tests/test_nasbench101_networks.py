@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import batched, layers, plans, spaces, target
+from hypernas import spaces, target
 from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.spaces.nasbench101 import CONV1, CONV3
+from hypernas.target import batched, layers, plans
 
 SPACE = spaces.get("nasbench101")
 # The cell of the highest mean test accuracy; its network has 32,426,634 trainable parameters.

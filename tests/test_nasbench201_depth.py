@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from hypernas import labelled, spaces
+from hypernas import spaces
 from hypernas.benchmark import Benchmark
+from hypernas.data import labelled
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GRAPH_FORMS, REDUCTION, Architecture, collate
 

@@ -6,11 +6,8 @@ import torch
 
 from hypernas import predictors, settings
 from hypernas.encoder import GlobalEncoder
-from hypernas.errors import UserError
-from hypernas.gated import GatedGNN, shortest_paths, virtual_edges
-from hypernas.graph import Architecture, Cell, collate
-from hypernas.model import ArchitecturePredictor, score
-from hypernas.node_encoders import (
+from hypernas.encoder.gated import GatedGNN, shortest_paths, virtual_edges
+from hypernas.encoder.node_encoders import (
     ENCODERS,
     NETWORKS,
     NetworkEncoder,
@@ -19,6 +16,9 @@ from hypernas.node_encoders import (
     union,
     unrolled,
 )
+from hypernas.errors import UserError
+from hypernas.graph import Architecture, Cell, collate
+from hypernas.model import ArchitecturePredictor, score
 
 pytestmark = pytest.mark.usefixtures("double")
 OTHERS = sorted(NETWORKS)

@@ -6,10 +6,10 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
+from hypernas.fitting.tokens import laplacian_positions, tokens
+from hypernas.fitting.transformer import GraphTransformer, Shape, full, related
+from hypernas.fitting.transformers import CosineSchedule, TokenPass, TransformerPredictor
 from hypernas.graph import collate
-from hypernas.tokens import laplacian_positions, tokens
-from hypernas.transformer import GraphTransformer, Shape, full, related
-from hypernas.transformer_fitting import CosineSchedule, TokenPass, TransformerPredictor
 
 SMALL = {"n_blocks": 2, "d_model": 16, "n_heads": 4, "d_head": 4, "d_inner": 16, "d_regressor": 8, "n_positions": 5}
 SHAPES = {

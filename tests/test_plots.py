@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hypernas.errors import UserError
-from hypernas.layered import layered
+from hypernas.plots.layered import layered
 
 EDGES = [(0, 1), (1, 3), (1, 5), (0, 2), (2, 6), (3, 6), (0, 4), (4, 7), (5, 7), (6, 7)]
 LIBRARIES = "import hypernas.plots, sys; sys.exit('matplotlib' in sys.modules)"
@@ -73,7 +73,7 @@ def test_an_edge_backwards_is_refused():
 
 
 def test_every_known_method_has_its_own_look():
-    from hypernas.plot_style import METHODS, method_style
+    from hypernas.plots.style import METHODS, method_style
 
     looks = [tuple(method_style(name).values())[1:] for name in METHODS]
     assert len(set(looks)) == len(looks)
@@ -153,7 +153,7 @@ def test_the_figure_of_means_draws_every_series_at_its_place_and_quoted_figures_
 
 def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
     from hypernas import plots
-    from hypernas.plot_style import BLUE, RED
+    from hypernas.plots.style import BLUE, RED
 
     line = {"says": "A over B", "metric": "kendall_tau", "margin": 0.0, "n_seeds": 2, "each": [0.1, 0.3]}
     line |= {"difference": 0.2, "low": 0.1, "high": 0.3, "where": "", "answer": "holds"}

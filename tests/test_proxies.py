@@ -16,9 +16,9 @@ from hypernas import proxies, results, spaces, zero_cost
 from hypernas.cli import main
 from hypernas.errors import UserError
 from hypernas.results import Results
-from hypernas.score_journal import ScoreJournal
-from hypernas.scored_cells import Cells, benchmarks
-from hypernas.trainable import TrainableNetwork
+from hypernas.target.trainable import TrainableNetwork
+from hypernas.zero_cost.cells import Cells, benchmarks
+from hypernas.zero_cost.journal import ScoreJournal
 
 CELL = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 TINY = {"channels": 2, "cells_per_stage": 1}

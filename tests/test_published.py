@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from hypernas import published, spaces
+from hypernas.blocks.genotypes import Genotype
 from hypernas.errors import UserError
-from hypernas.genotypes import Genotype
 from hypernas.results import checkout, paper_figures
 
 MOBILE, VIT = (published.table(space).set_index("method") for space in ("mobilenetv3", "vit"))

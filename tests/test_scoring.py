@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from hypernas import model, spaces
+from hypernas.encoder.scoring import embed, same_edges
 from hypernas.graph import collate
 from hypernas.model import ArchitecturePredictor
-from hypernas.scoring import embed, same_edges
 
 
 @pytest.fixture

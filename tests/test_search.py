@@ -13,8 +13,8 @@ from hypernas import found, plots, search, searching, spaces
 from hypernas.cli import main
 from hypernas.data import Table
 from hypernas.errors import UserError
-from hypernas.oracles import Pool, WholeSpace
 from hypernas.search import METHODS, Task
+from hypernas.search.oracles import Pool, WholeSpace
 from hypernas.searching import Search
 
 COMMAND = "search --space nasbench201 --dataset cifar10 --queries 8".split()

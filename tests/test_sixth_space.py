@@ -18,8 +18,8 @@ import numpy as np
 
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS, Architecture, Cell, collate
-from hypernas.labelled import read_own
-from hypernas.mbconv import Block, block_keys, write_block, write_last
+from hypernas.data.labelled import read_own
+from hypernas.blocks.mbconv import Block, block_keys, write_block, write_last
 from hypernas.target import ProgramWriter, count
 
 BLOCKS = {f"k{kernel}e{expansion}": (kernel, expansion) for kernel in (3, 5, 7) for expansion in (2, 4)}

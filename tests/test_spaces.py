@@ -11,8 +11,8 @@ from hypernas.benchmark import Benchmark
 from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS, Architecture, collate
-from hypernas.sizes import map_sizes
 from hypernas.target import TargetHead, count, run
+from hypernas.target.sizes import map_sizes
 
 SIZE = {"channels": 4, "cells_per_stage": 1, "stem_stride": 1}
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from hypernas import batched, layers, plans, spaces
+from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS
-from hypernas.sizes import map_sizes
-from hypernas.target import ProgramWriter, TargetHead, count, run
+from hypernas.target import ProgramWriter, TargetHead, batched, count, layers, plans, run
+from hypernas.target.sizes import map_sizes
 
 SPACE = spaces.get("nasbench201")
 ALL_3X3 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

@@ -7,9 +7,9 @@ import numpy as np
 import official
 import pytest
 
-from hypernas.conversion import convert, protobuf
+from hypernas.data.conversion import convert, protobuf
+from hypernas.data.tfrecord import masked_crc32c, records
 from hypernas.errors import UserError
-from hypernas.tfrecord import masked_crc32c, records
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_records_come_back_in_order_with_their_places(file):
 
 
 def test_batches_join_without_a_seam(file, monkeypatch):
-    monkeypatch.setattr("hypernas.tfrecord.BATCH", 3)
+    monkeypatch.setattr("hypernas.data.tfrecord.BATCH", 3)
     payloads = [bytes([i]) * i for i in range(10)]
     assert [payload for _, payload in records(file(payloads))] == payloads
 

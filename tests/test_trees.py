@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hypernas import predictors, spaces
-from hypernas.cell_columns import ordered, varying
 from hypernas.errors import UserError
+from hypernas.fitting.cell_columns import ordered, varying
 from hypernas.graph import collate
 from hypernas.predictors.trees import OneHot
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from hypernas import autoformer, spaces
+from hypernas import spaces
+from hypernas.blocks import autoformer
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import collate
 from hypernas.predictors.hypernas import HyperNAS

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hypernas.errors import UserError
 from hypernas.fitting import TrainedPredictor, fit_together
+from hypernas.fitting.labels import LabelScale
 from hypernas.graph import GraphBatch
-from hypernas.labels import LabelScale
 
 
 @cache

@@ -10,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from hypernas.encoder.node_encoders import NetworkEncoder
 from hypernas.fitting import n_operations
 from hypernas.generating import GeneratingPredictor, cross_entropy
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
-from hypernas.node_encoders import NetworkEncoder
 from hypernas.target import TargetHead
 
 

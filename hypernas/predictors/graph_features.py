@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hypernas.errors import UserError
-from hypernas.feature_fitting import FeaturePredictor
+from hypernas.fitting.features import FeaturePredictor
+from hypernas.fitting.graph_statistics import GraphStatistics
 from hypernas.graph import GraphBatch
-from hypernas.graph_statistics import GraphStatistics
 
 REGRESSORS = ("both", "forest", "gaussian-process")
 

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from hypernas.encoder import CONTEXTS
+from hypernas.encoder.node_encoders import ENCODERS, encoder_class
 from hypernas.errors import UserError
 from hypernas.fitting import n_operations
 from hypernas.generating import GeneratedWeights, GeneratingPredictor, cross_entropy
@@ -25,7 +26,6 @@ from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
-from hypernas.node_encoders import ENCODERS, encoder_class
 from hypernas.target import Program, TargetHead, run, run_recomputing
 
 CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS, "encoder": ENCODERS}

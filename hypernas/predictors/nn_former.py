@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hypernas.transformer import Shape
-from hypernas.transformer_fitting import TransformerPredictor
+from hypernas.fitting.transformer import Shape
+from hypernas.fitting.transformers import TransformerPredictor
 
 
 @dataclass(kw_only=True, eq=False)

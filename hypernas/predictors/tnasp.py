@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from hypernas.transformer_fitting import TransformerPredictor
+from hypernas.fitting.transformers import TransformerPredictor
 
 
 class TNASP(TransformerPredictor):

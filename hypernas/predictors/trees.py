@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.ensemble import GradientBoostingRegressor
 
-from hypernas.cell_columns import ordered, repeats, varying
 from hypernas.errors import UserError
-from hypernas.feature_fitting import FeaturePredictor
 from hypernas.fitting import n_operations
+from hypernas.fitting.cell_columns import ordered, repeats, varying
+from hypernas.fitting.features import FeaturePredictor
 from hypernas.graph import GraphBatch
 
 

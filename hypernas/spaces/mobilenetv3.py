@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hypernas import once_for_all
+from hypernas.blocks import once_for_all
+from hypernas.blocks.mbconv import biases
+from hypernas.blocks.once_for_all import DEPTHS, EXPANSIONS, KERNELS, LAYERS, LONGEST, SQUEEZES, STAGES, Stage
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GRAPH_FORMS, NORMAL, Architecture, Cell, GraphBatch
-from hypernas.mbconv import biases
-from hypernas.once_for_all import DEPTHS, EXPANSIONS, KERNELS, LAYERS, LONGEST, SQUEEZES, STAGES, Stage
 from hypernas.target import Program, count
 
 INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9

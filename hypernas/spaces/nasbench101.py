@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hypernas.channels import alive, cell_parameters, connected, write_cell
+from hypernas.blocks.channels import alive, cell_parameters, connected, write_cell
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch, simplify

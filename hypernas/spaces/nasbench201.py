@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hypernas.data import Table, find, load_npz, read_analog
-from hypernas.edge_cells import (
+from hypernas.blocks.edge_cells import (
     CONV1,
     CONV3,
     EDGES,
@@ -25,6 +24,7 @@ from hypernas.edge_cells import (
     read_cell,
     write_cell,
 )
+from hypernas.data import Table, find, load_npz, read_analog
 from hypernas.errors import UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
 from hypernas.target import Program, ProgramWriter, count

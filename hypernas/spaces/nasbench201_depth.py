@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas.data import Table
-from hypernas.edge_cells import (
+from hypernas.blocks.edge_cells import (
     EDGES,
     NONE,
     OPS,
@@ -21,9 +20,10 @@ from hypernas.edge_cells import (
     read_cell,
     write_cell,
 )
+from hypernas.data import Table
+from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch, collate
-from hypernas.labelled import read_own
 from hypernas.target import Program, ProgramWriter, count
 
 STAGES, MOST = 3, 3

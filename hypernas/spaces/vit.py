@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas import autoformer
-from hypernas.autoformer import HEAD_WIDTH, LONGEST, SUPERNET_OF, SUPERNETS, Layers
+from hypernas.blocks import autoformer
+from hypernas.blocks.autoformer import HEAD_WIDTH, LONGEST, SUPERNET_OF, SUPERNETS, Layers
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GRAPH_FORMS, Architecture, Cell, GraphBatch, collate

@@ -1,0 +1,1 @@
+"""Parts of networks that the search spaces are built of."""

@@ -1,0 +1,182 @@
+"""The command line, `hypernas --help`: thin, each command reads its options and calls the library."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hypernas.cli.data import data, label
+from hypernas.cli.rows import in_words, pairs, plan, with_progress
+from hypernas.cli.search import search
+from hypernas.cli.sweep import sweep
+from hypernas.cli.train import train
+from hypernas.cli.zero_cost import zero_cost
+from hypernas.errors import UserError
+
+
+class Commands(click.Group):
+    """A group whose mistakes of a user are one sentence on stderr and exit code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+        except click.ClickException as error:
+            prefix = "" if isinstance(error, click.exceptions.NoArgsIsHelpError) else "Error: "
+            click.echo(f"{prefix}{error.format_message()}", err=True)
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Stopped; recorded rows are kept, the same command goes on from there.", err=True)
+            sys.exit(130)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group("hypernas", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hypernas")
+def main() -> None:
+    """HyperNAS as a reproducibility book: experiments, tables, notebooks and data."""
+
+
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that are settings of a method; all others are reached with --set."""
+    for name, text in (
+        ("images", "Auxiliary images: digits, cifar10, fashion-mnist, digits-random-labels, noise, or a+b for both."),
+        ("epochs", "Passes over the training architectures."),
+        ("reading", "Exponent of the loss: printed (q) or text (q - 1)."),
+        ("q", "Preference coefficient of the loss, above 0."),
+        ("loss", "Loss of the predictor."),
+        ("context", "What a cell knows of those before it: sum, concat, position or none."),
+        ("graph-form", "Graph of an architecture: raw, pruned or contracted."),
+    ):
+        command = click.option(f"--{name}", help=text)(command)
+    return command
+
+
+@main.command()
+@click.option("--table", default="few_shot", show_default=True, help="Results file the row belongs to.")
+@click.option("--space", required=True, help="Search space.")
+@click.option("--dataset", help="Dataset of the benchmark table.  [default: the first one present]")
+@click.option("--method", default="hypernas", show_default=True, help="Predictor, or several with commas.")
+@click.option("--n-train", required=True, help="Number of training architectures, or several with commas.")
+@click.option("--seed", default="0", show_default=True, help="Seed, several with commas, or 0:5.")
+@click.option("--profile", default="standard", show_default=True, help="quick, standard or paper.")
+@click.option("--protocol", default="clean", show_default=True, help="clean, or pinat to compare with its figures.")
+@setting_options
+@click.option("--set", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--force", is_flag=True, help="Train again and replace the recorded row.")
+@click.option("--json", "as_json", is_flag=True, help="Print each row as one line of JSON.")
+def experiment(
+    extra: tuple[str, ...], threads: int | None, device: str, force: bool, as_json: bool, **options: Any
+) -> None:
+    """Train a predictor, rank all other architectures, record one row for each method, size and seed.
+
+    A recorded row is read, not computed again. The command may be stopped at any moment and repeated.
+    """
+    import torch
+
+    from hypernas.benchmark import Benchmark
+    from hypernas.experiments import run_many
+
+    if threads:
+        torch.set_num_threads(threads)
+    options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
+    experiments = plan(pairs(extra), options)
+    rows = run_many(experiments, force, sys.stderr.isatty(), device)
+    for row in with_progress(rows, len(experiments)):
+        click.echo(json.dumps(row) if as_json else in_words(row))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, n_train or setting.")
+@click.option("--profile", default="standard", show_default=True, help="standard or paper.")
+@click.option("--dry-run", is_flag=True, help="List the experiments and how many are recorded, compute nothing.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+def grid(name: str, only: tuple[str, ...], profile: str, dry_run: bool, threads: int | None, device: str) -> None:
+    """Compute the missing rows of the page NAME; `hypernas/grids.toml` lists all. It may be stopped and repeated."""
+    import torch
+
+    from hypernas import grids
+    from hypernas.experiments import run_many
+
+    experiments = grids.grid(name, profile, pairs(only, "--only"))
+    if dry_run:
+        click.echo("\n".join(grids.plan(experiments)))
+        return
+    torch.set_num_threads(threads or torch.get_num_threads())
+    for row in with_progress(run_many(experiments, False, sys.stderr.isatty(), device), len(experiments)):
+        click.echo(in_words(row))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True)
+def table(name: str, form: str) -> None:
+    """Print the recorded rows of table NAME, mean ± std over seeds, beside the paper's figures."""
+    from hypernas import results
+
+    lines = results.table(name)
+    if form == "csv":
+        click.echo(lines.to_csv(index=False), nl=False)
+    elif form == "json":
+        click.echo(lines.to_json(orient="records", force_ascii=False, indent=1))
+    else:
+        click.echo(results.markdown(lines))
+
+
+@main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE")
+@click.option("--profile", help="The notebook's parameter `profile`: quick, standard or paper.")
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), default="executed", show_default=True)
+@click.option("--name", help="Name of the executed notebook, by default that of NOTEBOOK.")
+def run(
+    notebook: Path,
+    parameters: tuple[tuple[str, str], ...],
+    profile: str | None,
+    folder: Path,
+    name: str | None,
+) -> None:
+    """Execute NOTEBOOK with checked parameters into the folder -o; a failed one is kept, named."""
+    from hypernas import notebooks
+
+    given = [*parameters, *([("profile", profile)] if profile is not None else [])]
+    chosen = dict(given)
+    if len(chosen) < len(given):
+        raise UserError(f"every parameter must be given once, got {', '.join(key for key, _ in given)}")
+    try:
+        click.echo(notebooks.run(notebook, chosen, folder, name))
+    except notebooks.NotebookFailed as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--n", type=click.IntRange(2, 15625), default=156, show_default=True, help="Architectures in an epoch.")
+@click.option(
+    "--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs a ratio is taken of."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+def bench(n: int, pairs: int, device: str) -> None:
+    """Measure the ratios of the efficiency pages and print them as one line of JSON."""
+    from hypernas import costs
+
+    click.echo(json.dumps(costs.bench(n, pairs, device)))
+
+
+main.add_command(data)
+main.add_command(label)
+main.add_command(search)
+main.add_command(sweep)
+main.add_command(train)
+main.add_command(zero_cost)

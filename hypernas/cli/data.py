@@ -1,0 +1,91 @@
+"""The commands about data: `hypernas data list | fetch | check`, `hypernas label`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Benchmark tables and images."""
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print each source as one line of JSON.")
+def list_data(as_json: bool) -> None:
+    """Show every source: what is present, where it would come from, licence, size, sha256."""
+    from dataclasses import asdict
+
+    from hypernas.data.catalogue import sources, status
+
+    for source in sources():
+        facts = {**asdict(source), "status": status(source)}
+        if as_json:
+            click.echo(json.dumps(facts, default=str))
+            continue
+        size = f"{source.size / 1e6:,.1f} MB" if source.size else "unknown"
+        click.echo(f"{source.name}: {source.what}")
+        click.echo(f"  status   {facts['status']}\n  from     {source.url}\n  licence  {source.licence}")
+        click.echo(f"  size     {size}\n  sha256   {source.sha256 or 'not known'}")
+        if source.note:
+            click.echo(f"  note     {source.note}")
+
+
+@data.command()
+@click.argument("name")
+@click.option("--from", "origin", default="", help="Another official file to convert, a name of `data list`.")
+@click.option("--keep", is_flag=True, help="Keep the official file after the conversion.")
+def fetch(name: str, origin: str, keep: bool) -> None:
+    """Download source NAME into the user cache, verify it, convert it.
+
+    A download that broke off goes on where it stopped when the command is repeated.
+    """
+    from hypernas.data import fetch as fetching
+
+    click.echo(fetching.fetch(name, origin, keep, sys.stderr.isatty()))
+
+
+@data.command()
+@click.option("--space", required=True, help="Search space.")
+@click.option("--dataset", help="Dataset of the table; by default the first one present.")
+def check(space: str, dataset: str | None) -> None:
+    """Recompute what a table states of its architectures, row by row."""
+    from hypernas.benchmark import Benchmark
+    from hypernas.errors import UserError
+
+    benchmark = Benchmark(space, dataset)
+    if not hasattr(benchmark.space, "check"):
+        raise UserError(f"a table can be checked where it states parameters of its architectures, {space} does not")
+    click.echo(benchmark.space.check(benchmark.table))
+
+
+@click.command()
+@click.option("--space", required=True, help="Search space.")
+@click.option("--images", default="digits", show_default=True, help="Images to train on.")
+@click.option("--n", type=int, default=300, show_default=True, help="Number of architectures.")
+@click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the training images.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Trainings of each architecture.")
+@click.option("--channels", type=int, default=8, show_default=True, help="Channels of the stem.")
+@click.option("--cells-per-stage", type=int, default=3, show_default=True, help="Cells between two downsamplings.")
+@click.option("--stem-stride", type=int, default=2, show_default=True, help="Stride of the stem.")
+@click.option("--learning-rate", type=float, default=1e-2, show_default=True, help="Adam's rate in the first half.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Table to write, by default data/benchmarks/SPACE.parquet."
+)
+@click.option("--processes", type=click.IntRange(min=1), help="Processes, by default one a core.")
+@click.option("--force", is_flag=True, help="Replace a table made with other settings.")
+def label(out: Path | None, processes: int | None, force: bool, **recipe: Any) -> None:
+    """Sample architectures, train each on images, write a benchmark table with its provenance.
+
+    What is trained is kept as it comes: the command may be stopped at any moment and repeated.
+    """
+    from hypernas import labelling
+    from hypernas.data import labelled
+
+    path = out or labelled.place(recipe["space"])
+    click.echo(labelling.label(labelling.Recipe(**recipe), path, processes, force, sys.stderr.isatty()))

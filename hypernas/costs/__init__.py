@@ -1,0 +1,108 @@
+"""What scoring costs, and all ratios of the efficiency pages, measured in one run on whatever machine it runs.
+
+Nothing here is a result of the method; a page shows these numbers with the machine they were measured on.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from hypernas import predictors, spaces
+from hypernas.benchmark import Benchmark
+from hypernas.costs.timing import peak_memory, seconds_of, sgemm_rate
+from hypernas.costs.training_costs import DEVELOPMENT_SEED, paper_training, seeds_ratio, training_ratio
+from hypernas.data import find
+from hypernas.errors import MissingTable
+from hypernas.fitting import n_operations
+from hypernas.graph import GraphBatch, collate
+from hypernas.labelling import Recipe, train_group
+from hypernas.model import ArchitecturePredictor, score
+from hypernas.results.provenance import device_name
+
+# Table 11, one architecture; training is that of the benchmark's network on a GPU.
+PAPER_SECONDS = {"np": 0.002, "pinat": 0.012, "hypernas": 0.014, "ghn": 14.0, "training": 8 * 3600.0}
+PAPER_GPU_DAYS = {"nasbench101": 0.3, "nasbench201": 0.2, "darts": 0.3, "vit": 2.0}  # Table 10
+
+
+def encoder_flop(graphs: GraphBatch, n_layers: int = 6, width: int = 72) -> float:
+    """FLOP of the products V W of Eq. 1 over all cells, layers and both directions, on real nodes alone."""
+    rows = torch.arange(len(graphs))[:, None]
+    nodes = graphs.mask.sum(-1)[rows, graphs.sequence.clamp(min=0)] * (graphs.sequence >= 0)
+    return float(nodes.sum()) * n_layers * 2 * 2 * width * width
+
+
+def sampled(space: str, n: int, seed: int = DEVELOPMENT_SEED) -> GraphBatch:
+    """n random architectures of a space in the form the predictors see."""
+    chosen, rng = spaces.get(space), np.random.default_rng(seed)
+    return collate([chosen.canonical(chosen.sample(rng), "contracted") for _ in range(n)], chosen)
+
+
+def scoring(graphs: GraphBatch, device: str = "cpu") -> dict[str, float]:
+    """Score all of `graphs` with a fresh HyperNAS-P (6 x 72).
+
+    `per_second` architectures, `over_paper` that rate over Table 11's, `flop_rate` the achieved one, `sgemm_share`
+    of a large product in the same run, `memory_over_table` the peak memory of the call over the size of the graphs.
+    """
+    torch.manual_seed(0)
+    model = ArchitecturePredictor(n_operations(graphs), 6, 72, "sum").to(device)
+    score([model], [graphs[:200]], device=device)
+    took: list[float] = []
+    work = partial(score, [model], [graphs], device=device)
+    memory = peak_memory(lambda: took.append(seconds_of(work)), device)
+    (seconds,) = took
+    size = sum(t.numel() * t.element_size() for t in (graphs.ops, graphs.adjacency, graphs.mask))
+    flop_rate = encoder_flop(graphs) / seconds
+    return {
+        "per_second": len(graphs) / seconds,
+        "over_paper": len(graphs) / seconds * PAPER_SECONDS["hypernas"],
+        "flop_rate": flop_rate,
+        "sgemm_share": flop_rate / sgemm_rate(device=device),
+        "memory_over_table": memory / size,
+        "seconds": seconds,
+    }
+
+
+def latency(method: str, graphs: GraphBatch, repeats: int = 20) -> float:
+    """Median seconds to predict one architecture with a method trained for a single epoch."""
+    few = graphs[:4]
+    fitted = predictors.get(method)(epochs=1).fit(few, torch.tensor([90.0, 91.0, 92.0, 93.0]))
+    ones = [graphs[i : i + 1] for i in np.linspace(0, len(graphs) - 1, repeats).astype(int)]
+    return statistics.median(seconds_of(lambda one=one: fitted.predict(one)) for one in ones)  # type: ignore[misc]
+
+
+def full_training(space: str, epochs: int = 10, images: str = "digits") -> float:
+    """Seconds to train one random architecture with weights of its own, as `hypernas label` does with each."""
+    chosen = spaces.get(space)
+    notation = chosen.sample(np.random.default_rng(DEVELOPMENT_SEED)).notation
+    recipe = Recipe(space, images, epochs=epochs, seeds=1, cells_per_stage=1)
+    return seconds_of(partial(train_group, recipe, [notation]))
+
+
+def bench(n: int = 156, pairs: int = 3, device: str = "cpu") -> dict[str, Any]:
+    """All ratios of the efficiency pages in one run, by name; what needs a table that is missing is left out.
+
+    On a GPU also the minutes of a whole training at the paper's settings, where CIFAR-10 is present.
+    """
+    found: dict[str, Any] = {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "training_fast_over_plain": training_ratio(n, pairs, device=device)["ratio"],
+        "ten_seeds_together_over_one_by_one": seeds_ratio(10, n, 1, device=device)["ratio"],
+    }
+    if device != "cpu" and find("cifar10") is not None:
+        found["paper_training_minutes"] = paper_training(device) / 60
+    try:
+        start = time.perf_counter()
+        benchmark = Benchmark("nasbench101", "cifar10")
+        found["nasbench101_open_seconds"] = time.perf_counter() - start
+        graphs = benchmark.graphs("pruned")
+    except MissingTable:
+        return found
+    rates = scoring(graphs, device=device)
+    return found | {f"scoring_{name}": rates[name] for name in ("over_paper", "sgemm_share", "memory_over_table")}

@@ -1,0 +1,170 @@
+"""What training HyperNAS costs: ratios, parts, growth, large target networks; measured when asked."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from hypernas import predictors
+from hypernas.benchmark import Benchmark
+from hypernas.costs.timing import paired_ratio, peak_memory, seconds_of
+from hypernas.generating import cross_entropy
+from hypernas.graph import GraphBatch, collate
+from hypernas.settings import PROFILES
+from hypernas.target import count
+
+DEVELOPMENT_SEED = 100
+LARGEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+
+
+class Arithmetic(TorchDispatchMode):
+    """Counts the floating-point operations of products and convolutions under it, by PyTorch's own formulas.
+
+    PyTorch's `FlopCounterMode` counts the same, and takes longer since it asks every other operation for its parts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flop = 0.0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = function(*args, **(kwargs or {}))
+        formula = flop_registry.get(function._overloadpacket)
+        self.flop += formula(*args, **(kwargs or {}), out_val=out) if formula else 0
+        return out
+
+
+@cache
+def _benchmark() -> Benchmark:
+    return Benchmark("nasbench201", "cifar10")
+
+
+def _training_set(n: int, seed: int = DEVELOPMENT_SEED) -> tuple[GraphBatch, torch.Tensor]:
+    """n architectures of NAS-Bench-201 and their labels (n,)."""
+    train = _benchmark().split(n, seed)[0]
+    return _benchmark().graphs("contracted")[train], _benchmark().validation[train]
+
+
+def epoch(method: str, n: int, n_seeds: int = 1, **settings: Any) -> Callable[[], None]:
+    """One epoch over n architectures of NAS-Bench-201, prepared: only the training itself is in the call."""
+    seeds = list(range(DEVELOPMENT_SEED, DEVELOPMENT_SEED + n_seeds))
+    graphs, labels = zip(*(_training_set(n, seed) for seed in seeds), strict=True)
+
+    def train() -> None:
+        predictors.fit_many(method, {"epochs": 1} | settings, list(graphs), list(labels), seeds)
+
+    train()
+    return train
+
+
+def training_ratio(n: int = 156, pairs: int = 3, **settings: Any) -> dict[str, float]:
+    """HyperNAS, one epoch over n architectures on the digits: the plain loop over the fast pass."""
+    plain, fast = (epoch("hypernas", n, engine=engine, **settings) for engine in ("plain", "fast"))
+    found = paired_ratio(plain, fast, pairs)
+    return found | {"milliseconds_per_architecture": 1000 * found["fast_seconds"] / n}
+
+
+def seeds_ratio(n_seeds: int = 10, n: int = 156, pairs: int = 3, **settings: Any) -> dict[str, float]:
+    """HyperNAS-P, one epoch over n architectures: the plain loop seed by seed over `n_seeds` seeds together."""
+    plain, fast = (epoch("hypernas-p", n, n_seeds, engine=engine, **settings) for engine in ("plain", "fast"))
+    return paired_ratio(plain, fast, pairs)
+
+
+def paper_training(device: str, n: int = 156) -> float:
+    """Seconds of a whole training at the paper's settings, CIFAR-10 images included."""
+    graphs, labels = _training_set(n)
+    method = predictors.get("hypernas")(seed=DEVELOPMENT_SEED, device=device, **PROFILES["paper"])
+    return seconds_of(partial(method.fit, graphs, labels))
+
+
+def flop(n: int, **settings: Any) -> float:
+    """Floating-point operations of one epoch of HyperNAS's plain loop over n architectures: the arithmetic itself."""
+    graphs, labels = _training_set(n)
+    method = predictors.get("hypernas")(epochs=1, seed=DEVELOPMENT_SEED, engine="plain", **settings)
+    with Arithmetic() as counted:
+        method.fit(graphs, labels)
+    return counted.flop
+
+
+def growth(setting: str, values: Iterable[Any], n: int = 40, repeats: int = 3, **settings: Any) -> list[dict[str, Any]]:
+    """One epoch of HyperNAS for each value of `n_train` or of one setting, such as channels or cells_per_stage.
+
+    `seconds`, the least of `repeats`, `memory` in bytes at its peak, `flop` of the plain loop, counted on the first two
+    architectures.
+    """
+    lines = []
+    for value in values:
+        size, chosen = (value, settings) if setting == "n_train" else (n, settings | {setting: value})
+        train = epoch("hypernas", size, **chosen)
+        seconds = min(seconds_of(train) for _ in range(repeats))
+        line = {"setting": setting, "value": value, "seconds": seconds, "memory": peak_memory(train)}
+        lines.append(line | {"flop": size / 2 * flop(2, **chosen)})
+    return lines
+
+
+def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
+    """Milliseconds an architecture of each part of one step of n architectures, the least of `repeats`."""
+    method = predictors.get("hypernas")(seed=DEVELOPMENT_SEED, **settings)
+    graphs, _ = _training_set(n)
+    run = method.new_pass([method.new_model(graphs)], [graphs])
+    images, labels = method.draw(n, [np.random.default_rng(DEVELOPMENT_SEED)])
+    index = torch.arange(n)[None]
+    encoder = [p for name, p in run.stack.parameters.items() if ".encoder." in name]
+    generator = [p for name, p in run.stack.parameters.items() if name.startswith("hypernetwork.")]
+    times: dict[str, list[float]] = defaultdict(list)
+
+    def lap(name: str, work: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        made = work()
+        times[name].append(1000 * (time.perf_counter() - start) / n)
+        return made
+
+    def step() -> None:
+        h, nodes = lap("encoder, forward", lambda: run.encode(index, True))
+        leaf = nodes.detach().requires_grad_()
+        plan = lap("plan of the networks", lambda: run.plan(index))
+        weights = lap("weight generation, forward", lambda: run.weights(plan, leaf))
+        kernels = [weight.detach().requires_grad_() for weight in weights]
+        logits = lap("target networks, forward", lambda: run.outputs(plan, kernels, images))
+        loss = cross_entropy(logits, labels)[0].sum()
+        back = lap("target networks, backward", lambda: torch.autograd.grad(loss, kernels))
+        sources = [leaf, *generator]
+        found = lap(
+            "weight generation, backward", lambda: torch.autograd.grad(weights, sources, back, allow_unused=True)
+        )
+        ends = [torch.ones_like(h), found[0]]
+        lap("encoder, backward", lambda: torch.autograd.grad([h, nodes], encoder, ends, allow_unused=True))
+
+    for _ in range(repeats + 1):
+        step()
+    return {name: min(laps) for name, laps in times.items()}
+
+
+def large_target(channels: int, c_max: int = 32, recompute: bool = False, image_batch: int = 8) -> dict[str, float]:
+    """One training step of the plain loop on NAS-Bench-201's largest cell, five cells a stage, `channels` wide.
+
+    `c_max` limits a head of the hypernetwork, which larger weights tile (0: as large as the largest weight). Gives the
+    parameters of the target network and of the model, seconds a step, bytes at the peak.
+    """
+    space = _benchmark().space
+    graphs = collate([space.canonical(space.parse(LARGEST))] * 2, space)
+    method = predictors.get("hypernas")(
+        channels=channels, c_max=c_max, recompute=recompute, image_batch=image_batch, cells_per_stage=5, epochs=1,
+        engine="plain", seed=DEVELOPMENT_SEED,
+    )  # fmt: skip
+    took: list[float] = []
+    work = partial(method.fit, graphs, torch.tensor([90.0, 91.0]))
+    memory = peak_memory(lambda: took.append(seconds_of(work)))
+    image = method.auxiliary.train_images.shape[1:]
+    size = count(method.programs(graphs[:1])[0], image, method.auxiliary.n_classes)[0]
+    return {"target": size, "model": method.n_parameters, "seconds": took[0] / len(graphs), "memory": memory}

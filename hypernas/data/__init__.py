@@ -1,0 +1,101 @@
+"""Tables as plain arrays, from files that are checked before they are read; images by way of `images`."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hypernas.data.catalogue import Source, check, find, get_source, load_npz, remedy, sources, status
+from hypernas.data.images import Images, image_names, load_images
+from hypernas.errors import UserError
+
+__all__ = [
+    "Images",
+    "Source",
+    "Table",
+    "find",
+    "image_names",
+    "load_images",
+    "load_npz",
+    "read_analog",
+    "sources",
+    "status",
+]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A benchmark table: encodings and accuracies of its B architectures, in percent.
+
+    `validation` (B,) float64 is the label a predictor is trained on, `test` (B,) float64 the one it is judged
+    by; `columns` holds the encodings, B rows each; `source` is a sentence that says which table this is.
+    """
+
+    source: str
+    kind: Literal["measured", "re-trained", "surrogate"]
+    columns: Mapping[str, np.ndarray]
+    validation: np.ndarray
+    test: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.test)
+
+
+class _Record:
+    """Stands in for the record classes of analog-nasbench: attributes and no behaviour."""
+
+    architecture: Any = None
+    baseline_accuracy: Any = None
+
+
+class _RecordUnpickler(pickle.Unpickler):
+    """Admits the two record classes of analog-nasbench, both as `_Record`, and no other name."""
+
+    admitted = frozenset({"Architecture", "DriftMeasurement"})
+
+    def find_class(self, module: str, name: str) -> type:
+        if module == "analognasbench.data" and name in self.admitted:
+            return _Record
+        raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
+
+
+def read_analog(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read NAS-Bench-201 re-trained on CIFAR-10 from the data file of analog-nasbench 0.1.3.
+
+    Returns op ids (15625, 6) int64 and baseline accuracy (15625,) float64, percent, in the file's order. Ids
+    are 0 skip, 1 none, 2 conv3x3, 3 conv1x1, 4 avgpool; edges are (0,1), (0,2), (0,3), (1,2), (1,3), (2,3).
+    The checksum is compared before a byte is interpreted, and no class but the record's own is admitted.
+    Raises UserError for any other file.
+    """
+    source, path = get_source("analog-nasbench"), Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} must be readable, got {error.strerror}: {remedy(source)}") from error
+    check(source, path, content)
+    op_ids, accuracy = _analog_records(content)
+    different = len(np.unique(op_ids, axis=0)) if op_ids.shape == (15625, 6) else 0
+    if different != 15625 or not np.isfinite(accuracy).all():
+        raise UserError(
+            f"{path} must hold 15625 different cells of 6 operations with finite accuracies, "
+            f"got {op_ids.shape}: {remedy(source)}"
+        )
+    return op_ids, accuracy
+
+
+def _analog_records(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Op ids (B, 6) and accuracies (B,) of a pickled dict of records. Raises UserError for anything else."""
+    try:
+        records = list(_RecordUnpickler(io.BytesIO(content)).load().values())
+        op_ids = np.array([record.architecture for record in records], dtype=np.int64)
+        accuracy = np.array([record.baseline_accuracy for record in records], dtype=np.float64)
+    except Exception as error:  # a damaged pickle can raise anything
+        mend = remedy(get_source("analog-nasbench"))
+        raise UserError(f"analog-nasbench must hold its plain records, got {error}: {mend}") from error
+    return op_ids, accuracy

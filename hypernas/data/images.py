@@ -1,0 +1,200 @@
+"""Auxiliary images, the batches that target networks are trained on: real ones, mixtures, and two controls."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hypernas.data.catalogue import find, get_source, load_npz, remedy
+from hypernas.errors import UserError
+
+FASHION_MNIST = ("fashion-mnist", "fashion-mnist-labels", "fashion-mnist-test", "fashion-mnist-test-labels")
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Auxiliary images, standardised by the mean and deviation of each channel of the training images.
+
+    train_images (M, C, H, W) float32, train_labels (M,) int64 in 0..n_classes-1; the same for test.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    n_classes: int
+    source: str
+
+
+def image_names() -> list[str]:
+    """Names that `load_images` knows; several joined by `+` name their mixture."""
+    return sorted(_LOADERS)
+
+
+def check_images(name: str) -> list[str]:
+    """The parts of the mixture `name`, most often one. Raises UserError for an unknown or repeated one."""
+    parts = name.split("+")
+    if len(set(parts)) < len(parts) or not set(parts) <= set(_LOADERS):
+        raise UserError(
+            f"images must be one of {', '.join(image_names())}, or different ones joined by +, got {name!r}"
+        )
+    return parts
+
+
+def load_images(name: str, n_images: int = 0) -> Images:
+    """The auxiliary images `name`, all for training or `n_images` of them.
+
+    `digits` are always there, `cifar10` and `fashion-mnist` where their files are found. `a+b` has the images of both,
+    resized to the smaller side, and the classes of both. `digits-random-labels` and `noise` are controls that hold no
+    class to learn. Fewer images are a prefix of more, standardised as all are. Raises UserError for another name, a
+    missing or altered file, and more images than there are.
+    """
+    parts = check_images(name)
+    images = _LOADERS[name]() if len(parts) == 1 else _mixture([_LOADERS[part]() for part in parts])
+    n = len(images.train_labels)
+    if not 0 <= n_images <= n:
+        raise UserError(f"n_images must be from 1 to {n} for {name}, or 0 for all, got {n_images}")
+    if not n_images:
+        return images
+    chosen = torch.from_numpy(np.random.default_rng(0).permutation(n)[:n_images])
+    return replace(
+        images,
+        train_images=images.train_images[chosen],
+        train_labels=images.train_labels[chosen],
+        source=f"{images.source}; {n_images:,} of those for training",
+    )
+
+
+def _standardised(name: str, source: str, train: Labelled, test: Labelled) -> Images:
+    """Images from two pairs of images (M, C, H, W) and labels (M,)."""
+    mean = train[0].mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+    deviation = train[0].std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+
+    def tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        scaled = ((images - mean) / np.maximum(deviation, 1e-8)).astype(np.float32)
+        return torch.from_numpy(scaled), torch.from_numpy(labels.astype(np.int64))
+
+    n_classes = int(train[1].max()) + 1
+    return Images(name, *tensors(*train), *tensors(*test), n_classes=n_classes, source=source)
+
+
+def _missing(name: str, mend: str) -> UserError:
+    """The error for images whose files are not here."""
+    return UserError(f"images {name!r} need a file that is not here: {mend}, or take images 'digits'")
+
+
+def _digits() -> Images:
+    """1,797 digits of 8 x 8 pixels from scikit-learn, split 1437 / 360 by a fixed permutation."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images, labels = digits.images[order][:, None], digits.target[order]
+    source = "scikit-learn's digits: 8 x 8 grey images, 1,437 for training and 360 for test"
+    return _standardised("digits", source, (images[:1437], labels[:1437]), (images[1437:], labels[1437:]))
+
+
+def _cifar10() -> Images:
+    """CIFAR-10 images from a local npz file with uint8 images (M, 32, 32, 3)."""
+    path = find("cifar10")
+    if path is None:
+        raise _missing("cifar10", remedy(get_source("cifar10")))
+    images = (None, 32, 32, 3)
+    arrays = load_npz(path, {"x_train": images, "y_train": 1, "x_test": images, "y_test": 1})
+    train, test = ((arrays[f"x_{part}"].transpose(0, 3, 1, 2), arrays[f"y_{part}"]) for part in ("train", "test"))
+    for shown, labels in (train, test):
+        if len(shown) != len(labels):
+            raise UserError(f"{path} must hold as many labels as images, got {len(labels)} and {len(shown)}")
+    source = f"CIFAR-10 from JPEG copies: {len(train[1]):,} images for training, {len(test[1]):,} for test"
+    return _standardised("cifar10", source, train, test)
+
+
+def _fashion_mnist() -> Images:
+    """Fashion-MNIST from its four IDX files; a border of two pixels makes 32 x 32 of 28 x 28, which can be halved."""
+    found = {name: find(name) for name in FASHION_MNIST}
+    if missing := [f"`hypernas data fetch {name}`" for name, path in found.items() if path is None]:
+        raise _missing("fashion-mnist", f"{', '.join(missing)}, install Debian's dataset-fashion-mnist")
+    parts = [_idx(name, path, 1 if "labels" in name else 3) for name, path in found.items() if path is not None]
+    for name, shown, labels in zip(FASHION_MNIST[::2], parts[::2], parts[1::2], strict=True):
+        if shown.shape[1:] != (28, 28) or labels.shape != shown.shape[:1]:
+            got = f"{shown.shape} and {labels.shape}"
+            raise UserError(f"{name} must hold images of 28 x 28 and a label each, got {got}: replace its files")
+    images = [np.pad(part, ((0, 0), (2, 2), (2, 2)))[:, None] for part in parts[::2]]
+    source = f"Fashion-MNIST: {len(images[0]):,} images for training, {len(images[1]):,} for test"
+    return _standardised("fashion-mnist", source, (images[0], parts[1]), (images[1], parts[3]))
+
+
+def _idx(name: str, path: Path, n_axes: int) -> np.ndarray:
+    """The array of a gzipped IDX file: 0, 0, 8, number of axes, each length in four bytes, the values."""
+    mend = remedy(get_source(name), path)
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} must be a whole gzip file, got {error}: {mend}") from error
+    start = 4 + 4 * n_axes
+    begun = content.startswith(bytes([0, 0, 8, n_axes])) and len(content) > start
+    shape = np.frombuffer(content, ">u4", n_axes, 4).tolist() if begun else []
+    if not begun or len(content) - start != math.prod(shape):
+        rule = f"{path} must be a whole IDX file of bytes with {n_axes} axes"
+        raise UserError(f"{rule}, got {len(content):,} bytes of another form: {mend}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _digits_random_labels() -> Images:
+    """The digits with their labels dealt out anew, once and for all: as many of each class, and none to learn."""
+    source = "scikit-learn's digits with their labels permuted"
+    return _dealt_out(replace(_digits(), name="digits-random-labels", source=source))
+
+
+def _noise() -> Images:
+    """Gaussian images of the digits' shape, with the digits' labels permuted."""
+    digits, rng = _digits(), np.random.default_rng(2)
+    train, test = (
+        torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32))
+        for images in (digits.train_images, digits.test_images)
+    )
+    source = "Gaussian noise of 8 x 8 pixels with random labels, 1,437 images for training and 360 for test"
+    return _dealt_out(replace(digits, name="noise", train_images=train, test_images=test, source=source))
+
+
+def _dealt_out(images: Images) -> Images:
+    rng = np.random.default_rng(1)
+    train, test = (labels[rng.permutation(len(labels))] for labels in (images.train_labels, images.test_labels))
+    return replace(images, train_labels=train, test_labels=test)
+
+
+def _mixture(parts: Sequence[Images]) -> Images:
+    """All images of the parts in a fixed random order, of the smallest side and the most channels, classes in a row."""
+    side = min(part.train_images.shape[-1] for part in parts)
+    channels = max(part.train_images.shape[1] for part in parts)
+    offsets = np.cumsum([0, *(part.n_classes for part in parts[:-1])]).tolist()
+
+    def joined(which: str) -> Labelled:
+        images = [F.adaptive_avg_pool2d(getattr(part, f"{which}_images"), side) for part in parts]
+        labels = [getattr(part, f"{which}_labels") + offset for part, offset in zip(parts, offsets, strict=True)]
+        order = np.random.default_rng(0).permutation(sum(map(len, labels)))
+        shown = torch.cat([image.expand(-1, channels, -1, -1) for image in images]).numpy()
+        return shown[order], torch.cat(labels).numpy()[order]
+
+    name, source = "+".join(part.name for part in parts), "; ".join(part.source for part in parts)
+    return _standardised(name, f"{source}; all resized to {side} x {side}", joined("train"), joined("test"))
+
+
+_LOADERS: dict[str, Callable[[], Images]] = {
+    "cifar10": _cifar10,
+    "digits": _digits,
+    "digits-random-labels": _digits_random_labels,
+    "fashion-mnist": _fashion_mnist,
+    "noise": _noise,
+}

@@ -1,0 +1,183 @@
+"""What every trained predictor shares: keyword settings, standardised labels, several seeds trained at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hypernas.errors import UserError
+from hypernas.fitting.labels import LabelScale
+from hypernas.graph import GraphBatch
+from hypernas.training import Checkpoint, Schedule, train
+
+NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
+
+
+class Pass(Protocol):
+    """S models on their training sets: `trained` are their parameters, `write_back` ends the training."""
+
+    trained: list[Tensor]
+
+    def write_back(self) -> None: ...
+
+
+@dataclass(kw_only=True, eq=False)
+class FittedPredictor:
+    """A predictor with keyword settings and labels on a common scale. A subclass adds its settings, `fit`, `score`."""
+
+    seed: int = 0
+
+    model: Any = field(default=None, init=False, repr=False)
+    scale: Any = field(default=None, init=False, repr=False)
+    history: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    n_parameters: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Every whole-number setting counts something; only no epochs make sense, and 0 where it is the default."""
+        for setting in fields(self):
+            least = 0 if setting.name == "epochs" or setting.default == 0 else 1
+            value = getattr(self, setting.name)
+            if type(setting.default) is int and setting.init and value < least:
+                raise UserError(f"{setting.name} must be at least {least}, got {value}")
+
+    def score(self, graphs: GraphBatch) -> Tensor:
+        """Standardised accuracy (B,)."""
+        raise NotImplementedError
+
+    def predict(self, graphs: GraphBatch) -> Tensor:
+        """Accuracy (B,) in percent."""
+        if self.model is None:
+            raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
+        return self.scale.percent(self.score(graphs))
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments, as given."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainedPredictor(FittedPredictor):
+    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `step` and `score`."""
+
+    epochs: int = 200
+    learning_rate: float = 1e-3
+    accumulate: int = 10
+    progress: bool = False
+    checkpoint: str | Path | Checkpoint | None = None
+    device: str = "cpu"
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether a pass takes a single architecture of a single seed, as the paper's loop does."""
+        return False
+
+    def new_model(self, graphs: GraphBatch) -> nn.Module:
+        """A fresh model for the space of `graphs`; the random generator is already seeded."""
+        raise NotImplementedError
+
+    def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> Pass:
+        """What runs S models, each on its own n architectures."""
+        raise NotImplementedError
+
+    def step(
+        self, run: Any, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, summed over S models, of the architectures index (S, b) with standardised labels (S, n)."""
+        raise NotImplementedError
+
+    def schedule(self) -> Schedule:
+        """Epochs, rates and the size of a step."""
+        return Schedule(self.epochs, self.learning_rate, self.accumulate)
+
+    def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Any:
+        """Train on n architectures and their accuracy (n,), percent. The seed fixes every bit on a CPU."""
+        return fit_together([self], [graphs], [accuracy], scale)[0]
+
+    def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
+        """What a checkpoint must share with a training that resumes from it: all settings and all data."""
+        settings = {name: value for name, value in self.settings().items() if name not in NOT_OF_A_TRAINING}
+        data = hashlib.sha256(labels.cpu().numpy().tobytes())
+        for batch in graphs:
+            data.update(batch.function_ids().tobytes())
+        return f"{type(self).__name__} {settings} {data.hexdigest()}"
+
+
+def n_operations(graphs: GraphBatch) -> int:
+    """How many operations a model for these architectures embeds."""
+    return len(graphs.space.ops) if graphs.space is not None else int(graphs.ops.max()) + 1
+
+
+def fit_together(
+    methods: Sequence[TrainedPredictor],
+    graphs: Sequence[GraphBatch],
+    accuracies: Sequence[Tensor],
+    scale: LabelScale | None = None,
+) -> Sequence[TrainedPredictor]:
+    """Fit S predictors at once that are equal but for seed and data; each ends as its own `fit` would leave it.
+
+    `scale` is that of the labels, by default each training set's own.
+    """
+    first = methods[0]
+    if first.one_at_a_time and len(methods) > 1:
+        return [fit_together([m], [g], [a], scale)[0] for m, g, a in zip(methods, graphs, accuracies, strict=True)]
+    labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
+    models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
+    run = first.new_pass(models, graphs)
+    checkpoint = first.checkpoint
+    if isinstance(checkpoint, str | Path):
+        checkpoint = Checkpoint(Path(checkpoint))
+    history = train(
+        run.trained,
+        partial(first.step, run, labels),
+        labels.shape[1],
+        first.schedule(),
+        [method.seed for method in methods],
+        micro_batch=1 if first.one_at_a_time else None,
+        progress=first.progress,
+        checkpoint=checkpoint,
+        identity=first.identity(labels, graphs) if checkpoint else "",
+    )
+    run.write_back()
+    for s, (method, model) in enumerate(zip(methods, models, strict=True)):
+        method.model = model
+        method.history = [{k: v[s] if isinstance(v, list) else v for k, v in row.items()} for row in history]
+        method.n_parameters = sum(p.numel() for p in model.parameters())
+    return methods
+
+
+def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Tensor:
+    """Standardised labels (n,) of a training set; the scale, by default its own, is kept for predictions."""
+    accuracy = torch.as_tensor(accuracy)
+    own = LabelScale.of(accuracy)
+    if len(accuracy) != len(graphs):
+        raise UserError(f"fit needs one accuracy an architecture, got {len(accuracy)} for {len(graphs)}")
+    method.scale = scale or own
+    return method.scale.standardise(accuracy)
+
+
+def _standardised(
+    methods: Sequence[TrainedPredictor],
+    graphs: Sequence[GraphBatch],
+    accuracies: Sequence[Tensor],
+    scale: LabelScale | None,
+) -> Tensor:
+    """Labels (S, n), each row on the scale of its method."""
+    labels = [labels_of(m, g, a, scale) for m, g, a in zip(methods, graphs, accuracies, strict=True)]
+    if len({len(label) for label in labels}) > 1:
+        raise UserError(f"seeds trained together need equally many labels, got {[len(label) for label in labels]}")
+    return torch.stack(labels)
+
+
+def _fresh(method: TrainedPredictor, graphs: GraphBatch) -> nn.Module:
+    """A new model whose weights are drawn from the method's seed, and leave the caller's generator alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(method.seed)
+        return method.new_model(graphs)

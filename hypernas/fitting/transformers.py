@@ -1,0 +1,133 @@
+"""What predictors that are transformers share: tokens, dropout, the schedule, several seeds in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hypernas.errors import UserError
+from hypernas.fitting import TrainedPredictor, n_operations
+from hypernas.fitting.cell_columns import varying
+from hypernas.fitting.tokens import tokens
+from hypernas.fitting.transformer import GraphTransformer, Shape, score
+from hypernas.graph import GraphBatch
+from hypernas.losses import pairwise_logistic
+from hypernas.model import Stack
+from hypernas.training import Schedule
+
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """The rate falls to zero along a half cosine."""
+
+    def rate(self, epoch: int) -> float:
+        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+
+class TokenPass:
+    """S transformers of equal shape, each on its own architectures, mapped over their stacked parameters."""
+
+    def __init__(self, models: Sequence[Any], graphs: Sequence[GraphBatch], device: str) -> None:
+        self.model, self.stack = models[0], Stack(models, device)
+        self.trained = list(self.stack.parameters.values())
+        if len({model.columns for model in models}) > 1:
+            raise UserError("seeds trained together need training sets that differ in the same cells; fit one by one")
+        sets = [tokens(batch, self.model.columns, self.model.shape.n_positions) for batch in graphs]
+        self.fields = [torch.stack(field).to(device) for field in zip(*sets, strict=True)]
+        self.seeds = torch.arange(len(models), device=device)[:, None]
+
+    def __call__(self, index: Tensor, keep: Tensor) -> Tensor:
+        """index (S, b), keep (S, K, b, T, D) -> standardised accuracy (S, b)."""
+        index = index.to(self.seeds.device)
+        picked = tuple(field[self.seeds, index] for field in self.fields)
+        return torch.vmap(self._one)(self.stack.parameters, picked, keep)
+
+    def _one(self, parameters: dict[str, Tensor], picked: tuple[Tensor, ...], keep: Tensor) -> Tensor:
+        return torch.func.functional_call(self.model, parameters, (*picked, keep))
+
+    def write_back(self) -> None:
+        self.stack.write_back()
+
+
+@dataclass(kw_only=True, eq=False)
+class TransformerPredictor(TrainedPredictor):
+    """Sizes and schedule of TNASP and PINAT. A subclass says how the transformer knows the graph.
+
+    Each unique cell is read once, the cells in which the training set's architectures differ; how often the network
+    repeats a cell is not seen. Dropout acts on the embedding, on what attention and feed-forward layers add, and on the
+    mean over the nodes.
+    """
+
+    epochs: int = 300
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-3
+    loss: str = "mse"
+    dropout: float = 0.1
+    n_blocks: int = 3
+    d_model: int = 80
+    n_heads: int = 4
+    d_head: int = 64
+    d_inner: int = 512
+    d_regressor: int = 96
+    n_positions: int = 7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss not in ("mse", "bce"):
+            raise UserError(f"loss must be one of mse, bce, got {self.loss!r}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+
+    def shape(self) -> Shape:
+        """The sizes of the transformer, and how it knows the graph."""
+        return Shape(self.n_blocks, self.d_model, self.n_heads, self.d_head, self.d_inner, self.d_regressor,
+                     self.n_positions)  # fmt: skip
+
+    def schedule(self) -> Schedule:
+        return CosineSchedule(self.epochs, self.learning_rate, self.accumulate, weight_decay=self.weight_decay)
+
+    def new_model(self, graphs: GraphBatch) -> GraphTransformer:
+        return GraphTransformer(n_operations(graphs), varying(graphs), self.shape())
+
+    def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> TokenPass:
+        return TokenPass(models, graphs, self.device)
+
+    def step(
+        self, run: TokenPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The squared error of index (S, b), or the logistic loss of its pairs."""
+        shape = (run.model.n_dropouts, index.shape[1], run.fields[0].shape[2], self.d_model)
+        predicted, label = run(index, self.keep(generators, shape)), labels.gather(1, index.to(labels.device))
+        loss = ((predicted - label) ** 2).mean(1) if self.loss == "mse" else pairwise_logistic(predicted, label)
+        return loss.sum(), {"loss_pred": loss.detach()}
+
+    def keep(self, generators: list[np.random.Generator], shape: tuple[int, ...]) -> Tensor:
+        """What dropout leaves (S, *shape), drawn from each seed's generator."""
+        noise = torch.from_numpy(np.stack([g.random(shape, dtype=np.float32) for g in generators]))
+        return ((noise >= self.dropout) / (1 - self.dropout)).to(self.device, torch.get_default_dtype())
+
+    def score(self, graphs: GraphBatch) -> Tensor:
+        model = self.model
+        if int(graphs.ops.max()) >= model.operation.num_embeddings:
+            rule = f"operations must be below {model.operation.num_embeddings}, as in the training set"
+            raise UserError(f"{rule}, got {int(graphs.ops.max())}; give collate the space of both sets")
+        first, inverse = graphs.distinct()
+        return _score(model, graphs[first], self.device)[inverse]
+
+
+def _score(model: GraphTransformer, graphs: GraphBatch, device: str) -> Tensor:
+    """Standardised predictions (B,), small graphs together with small ones, memory bounded."""
+    order = graphs.mask.sum((1, 2)).argsort(stable=True)
+    scores = torch.empty(len(graphs), dtype=model.hidden.weight.dtype)
+    for rows in order.split(CHUNK):
+        part = tokens(graphs[rows].trimmed(), model.columns, model.shape.n_positions)
+        scores[rows] = score(model, part, device=device)
+    return scores

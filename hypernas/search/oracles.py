@@ -1,0 +1,134 @@
+"""What answers a query: the table of a benchmark, row by row, or a surrogate of a whole space."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from hypernas.fitting.counts import count
+from hypernas.graph import Architecture, GraphBatch, collate
+
+NEAREST = 10
+Candidate = Any  # hashable
+
+
+class Domain(Protocol):
+    """What is searched: the rows of a table, or a whole space. `keys` are equal for architectures of one function."""
+
+    space: Any
+    source: str
+
+    @property
+    def rows(self) -> Sequence[Candidate] | None: ...
+    def sample(self, rng: np.random.Generator) -> Candidate: ...
+    def mutate(self, candidate: Candidate, rng: np.random.Generator) -> Candidate: ...
+    def keys(self, candidates: Sequence[Candidate]) -> list[int]: ...
+    def graphs(self, candidates: Sequence[Candidate], graph_form: str) -> GraphBatch: ...
+    def architecture(self, candidate: Candidate) -> Architecture: ...
+    def count(self, candidate: Candidate) -> tuple[int, int]: ...
+    def accuracy(self, candidate: Candidate) -> float: ...
+
+
+class Pool:
+    """The rows of a benchmark table that have a label, as the search domain; a candidate is the number of a row.
+
+    A query reads the label of one row. Rows of one function cost one query: the answer is that of the first asked.
+    """
+
+    def __init__(self, benchmark: Any) -> None:
+        self.benchmark, self.space, self.source = benchmark, benchmark.space, benchmark.table.source
+        self.rows: list[int] = np.flatnonzero(np.isfinite(np.asarray(benchmark.validation))).tolist()
+        ids = benchmark.graphs("contracted")[self.rows].function_ids().tolist()
+        self._key = dict(zip(self.rows, ids, strict=True))
+        self._rows_of = defaultdict(list)
+        for row, key in self._key.items():
+            self._rows_of[key].append(row)
+        self._counts: dict[int, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        """How many different functions there are."""
+        return len(self._rows_of)
+
+    def sample(self, rng: np.random.Generator) -> int:
+        return self.rows[rng.integers(len(self.rows))]
+
+    def mutate(self, row: int, rng: np.random.Generator) -> int:
+        """A mutation of the space where the table has it, else one of the nearest rows, the tenth on average."""
+        child = self.space.canonical(self.space.mutate(self.architecture(row), rng))
+        twins = self._rows_of.get(int(collate([child], self.space).function_ids()[0]))
+        if twins:
+            return twins[rng.integers(len(twins))]
+        distance = (self._codes != self._codes[self._place[row]]).sum(1)
+        order = np.lexsort((rng.random(len(distance)), distance))
+        return self.rows[order[min(int(rng.geometric(1 / NEAREST)), len(order) - 1)]]
+
+    @cached_property
+    def _place(self) -> dict[int, int]:
+        return {row: place for place, row in enumerate(self.rows)}
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        """Operations and edges of the raw graphs, a line a row: two rows are as far apart as they differ in these."""
+        raw = self.benchmark.graphs("raw")[self.rows]
+        parts = (raw.ops.to(torch.uint8), raw.adjacency, raw.sequence.to(torch.uint8))
+        return torch.cat([part.flatten(1) for part in parts], 1).numpy()
+
+    def keys(self, rows: Sequence[int]) -> list[int]:
+        return [self._key[row] for row in rows]
+
+    def graphs(self, rows: Sequence[int], graph_form: str) -> GraphBatch:
+        return self.benchmark.graphs(graph_form)[list(rows)]
+
+    def architecture(self, row: int) -> Architecture:
+        return self.benchmark.graphs("raw").architecture(row)
+
+    def count(self, row: int) -> tuple[int, int]:
+        """Parameters and multiply-adds of the network of a row, once computed kept."""
+        if row not in self._counts:
+            self._counts[row] = self.space.count(self.architecture(row))
+        return self._counts[row]
+
+    def accuracy(self, row: int) -> float:
+        """The label, percent."""
+        return float(self.benchmark.validation[row])
+
+
+class WholeSpace:
+    """Every architecture of a space, answered by the space's own `oracle`, a surrogate; a candidate is one of them."""
+
+    rows = None
+
+    def __init__(self, space: Any) -> None:
+        self.space, self._oracle = space, space.oracle()
+        self.source: str = self._oracle.source
+        self._key: dict[Architecture, int] = {}
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        return self.space.sample(rng)
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        return self.space.mutate(architecture, rng)
+
+    def keys(self, architectures: Sequence[Architecture]) -> list[int]:
+        if new := [each for each in dict.fromkeys(architectures) if each not in self._key]:
+            ids = self.graphs(new, "contracted").function_ids().tolist()
+            self._key.update(zip(new, ids, strict=True))
+        return [self._key[each] for each in architectures]
+
+    def graphs(self, architectures: Sequence[Architecture], graph_form: str) -> GraphBatch:
+        return collate([self.space.canonical(each, graph_form) for each in architectures], self.space)
+
+    def architecture(self, architecture: Architecture) -> Architecture:
+        return architecture
+
+    def count(self, architecture: Architecture) -> tuple[int, int]:
+        return count(self.space, architecture)
+
+    def accuracy(self, architecture: Architecture) -> float:
+        """What the surrogate says, percent."""
+        return float(self._oracle.predict([architecture])[0])
