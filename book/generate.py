@@ -14,6 +14,7 @@ import pandas as pd
 
 from hypernas import results
 from hypernas.errors import UserError
+from hypernas.results import formats
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = "<!-- Written by book/generate.py; a change here is lost at the next build. -->\n\n"
@@ -21,7 +22,8 @@ SHOWN = {
     "space", "dataset", "method", "n_train", "graph_form", "profile", "n_seeds", "seconds", "paper",
     "paper_source",
 }  # fmt: skip
-STATISTICS = {f"{name}_{how}" for name in results.METRICS for how in results.STATISTICS}
+METRICS = {*results.METRICS, *results.HEADLINES, *results.HEADLINES.values()}
+STATISTICS = {f"{name}_{how}" for name in METRICS for how in results.STATISTICS}
 
 
 @dataclass(frozen=True)
@@ -75,27 +77,27 @@ def notes_page(found: list[Note]) -> str:
     return page
 
 
-def number(value: Any, digits: int = 3) -> str:
-    return "–" if pd.isna(value) else f"{value:.{digits}f}"
+def number(value: Any, metric: str = "kendall_tau") -> str:
+    return formats.number(None if pd.isna(value) else value, metric)
 
 
 def ours(line: Mapping[str, Any], metric: str = "kendall_tau") -> str:
     """Mean ± standard deviation over the seeds."""
     mean, std = line[f"{metric}_mean"], line[f"{metric}_std"]
-    return number(mean) if pd.isna(std) else f"{number(mean)} ± {number(std)}"
+    return number(mean, metric) if pd.isna(std) else f"{number(mean, metric)} ± {number(std, metric)}"
 
 
-def comment(line: Mapping[str, Any]) -> str:
+def comment(line: Mapping[str, Any], metric: str = "kendall_tau") -> str:
     """Our mean against the paper's figure, in words and numbers."""
     if not line["n_seeds"]:
         return "not run"
     seeds = f"{line['n_seeds']} seed" + "s" * (line["n_seeds"] > 1)
     if pd.isna(line["paper"]):
         return seeds
-    gap, std = line["kendall_tau_mean"] - line["paper"], line["kendall_tau_std"]
+    gap, std = line[f"{metric}_mean"] - line["paper"], line[f"{metric}_std"]
     if not pd.isna(std) and abs(gap) <= std:
         return f"{seeds}, within one std"
-    return f"{seeds}, {abs(gap):.3f} {'above' if gap > 0 else 'below'}"
+    return f"{seeds}, {number(abs(gap), metric)} {'above' if gap > 0 else 'below'}"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -105,16 +107,18 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 def place_table(lines: pd.DataFrame) -> str:
     """Paper, ours, comment for one space and dataset; a setting equal in all rows has no column."""
-    run = lines[lines["n_seeds"] > 0]
+    run, metric = lines[lines["n_seeds"] > 0], results.headline(lines)
+    beside = [name for name in [results.HEADLINES[metric]] if f"{name}_mean" in lines]
     settings = ["profile", *(name for name in lines.columns if name not in SHOWN | STATISTICS)]
     fields = ["method", "n_train", "graph_form", *(name for name in settings if run[name].nunique() > 1)]
     rows = []
     for line in lines.to_dict("records"):
         row = ["–" if pd.isna(line[name]) else str(line[name]) for name in fields]
-        row += [number(line["paper"]), ours(line), ours(line, "kendall_tau_unseen"), comment(line)]
-        rows.append(row)
+        row += [number(line["paper"], metric), ours(line, metric), *(ours(line, name) for name in beside)]
+        rows.append([*row, comment(line, metric)])
     head = [name.replace("graph_form", "graph") for name in fields]
-    return markdown([*head, "paper", "ours", "ours, unseen", "comment"], rows)
+    others = [f"ours, {name.removeprefix('kendall_tau_').replace('_', ' ')}" for name in beside]
+    return markdown([*head, "paper", "ours", *others, "comment"], rows)
 
 
 def quoted_table(lines: pd.DataFrame) -> str:
@@ -141,6 +145,7 @@ def reproduction_page(names: list[str], quoted_only: list[str]) -> str:
         "Kendall tau over every architecture of the table that is not in the training set, mean ± standard "
         "deviation over seeds; *unseen* leaves out the test rows that are the same function as a training "
         "row ({term}`kendall_tau_unseen`); the comment says how far our mean is from the paper's figure. "
+        "Of searches it is the validation accuracy of what was found, in percent, and its test accuracy. "
         "The numbers are the recorded rows in `data/results`; `hypernas table few_shot` prints them.\n"
     )
     for name in names:

@@ -358,3 +358,18 @@ def test_a_row_of_two_tasks_keeps_their_curves_at_a_few_epochs():
     assert told["history"][0]["loss_pred"] == 0.3333
     alone = [{name: value for name, value in line.items() if name != "weight_pred"} for line in history]
     assert "history" not in told_of_networks(SimpleNamespace(history=alone), None, np.arange(4), seed=0)
+
+
+def test_a_table_without_kendall_tau_is_about_its_accuracies(monkeypatch, tmp_path):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
+    place = {"table": "search", "space": "toy", "dataset": "toyset", "method": "guided", "n_train": 20}
+    facts = {"profile": "standard", "protocol": "clean", "settings": {"graph_form": "raw"}, "seconds": 1.0}
+    for seed, found in enumerate((91.0, 92.0)):
+        accuracies = {"validation_accuracy": found, "test_accuracy": found + 2}
+        Results.of("search").add({**place, **facts, **accuracies, "seed": seed})
+    lines = results.table("search").query("space == 'toy'")
+    assert results.headline(lines) == "validation_accuracy"
+    text = results.markdown(lines)
+    assert "validation_accuracy (n seeds)" in text
+    assert "| 91.50 ± 0.71 (2) |" in text
+    assert "| 93.50 ± 0.71 (2) |" in text

@@ -19,6 +19,8 @@ from hypernas.results.summary import METRICS, PLACE, STATISTICS, summary
 if TYPE_CHECKING:
     import pandas as pd
 
+# What a table is about, the first of these that its rows have, and what stands beside it.
+HEADLINES = {"kendall_tau": "kendall_tau_unseen", "validation_accuracy": "test_accuracy", "test_accuracy": ""}
 KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
 Row = dict[str, Any]
 
@@ -154,19 +156,31 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
 
 
 def table(name: str) -> pd.DataFrame:
-    """Ours beside the paper's Kendall tau (`summary`): one line a method, n_train, graph form, profile and settings.
+    """Ours beside the paper's figures (`summary`): one line a method, n_train, graph form, profile and settings.
 
-    Raises UserError for a table that nobody knows.
+    Of Kendall tau, or of the accuracies of a table that has none. Raises UserError for a table that nobody knows.
     """
-    rows, figures = frame(name), paper_figures(name)
+    rows = frame(name)
+    metric = next((each for each in HEADLINES if each in rows and rows[each].notna().any()), "kendall_tau")
+    metrics = METRICS if metric in METRICS else [each for each in (metric, HEADLINES[metric]) if each]
+    figures = paper_figures(name, metric)
     if rows.empty and figures.empty:
         known = sorted(path.stem for path in results_directory().glob("*.jsonl"))
         raise UserError(f"the table must be a recorded one ({', '.join(known) or 'none yet'}), got {name!r}")
-    return summary(rows, figures, first=(*PLACE, "graph_form", "profile"))
+    return summary(rows, figures, metrics, first=(*PLACE, "graph_form", "profile"))
 
 
-def markdown(lines: pd.DataFrame, metric: str = "kendall_tau", hide: Iterable[str] = ()) -> str:
-    """`summary` as Markdown without the columns `hide`: ours as `mean ± std (n)`, its interval, the quoted figure."""
+def headline(lines: pd.DataFrame) -> str:
+    """The metric that lines of `summary` are about."""
+    return next((name for name in HEADLINES if f"{name}_mean" in lines), "kendall_tau")
+
+
+def markdown(lines: pd.DataFrame, metric: str = "", hide: Iterable[str] = ()) -> str:
+    """`summary` as Markdown without the columns `hide`: ours as `mean ± std (n)`, its interval, the quoted figure.
+
+    `metric` is by default what the lines are about.
+    """
+    metric = metric or headline(lines)
 
     def ours(line: Mapping[Any, Any], of: str) -> str:
         mean, std = (number(line[f"{of}_{how}"], of) for how in ("mean", "std"))
@@ -179,17 +193,17 @@ def markdown(lines: pd.DataFrame, metric: str = "kendall_tau", hide: Iterable[st
 
     if lines.empty:
         return "No rows yet."
-    unseen = ["kendall_tau_unseen"] * (metric == "kendall_tau" and "kendall_tau_unseen_mean" in lines)
+    beside = [name for name in [HEADLINES.get(metric)] if f"{name}_mean" in lines]
     quoted = lines["paper"].notna().any()
     hidden = {"n_seeds", "seconds", "paper", "paper_source", *hide}
     shown = [c for c in lines.columns if c not in hidden and not c.endswith(tuple(f"_{how}" for how in STATISTICS))]
-    head = [*shown, f"{metric} (n seeds)", "95 % interval", *["unseen"] * len(unseen)]
+    head = [*shown, f"{metric} (n seeds)", "95 % interval", *(name.removeprefix("kendall_tau_") for name in beside)]
     head += ["paper", "source of the paper's figure"] if quoted else []
     out = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for line in lines.to_dict("records"):
         low, high = (number(line[f"{metric}_{how}"], metric) for how in ("low", "high"))
         cells = [text(line[column]) for column in shown]
-        cells += [ours(line, metric), f"{low} to {high}" if low != "–" else "–", *(ours(line, of) for of in unseen)]
+        cells += [ours(line, metric), f"{low} to {high}" if low != "–" else "–", *(ours(line, of) for of in beside)]
         cells += [number(line["paper"], metric), text(line["paper_source"])] if quoted else []
         out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out)
