@@ -193,7 +193,7 @@ def markdown(lines: pd.DataFrame, metric: str = "", hide: Iterable[str] = ()) ->
 
     if lines.empty:
         return "No rows yet."
-    beside = [name for name in [HEADLINES.get(metric)] if f"{name}_mean" in lines]
+    beside = [name for name in [HEADLINES.get(metric, "")] if f"{name}_mean" in lines]
     quoted = lines["paper"].notna().any()
     hidden = {"n_seeds", "seconds", "paper", "paper_source", *hide}
     shown = [c for c in lines.columns if c not in hidden and not c.endswith(tuple(f"_{how}" for how in STATISTICS))]
