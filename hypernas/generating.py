@@ -47,26 +47,20 @@ class GeneratedWeights(Mapping[WeightKey, Tensor]):
 
 
 @dataclass(kw_only=True, eq=False)
-class GeneratingPredictor(TrainedPredictor):
-    """A predictor whose model can have a `hypernetwork` and the `head` that all target networks share.
+class ImagePredictor(TrainedPredictor):
+    """A predictor that runs target networks on auxiliary images.
 
     NOTE[PAPER]: paper says nothing of the target network's width and depth on auxiliary data; we build one cell a
     stage with 4 channels and a stem of stride 2 for 8 x 8 digits; because a CPU then trains it in minutes, and each
     of these is a parameter.
-
-    With `c_max` no head of the hypernetwork is wider; a larger weight tiles what it gives.
     """
 
     images: str = "digits"
     n_images: int = 0
-    hyper_layers: int = 3
-    hyper_width: int = 96
     channels: int = 4
     cells_per_stage: int = 1
     stem_stride: int = 2
     image_batch: int = 128
-    c_max: int = 0
-    prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,9 +73,26 @@ class GeneratingPredictor(TrainedPredictor):
     def programs(self, graphs: GraphBatch) -> list[Program]:
         """The target network of each architecture."""
         if graphs.space is None:
-            raise UserError("the hypernetwork needs to know the search space; pass it to collate, or use hypernas-p")
-        size = {"channels": self.channels, "cells_per_stage": self.cells_per_stage, "stem_stride": self.stem_stride}
-        return [graphs.space.build(graphs.architecture(i), **size) for i in range(len(graphs))]
+            raise UserError("a target network needs to know the search space; pass it to collate, or use hypernas-p")
+        return [graphs.space.build(graphs.architecture(i), **self.target_size) for i in range(len(graphs))]
+
+    @property
+    def target_size(self) -> dict[str, int]:
+        """How large a target network is built."""
+        return {"channels": self.channels, "cells_per_stage": self.cells_per_stage, "stem_stride": self.stem_stride}
+
+
+@dataclass(kw_only=True, eq=False)
+class GeneratingPredictor(ImagePredictor):
+    """A predictor whose model can have a `hypernetwork` and the `head` that all target networks share.
+
+    With `c_max` no head of the hypernetwork is wider; a larger weight tiles what it gives.
+    """
+
+    hyper_layers: int = 3
+    hyper_width: int = 96
+    c_max: int = 0
+    prefix: ClassVar[str] = ""
 
     def new_generator(self, graphs: GraphBatch, width: int, maximal: bool = False) -> tuple[Hypernetwork, TargetHead]:
         """A fresh hypernetwork on node features of `width`, and the head of the target networks.

@@ -89,3 +89,16 @@ def pairwise_logistic(predicted: Tensor, target: Tensor) -> Tensor:
     pair = (target[..., :, None] != target[..., None, :]).to(predicted.dtype)
     loss = F.softplus(-difference) * better * pair
     return loss.sum((-1, -2)) / (better * pair).sum((-1, -2)).clamp(min=1)
+
+
+def soft_kendall(predicted: Tensor, target: Tensor, alpha: float) -> Tensor:
+    """predicted, target (..., B) -> (...,): 1 less a Kendall tau that can be differentiated, the mean over all pairs of
+    tanh(alpha * (p_i - p_j) * (t_i - t_j)); DiffKendall (Zheng et al. 2023).
+
+    >>> both = torch.tensor([1.0, 2.0, 4.0])
+    >>> soft_kendall(both, both, 100.0).item(), soft_kendall(both, -both, 100.0).item()
+    (0.0, 2.0)
+    """
+    i, j = torch.triu_indices(predicted.shape[-1], predicted.shape[-1], 1)
+    agree = (predicted[..., i] - predicted[..., j]) * (target[..., i] - target[..., j])
+    return 1 - torch.tanh(alpha * agree).sum(-1) / max(1, len(i))

@@ -24,6 +24,7 @@ METHODS = {
     "tnasp-mse": ("TNASP (MSE)", YELLOW, "P"),
     "tnasp-bce": ("TNASP (BCE)", YELLOW, "^"),
     "nn-former": ("NN-Former", GREEN, "X"),
+    "parzc": ("ParZC", PINK, "P"),
     "ghn": ("GHN", SKY, "<"),
     "ghn2": ("GHN-2", SKY, ">"),
     "trees": ("trees", GREEN, "p"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,20 @@ from hypernas.training import Schedule, train
 
 
 class Networks:
-    """P networks of equal stem and classifier shape; the weights of network p are drawn from `seeds[p]`.
+    """P networks of equal stem and classifier shape; the weights of network p are `draw`n from `seeds[p]`, or `drawn`.
 
     No gradient passes between them, so each ends where it would alone, but for the order of sums. Batch normalisation
     takes the batch's statistics and learns no scale.
     """
 
-    def __init__(self, programs: Sequence[Program], seeds: Sequence[int], c_image: int, n_classes: int) -> None:
+    def __init__(
+        self, programs: Sequence[Program], seeds: Sequence[int], c_image: int, n_classes: int,
+        drawn: Sequence[Mapping[Any, Tensor]] = (),
+    ) -> None:  # fmt: skip
         self.programs, self.seeds, self.plan = programs, seeds, plans.plan(programs)
-        drawn = [_draw(program, seed, c_image, n_classes) for program, seed in zip(programs, seeds, strict=True)]
+        drawn = drawn or [
+            draw(program, seed, c_image, n_classes) for program, seed in zip(programs, seeds, strict=True)
+        ]
 
         def stack(part: Sequence[tuple[int, Any]]) -> Tensor:
             return torch.stack([drawn[p][key] for p, key in part]).requires_grad_()
@@ -57,15 +62,20 @@ class Networks:
         return (answers == labels).double().mean(1) * 100
 
 
-def _draw(program: Program, seed: int, c_image: int, n_classes: int) -> dict[Any, Tensor]:
-    """He initialisation, the same whatever is trained beside it; a layer's weights are found by its index."""
-    generator = torch.Generator().manual_seed(seed)
+def draw(
+    program: Program, seed: int, c_image: int, n_classes: int, own: Mapping[int, int] | None = None
+) -> dict[Any, Tensor]:
+    """He initialisation, the same whatever is trained beside it; a layer's weights are found by its index.
+
+    One generator draws them all, but for layers that have a seed of their `own`.
+    """
+    generator, seeds = torch.Generator().manual_seed(seed), own or {}
     shapes: dict[Any, tuple[int, ...]] = {"stem": (program.channels, c_image, 3, 3)}
     shapes |= {i: layer.weight_shape for i, layer in enumerate(program.layers) if layer.weight is not None}
     shapes["classifier"] = (n_classes, program.c_last)
     gain = {"classifier": 1.0}
-    drawn = {
-        key: torch.randn(shape, generator=generator) * (gain.get(key, 2.0) / float(np.prod(shape[1:]))) ** 0.5
-        for key, shape in shapes.items()
-    }
+    drawn = {}
+    for key, shape in shapes.items():
+        source = torch.Generator().manual_seed(seeds[key]) if key in seeds else generator
+        drawn[key] = torch.randn(shape, generator=source) * (gain.get(key, 2.0) / float(np.prod(shape[1:]))) ** 0.5
     return drawn | {"bias": torch.zeros(n_classes)}
