@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _benchmark = cache(Benchmark)
+ENDS_OF = ("n_train", "reading", "q")
 SHOWN = ("kendall_tau", "target_accuracy", "target_test_accuracy", "n_parameters", "seconds")
 
 
@@ -59,6 +60,20 @@ def compare(setting: str, values: Iterable[Any], **others: Any) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([train_once(**{**others, setting: value}) for value in values])
+
+
+def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows over q, recorded or live -> both losses and weights after the last epoch, the mean over the rows of each
+    reading, q and n_train whose u is learned."""
+    import pandas as pd
+
+    from hypernas.widgets.q_grid import CURVES, plain_row
+
+    known = [row for row in map(plain_row, rows) if row["history"] and row["learn_u"]]
+    lines = [
+        {name: row[name] for name in ENDS_OF} | {name: row["history"][-1][name] for name in CURVES} for row in known
+    ]
+    return pd.DataFrame(lines, columns=[*ENDS_OF, *CURVES]).groupby(list(ENDS_OF)).mean()
 
 
 def train_with_q(q: float, reading: str = "printed", n_train: int = 39, epochs: int = 10, **settings: Any) -> Row:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("anywidget")
 
-from hypernas import spaces
+from hypernas import explore, spaces
 from hypernas.drawings import drawing
 from hypernas.graph import Architecture, Cell
 from hypernas.widgets import CellView, ParetoView, QExplorer
@@ -248,3 +248,14 @@ def test_an_edge_between_cells_that_do_not_exist_is_refused_before_drawing():
     one = drawing(Architecture((cell,), (0, 0)), SPACE)
     backwards = {**one, "cells": [{**one["cells"][0], "edges": [[1, 0]]}]}
     assert "to a later one of the 2, got 1 -> 0" in CellView(backwards).data["sentence"]
+
+
+def test_the_ends_of_training_are_means_over_rows_with_curves_and_a_learned_u():
+    line = {"loss_pred": 0.5, "loss_hyper": 2.0, "weight_pred": 0.5, "weight_hyper": 0.25}
+    row = {"q": 1.5, "reading": "printed", "n_train": 39, "kendall_tau": 0.7}
+    whole = [{"epoch": 0, **line}, {"epoch": 1, **line, "loss_pred": 0.1}]
+    rows = [row | {"history": whole}, row | {"history": json.dumps([{**line, "loss_pred": 0.3}])}]
+    rows += [row, row | {"history": whole, "learn_u": False}]
+    (found,) = explore.ends(rows).reset_index().to_dict("records")
+    assert found == {"n_train": 39, "reading": "printed", "q": 1.5, **line, "loss_pred": pytest.approx(0.2)}
+    assert explore.ends([row]).empty
