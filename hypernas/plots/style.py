@@ -9,9 +9,10 @@ from zlib import crc32
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, told apart with every common form of colour blindness.
+# Okabe and Ito's palette, told apart with every common form of colour blindness; for its yellow, which is lost on
+# white, stands Tol's olive.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PINK, SKY, YELLOW, BLACK, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#222222", "#8A8A8A"
+PINK, SKY, OLIVE, BLACK, GREY = "#CC79A7", "#56B4E9", "#999933", "#222222", "#8A8A8A"
 
 METHODS = {
     "np": ("NP", GREY, "s"),
@@ -21,14 +22,14 @@ METHODS = {
     "hypernas-plus": ("HyperNAS-plus", BLACK, "*"),
     "pinat-mse": ("PINAT (MSE)", ORANGE, "D"),
     "pinat-bce": ("PINAT (BCE)", ORANGE, "d"),
-    "tnasp-mse": ("TNASP (MSE)", YELLOW, "P"),
-    "tnasp-bce": ("TNASP (BCE)", YELLOW, "^"),
+    "tnasp-mse": ("TNASP (MSE)", OLIVE, "P"),
+    "tnasp-bce": ("TNASP (BCE)", OLIVE, "^"),
     "nn-former": ("NN-Former", GREEN, "X"),
     "parzc": ("ParZC", PINK, "P"),
     "ghn": ("GHN", SKY, "<"),
     "ghn2": ("GHN-2", SKY, ">"),
     "trees": ("trees", GREEN, "p"),
-    "graph-features": ("graph features", YELLOW, "h"),
+    "graph-features": ("graph features", OLIVE, "h"),
 }
 LINES = {"contracted": "-", "pruned": "--", "raw": ":"}
 STYLE: Any = {
