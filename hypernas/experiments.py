@@ -31,6 +31,8 @@ __all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "set
 
 # Arguments of a predictor that are no settings of an experiment.
 NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
+# Settings of any experiment, recorded where they are chosen.
+OF_AN_EXPERIMENT = {"n_test": 0}
 SAVE_SECONDS = 60.0
 
 
@@ -65,8 +67,8 @@ class Experiment:
         return row_key(dataclasses.asdict(self.resolved()))
 
     def accepted(self) -> dict[str, Any]:
-        """The settings that may be chosen, and their defaults."""
-        return settings_of(self.method)
+        """The settings that may be chosen, and their defaults; `n_test` rows of the test set are ranked, 0 for all."""
+        return OF_AN_EXPERIMENT | settings_of(self.method)
 
     def check(self, device: str = "cpu") -> None:
         """Raise UserError where this resolved experiment could not run."""
@@ -120,16 +122,22 @@ def arguments(
     if device != "cpu" and "device" not in accepted:
         raise UserError(f"device must be cpu for {experiment.method}, got {device!r}")
     extra = {"progress": progress, "device": device, "checkpoint": checkpoint}
-    settings = {name: value for name, value in experiment.settings.items() if name != "graph_form"}
+    settings = {k: v for k, v in experiment.settings.items() if k not in ("graph_form", *OF_AN_EXPERIMENT)}
     return settings | {name: value for name, value in extra.items() if name in accepted}
 
 
 def _split(experiment: Experiment) -> tuple[Any, Any]:
-    """Training and test indices; the protocol `pinat` tests on all rows, those of the training set among them."""
+    """Training and test indices; the protocol `pinat` tests on all rows, those of the training set among them.
+
+    With `n_test` these are so many of them, drawn by the seed.
+    """
     benchmark = _benchmark(experiment.space, experiment.dataset)
     train, test = benchmark.split(experiment.n_train, experiment.seed)
     if experiment.protocol == "pinat":
         test = torch.isfinite(torch.as_tensor(benchmark.test)).nonzero()[:, 0]
+    if n_test := experiment.settings.get("n_test", 0):
+        chosen = np.random.default_rng([experiment.seed, n_test]).permutation(len(test))[:n_test]
+        test = test[torch.from_numpy(np.sort(chosen))]
     return train, test
 
 

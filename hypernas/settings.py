@@ -33,6 +33,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "protocol": _one_of("clean", "pinat"),
     "graph_form": _one_of(*GRAPH_FORMS),
     "n_images": (lambda value: value >= 0, "at least 0"),
+    "n_test": (lambda value: value == 0 or value >= 2, "at least 2, or 0 for all"),
     "max_flops": (lambda value: value >= 0, "at least 0"),
     "max_params": (lambda value: value >= 0, "at least 0"),
     "oracle": _one_of("table", "surrogate"),

@@ -373,3 +373,17 @@ def test_a_table_without_kendall_tau_is_about_its_accuracies(monkeypatch, tmp_pa
     assert "validation_accuracy (n seeds)" in text
     assert "| 91.50 ± 0.71 (2) |" in text
     assert "| 93.50 ± 0.71 (2) |" in text
+
+
+def test_a_part_of_the_test_set_is_drawn_by_the_seed_and_told(toy):
+    whole, part, again = (run(replace(ASKED, settings=s), force=True) for s in ({}, {"n_test": 9}, {"n_test": "9"}))
+    assert (whole["n_test"], part["n_test"], again["n_test"]) == (30, 9, 9)
+    assert "n_test" not in whole["settings"]
+    assert part["settings"]["n_test"] == 9
+    _, test = experiments._split(replace(ASKED, settings={"n_test": 9}).resolved())
+    _, other = experiments._split(replace(ASKED, seed=1, settings={"n_test": 9}).resolved())
+    _, everything = experiments._split(ASKED.resolved())
+    assert set(test.tolist()) < set(np.asarray(everything).tolist())
+    assert set(test.tolist()) != set(other.tolist())
+    with pytest.raises(UserError, match="n_test must be at least 2, or 0 for all, got 1"):
+        run(replace(ASKED, settings={"n_test": 1}))

@@ -40,7 +40,7 @@ def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
 
 def plan(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
     """Every combination of method, size and seed; a setting reaches the methods that have it."""
-    from hypernas.experiments import Experiment, settings_of
+    from hypernas.experiments import OF_AN_EXPERIMENT, Experiment, settings_of
 
     names = ("table", "space", "dataset", "profile", "protocol")
     fixed = {name: options[name] for name in names}
@@ -50,7 +50,7 @@ def plan(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
         raise UserError(f"a setting must be given once, got {sorted(twice)[0]!r} twice")
     chosen |= extra
     methods = list(dict.fromkeys(options["method"].split(",")))
-    accepted = {method: {"graph_form", *settings_of(method)} for method in methods}
+    accepted = {method: {"graph_form", *OF_AN_EXPERIMENT, *settings_of(method)} for method in methods}
     anywhere = set().union(*accepted.values())
     sizes, seeds = whole_numbers("n_train", options["n_train"]), whole_numbers("seed", options["seed"])
     return [
