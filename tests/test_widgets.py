@@ -259,3 +259,8 @@ def test_the_ends_of_training_are_means_over_rows_with_curves_and_a_learned_u():
     (found,) = explore.ends(rows).reset_index().to_dict("records")
     assert found == {"n_train": 39, "reading": "printed", "q": 1.5, **line, "loss_pred": pytest.approx(0.2)}
     assert explore.ends([row]).empty
+
+
+def test_the_accuracy_of_target_networks_is_that_on_held_out_images_where_it_is_known():
+    rows = [row(), row(q=2.0, target_test_accuracy=60.0), row(q=3.0, target_test_accuracy=float("nan"))]
+    assert [run["target_accuracy"] for run in QExplorer(rows).data["runs"]] == [40.0, 60.0, 40.0]

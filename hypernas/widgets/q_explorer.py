@@ -19,7 +19,8 @@ class QExplorer(View):
     """Runs over q: both loss curves, the task weights, Kendall tau with its interval, the front of both tasks.
 
     `rows` are experiments' rows (`q, reading, n_train, kendall_tau`, and where known `space, dataset, images, learn_u,
-    target_accuracy, seed, profile, epochs, seconds, history`); profile `live` marks those trained in the notebook.
+    target_accuracy, target_test_accuracy, seed, profile, epochs, seconds, history`); profile `live` marks those trained
+    in the notebook.
     `train(q=, reading=, n_train=, progress=)` -> row adds the button Train here, with `sizes` to choose n_train from.
     """
 

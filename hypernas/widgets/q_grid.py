@@ -43,11 +43,16 @@ def _missing(value: Any) -> bool:
 
 
 def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with all fields the explorer reads. Raises WrongInput for a missing or wrong one."""
+    """A row with all fields the explorer reads. Raises WrongInput for a missing or wrong one.
+
+    Of the target networks it is the accuracy on held-out images, where the row has it.
+    """
     absent = [name for name in NEEDED if name not in row]
     if absent:
         raise WrongInput(f"a row must have {', '.join(NEEDED)}, {', '.join(absent)} is missing")
     given = {name: row.get(name) for name in DEFAULTS}
+    if not _missing(row.get("target_test_accuracy")):
+        given["target_accuracy"] = row["target_test_accuracy"]
     plain: dict[str, Any] = {name: DEFAULTS[name] if _missing(value) else value for name, value in given.items()}
     for name in ("q", "kendall_tau"):
         try:

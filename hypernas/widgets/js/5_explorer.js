@@ -40,7 +40,7 @@ function tradeOffChart(runs, run, width) {
     points: front.map((r) => [r.target_accuracy, r.tau]) };
   const points = pointSeries(known, (r) => [r.target_accuracy, r.tau, null, null, `${r.q}`]);
   const on = front.includes(run) ? "on the front" : "not on the front";
-  return chart({ title: "Both tasks: the front over q", about: `q ${number(run.q)} is ${on}`, xlabel: "target network's accuracy, %",
+  return chart({ title: "Both tasks: the front over q", about: `q ${number(run.q)} is ${on}`, xlabel: "accuracy of target networks, %",
     ylabel: "Kendall tau", series: [line, ...points], current: [run.target_accuracy, run.tau],
     empty: "No accuracy of the target network was recorded." }, width);
 }
@@ -49,7 +49,7 @@ function runFacts(run) {
   const seeds = `${run.seeds} ${run.seeds === 1 ? "seed" : "seeds"}`;
   const interval = Number.isFinite(run.tau_low) && run.tau_low !== null ? ` [${number(run.tau_low)}, ${number(run.tau_high)}]` : " (no interval from one seed)";
   const facts = [["q", number(run.q)], ["Kendall tau", number(run.tau) + interval],
-    ["target network's accuracy", run.target_accuracy === null ? "–" : `${number(run.target_accuracy)} %`],
+    ["target networks' accuracy", run.target_accuracy === null ? "–" : `${number(run.target_accuracy)} %`],
     ["run", `${run.live ? "trained here" : "recorded"}, ${seeds}${run.epochs ? `, ${run.epochs} epochs` : ""}${run.seconds === null ? "" : `, ${number(run.seconds)} s`}`]];
   return make("div", { class: "hn-facts" }, ...facts.map(([name, value]) => make("div", {}, make("span", {}, name), make("b", {}, value))));
 }
