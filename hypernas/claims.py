@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # With m pairs of equals all differences have one sign with probability 2^(1-m): 1/4 for three, 1/16 for five.
 FEWEST_PAIRS = 5
+WHERE = ("space", "dataset", "n_train")
 ANSWERS = HOLDS, FAILS, UNCLEAR, FEW, NONE = "holds", "does not hold", "not clear", "too few pairs", "no rows yet"
 
 
@@ -77,6 +78,7 @@ def pairs(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     if one.duplicated(kept).any() or other.duplicated(shared).any():
         raise UserError(f"a run must have one partner, got two for {claim.says!r}: name more settings in the claim")
     both = one[[*kept, claim.metric]].merge(other[[*shared, claim.metric]], on=shared, suffixes=("", "_other"))
+    both = both.assign(**{name: value for name, value in claim.one.items() if name in WHERE})
     both["difference"] = both.pop(claim.metric).astype(float) - both.pop(f"{claim.metric}_other").astype(float)
     return both
 

@@ -153,3 +153,12 @@ def test_a_claim_is_said_once_and_fits_its_figure():
     said = [(claim.page, claim.says) for claim in claims.claims()]
     assert len(set(said)) == len(said)
     assert [says for _, says in said if len(says) > 64] == []
+
+
+def test_a_claim_may_name_the_space_and_the_size_of_its_sides(ask):
+    """A few guided runs against many random ones: sizes differ, and the line says that of the first side."""
+    few, many = {"method": "a", "space": "toy", "n_train": 78}, {"method": "b", "space": "toy", "n_train": 2000}
+    asked = Claim("page", "A few beat many", "Table 1", one=few, other=many)
+    found = ask(rows({("a", 78): A, ("b", 2000): [a - 0.02 for a in A], ("a", 39): A}), asked)
+    assert found["answer"].tolist() == [HOLDS, HOLDS]
+    assert found["where"].tolist() == ["", "toy, 78"]
