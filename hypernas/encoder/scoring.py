@@ -7,6 +7,7 @@ in place of 2 R small ones, and no node is padding. No gradient is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypernas.encoder import GlobalEncoder, propagation
 from hypernas.graph import GraphBatch
 
 CHUNK = 256
-Buffers = dict[torch.Size, tuple[Tensor, Tensor, Tensor]]
+Buffers = dict[torch.Size, "_Scratch"]
 
 
 def same_edges(batch: GraphBatch, chunk: int = CHUNK) -> Iterator[Tensor]:
@@ -32,13 +33,27 @@ def same_edges(batch: GraphBatch, chunk: int = CHUNK) -> Iterator[Tensor]:
         yield from part.split(chunk)
 
 
-@torch.no_grad()
 def embed(encoder: GlobalEncoder, batch: GraphBatch, parts: Iterable[Tensor] | None = None) -> Tensor:
-    """The embedding h (B, D) of each architecture, as `encoder(batch)` gives it; `parts` are those of `same_edges`."""
+    """The embedding h (B, D) of each architecture, as `encoder(batch)` gives it; `parts` are those of `same_edges`.
+
+    Products of one part are too small to be shared, so every thread takes parts of its own; the bits are the same
+    however many there are.
+    """
     h = torch.empty(len(batch), encoder.width, dtype=encoder.embedding.weight.dtype)
-    buffers: Buffers = {}
-    for rows in same_edges(batch) if parts is None else parts:
-        h[rows] = _embed_group(encoder, batch[rows], buffers)
+    waiting, n_threads = iter(list(same_edges(batch) if parts is None else parts)), torch.get_num_threads()
+
+    @torch.no_grad()
+    def work(_: int = 0) -> None:
+        torch.set_num_threads(1)
+        buffers: Buffers = {}
+        for rows in waiting:
+            h[rows] = _embed_group(encoder, batch[rows], buffers)
+
+    if n_threads == 1:
+        work()
+        return h
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(work, range(n_threads)))
     return h
 
 
@@ -65,6 +80,18 @@ def _context(encoder: GlobalEncoder, z: Tensor | None, i: int) -> Tensor | None:
     return z
 
 
+class _Scratch:
+    """What the layers of R cells of N nodes write to, and the views of it that they read: x (N, R, D) and N x (R * D),
+    gathered (2, N * R, D) and 2N x (R * D), y (2, N * R, D) and its two halves (N, R, D)."""
+
+    def __init__(self, like: Tensor) -> None:
+        n, r, d = like.shape
+        self.x, (self.gathered, self.y) = torch.empty_like(like), like.new_empty(2, 2, n * r, d)
+        self.flat_x, self.flat_gathered = self.x.view(n, -1), self.gathered.view(2 * n, -1)
+        self.both = self.y.view(2, n, r, d)
+        self.halves = self.both.unbind(0)
+
+
 class _Cell:
     """One unique cell of R architectures of the same edges; its first layer but for the context is run once."""
 
@@ -73,27 +100,31 @@ class _Cell:
         v = encoder.embedding(batch.ops[:, u, :n].T)
         if encoder.context == "concat":
             v = v @ encoder.join.weight[:, : encoder.width].T + encoder.join.bias
-        self.n, self.r, self.d = v.shape
         self.edges = propagation(batch.adjacency[0, u, :n, :n], batch.mask[0, u, :n], v.dtype).view(2 * n, n)
         layers: Any = encoder.gcn[kind]
-        self.weights: list[Tensor] = [layer.weight for layer in layers]
+        first, *self.weights = [layer.weight for layer in layers]
+        self.half_first = 0.5 * first
         if v.shape not in buffers:
-            buffers[v.shape] = (torch.empty_like(v), *(v.new_empty(2, n * self.r, self.d) for _ in range(2)))
-        self.x, self.gathered, self.y = buffers[v.shape]
-        self.first = self._layer(v, self.weights[0]).clone()
+            buffers[v.shape] = _Scratch(v)
+        self.scratch = buffers[v.shape]
+        self.scratch.x.copy_(v)
+        self._layer(first)
+        self.first = self.scratch.both.clone()
 
-    def _layer(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x (N, R, D) -> E x W of both directions (2, N * R, D), which the next call overwrites."""
-        torch.mm(self.edges, x.reshape(self.n, -1), out=self.gathered.view(2 * self.n, -1))
-        return torch.bmm(self.gathered, weight, out=self.y)
+    def _layer(self, weight: Tensor) -> Tensor:
+        """x -> E x W of both directions y, which the next call overwrites."""
+        torch.mm(self.edges, self.scratch.flat_x, out=self.scratch.flat_gathered)
+        return torch.bmm(self.scratch.gathered, weight, out=self.scratch.y)
 
     def encode(self, context: Tensor | None) -> Tensor:
         """The pooled features z (R, D); a row of E sums to 1/2, so a context c of all nodes adds c W / 2 to each."""
-        y = self.y.view(2, self.n, self.r, self.d)
-        y.copy_(self.first.view(y.shape))
-        if context is not None:
-            y += torch.matmul(0.5 * context, self.weights[0])[:, None]
-        self.y.relu_()
-        for weight in self.weights[1:]:
-            self._layer(torch.add(y[0], y[1], out=self.x), weight).relu_()
-        return torch.add(y[0], y[1], out=self.x).mean(0)
+        scratch = self.scratch
+        if context is None:
+            scratch.both.copy_(self.first)
+        else:
+            torch.add(self.first, torch.matmul(context, self.half_first)[:, None], out=scratch.both)
+        scratch.y.relu_()
+        for weight in self.weights:
+            torch.add(*scratch.halves, out=scratch.x)
+            self._layer(weight).relu_()
+        return torch.add(*scratch.halves, out=scratch.x).mean(0)
