@@ -66,7 +66,7 @@ def notes_page(found: list[Note]) -> str:
     for note in found:
         if note.file != file:
             file = note.file
-            page += f"\n## {file}\n"
+            page += f"\n## `{file}`\n"
         parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", note.text)
         page += f"\nLine {note.line}\n"
         if parts is None:

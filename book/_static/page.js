@@ -39,8 +39,10 @@
     });
   }
 
-  /* A name may break after its underscores, a cell with a sentence between its words; a missing number is a dash. */
+  /* A name may break after its underscores, a sentence in a table of few columns between its words; a missing number is
+     a dash. */
   function tidy(table) {
+    const few = table.rows[0]?.cells.length <= 4;
     for (const head of table.querySelectorAll("thead th")) {
       const text = head.querySelector("p") ?? head;
       if (text.childElementCount || text.textContent.length < 12) continue;
@@ -49,7 +51,7 @@
     }
     for (const cell of table.querySelectorAll("td")) {
       if (cell.textContent === "NaN") cell.textContent = "\u2013";
-      if (cell.textContent.length > 32) cell.classList.add("hn-sentence");
+      if (few && cell.textContent.length > 32) cell.classList.add("hn-sentence");
     }
   }
 

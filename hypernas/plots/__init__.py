@@ -158,6 +158,8 @@ def task_weights(history: Any, ax: Axes | None = None) -> Axes:
 def pareto(frame: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
     """Every row a dot, x the smaller and y the larger the better, a line through those none other beats."""
     frame = _frame(frame, x, y)
+    if frame.empty:
+        return nothing(ax=ax)
     ax = axes(ax)
     ax.scatter(frame[x], frame[y], s=8, color=GREY, alpha=0.4, linewidths=0, rasterized=len(frame) > 2000)
     best = pareto_front(frame[x].to_numpy(float), frame[y].to_numpy(float))
