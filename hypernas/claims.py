@@ -149,7 +149,8 @@ def overview(found: pd.DataFrame) -> str:
     """`on_average` of any pages as a Markdown table, each claim with a link to its page."""
     text = "| claim | page | answer | difference |\n|" + " --- |" * 4 + "\n"
     for line in found.to_dict("records"):
-        numbers = f"{_numbers(line)} ({line['metric']})" if line["n_seeds"] else "–"
+        metric = line["metric"].removeprefix("kendall_").replace("_", " ")
+        numbers = f"{_numbers(line)} ({metric})" if line["n_seeds"] else "–"
         text += f"| {line['says']} ({line['source']}) | [{line['page']}]({line['page']}.ipynb) | "
         text += f"{line['answer']} | {numbers} |\n"
     return text
