@@ -65,3 +65,17 @@ def test_a_large_table_whose_architectures_share_no_edges_is_scored_in_chunks(gr
     monkeypatch.setattr(model, "embed", None)
     assert len(graphs) < model.WORTH * len(list(same_edges(graphs)))
     assert torch.equal(model.score([predictor], [graphs])[0], small)
+
+
+def test_any_number_of_threads_gives_the_same_bits_and_stays_what_it_was(graphs):
+    encoder = ArchitecturePredictor(6, 3, 8, "sum").encoder
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            found.append(embed(encoder, graphs, same_edges(graphs, chunk=2)))
+            assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
