@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FL
 
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTED := $(NOTEBOOKS:notebooks/%=book/notebooks/%)
-LIBRARY := $(shell find hypernas -name '*.py' -o -name '*.toml')
+LIBRARY := $(shell find hypernas -name '*.py' -o -name '*.toml' -o -name '*.js' -o -name '*.css')
 RECORDED := $(wildcard data/*.csv data/results/*.jsonl)
 
 .PHONY: env book test lint bench clean
