@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypernas.errors import UserError
-from hypernas.experiments import Experiment, run_many
+from hypernas.experiments import OF_AN_EXPERIMENT, Experiment, run_many
 from hypernas.results import Results, Row, flat, row_key
 from hypernas.searching import TABLE, Search
 
@@ -50,12 +50,21 @@ def grid(name: str, profile: str = "standard", only: Mapping[str, str] | None = 
             settings = dict(zip(lists, combination, strict=True))
             place = {key: settings.pop(key) for key in PLACES}
             if all(str({**place, **settings}.get(key)).lower() == text.lower() for key, text in (only or {}).items()):
-                seeds = range(given["seeds"])
-                found += [kind(**place, seed=seed, profile=profile, settings=settings) for seed in seeds]
+                first = kind(**place, seed=0, profile=profile, settings=settings)
+                first = first if kind is Search else _shared(first)
+                found += [dataclasses.replace(first, seed=seed) for seed in range(given["seeds"])]
     if not found:
         chosen = ", ".join(f"{key}={text}" for key, text in (only or {}).items())
         raise UserError(f"a choice must leave experiments of the grid {name}, got none with {chosen}")
     return found
+
+
+def _shared(experiment: Experiment) -> Experiment:
+    """The experiment of few_shot where no setting but the number of rows ranked differs from the method's own."""
+    own = experiment.accepted() | dict(dataclasses.replace(experiment, settings={}).resolved().settings)
+    chosen = {name: value for name, value in experiment.settings.items() if value != own[name]}
+    plain = {*chosen} <= {*OF_AN_EXPERIMENT}
+    return dataclasses.replace(experiment, table="few_shot", settings=chosen) if plain else experiment
 
 
 def recorded(experiments: list[Experiment]) -> list[Row | None]:
@@ -71,9 +80,16 @@ def recorded(experiments: list[Experiment]) -> list[Row | None]:
 
 
 def rows(name: str) -> pd.DataFrame:
-    """The recorded rows of a page, of the profiles `standard` and `paper`."""
-    found = [recorded(grid(name, profile)) for profile in RECORDED_PROFILES]
-    return flat(row for part in found for row in part if row is not None)
+    """The recorded rows of a page, of the profiles `standard` and `paper`; each has every setting the page is about."""
+    asked = {key for block in _blocks()[name] for key in block} - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
+    found = []
+    for profile in RECORDED_PROFILES:
+        experiments = grid(name, profile)
+        for experiment, row in zip(experiments, recorded(experiments), strict=True):
+            if row is not None:
+                own = {key: value for key, value in experiment.accepted().items() if key in asked}
+                found.append({**row, "settings": own | row["settings"]})
+    return flat(found)
 
 
 def state(name: str, profile: str = "standard") -> str:

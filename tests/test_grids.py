@@ -43,12 +43,35 @@ def test_the_seeds_of_one_experiment_stand_side_by_side():
 
 
 def test_a_choice_leaves_what_it_says_and_never_nothing():
-    chosen = grids.grid("preference", only={"learn_u": "true", "q": "1.5", "n_train": "78"})
-    assert Counter((e.settings["learn_u"], e.settings["q"], e.n_train) for e in chosen) == {(True, 1.5, 78): 6}
+    chosen = grids.grid("preference", only={"learn_u": "true", "q": "1.25", "n_train": "78"})
+    told = Counter((e.settings["learn_u"], e.settings["q"], e.settings["reading"], e.n_train) for e in chosen)
+    assert told == {(True, 1.25, "printed", 78): 3, (True, 1.25, "text", 78): 3}
     with pytest.raises(UserError, match="got none with q=7"):
         grids.grid("preference", only={"q": "7"})
     with pytest.raises(UserError, match="the grid must be one of nasbench101, components"):
         grids.grid("everything")
+
+
+def test_what_the_method_does_anyway_is_one_experiment_for_all_pages():
+    where = {"method": "hypernas", "space": "nasbench101", "n_train": "172", "n_test": "20000"}
+    own = {"encoder": {"encoder": "gcn"}, "preference": {"q": "1.5", "learn_u": "true"}}
+    own |= {"auxiliary_data": {"images": "digits", "n_images": "0"}}
+    keys = {tuple(e.key() for e in grids.grid(page, only=where | choice)) for page, choice in own.items()}
+    assert len(keys) == 1
+    assert {e.table for e in grids.grid("encoder", only=where)} == {"few_shot", "encoder"}
+    assert {e.table for e in grids.grid("encoder", "paper", where)} == {"few_shot", "encoder"}
+
+
+def test_every_row_of_a_page_has_the_settings_that_the_page_is_about():
+    shared, other = (grids.grid("encoder", only={"encoder": name})[0] for name in ("gcn", "gin"))
+    record(shared, n_test=15000)
+    record(other, n_test=15000)
+    shown = grids.rows("encoder")
+    assert shown[["table", "encoder", "n_test"]].values.tolist() == [
+        ["few_shot", "gcn", 15000], ["encoder", "gin", 15000],
+    ]  # fmt: skip
+    record(next(e for e in grids.grid("auxiliary_data") if e.method == "hypernas-p"))
+    assert grids.rows("auxiliary_data")[["images", "n_images"]].values.tolist() == [["digits", 0]]
 
 
 def test_the_page_shows_the_rows_of_its_grid_and_no_others():
