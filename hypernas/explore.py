@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hypernas import predictors
+from hypernas import grids, predictors
 from hypernas.benchmark import Benchmark
 from hypernas.experiments import Experiment
 from hypernas.metrics import kendall_tau
-from hypernas.results import Row
+from hypernas.results import Row, frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _benchmark = cache(Benchmark)
 ENDS_OF = ("n_train", "reading", "q")
+RUN = ("space", "n_train", "reading", "learn_u", "q", "seed", "profile")
 SHOWN = ("kendall_tau", "target_accuracy", "target_test_accuracy", "n_parameters", "seconds")
 
 
@@ -74,6 +75,14 @@ def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         {name: row[name] for name in ENDS_OF} | {name: row["history"][-1][name] for name in CURVES} for row in known
     ]
     return pd.DataFrame(lines, columns=[*ENDS_OF, *CURVES]).groupby(list(ENDS_OF)).mean()
+
+
+def recorded_over_q() -> pd.DataFrame:
+    """The recorded rows of the table `preference`, and of its page the others: those of q = 1.5 belong to all pages."""
+    import pandas as pd
+
+    rows = pd.concat([frame("preference"), grids.rows("preference")], ignore_index=True)
+    return rows.drop_duplicates([name for name in RUN if name in rows], ignore_index=True)
 
 
 def train_with_q(q: float, reading: str = "printed", n_train: int = 39, epochs: int = 10, **settings: Any) -> Row:

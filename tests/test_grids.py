@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from hypernas import grids, results
+from hypernas import explore, grids, results
 from hypernas.errors import UserError
+from hypernas.experiments import Experiment
 from hypernas.results import row_key
 
 
@@ -72,6 +73,19 @@ def test_every_row_of_a_page_has_the_settings_that_the_page_is_about():
     ]  # fmt: skip
     record(next(e for e in grids.grid("auxiliary_data") if e.method == "hypernas-p"))
     assert grids.rows("auxiliary_data")[["images", "n_images"]].values.tolist() == [["digits", 0]]
+
+
+def test_the_q_explorer_has_every_run_once():
+    assert explore.recorded_over_q().empty
+    default, other = (grids.grid("preference", only={"q": q, "learn_u": "true"})[0] for q in ("1.5", "1.25"))
+    record(default)
+    record(other)
+    here = {**vars(default), "table": "preference", "settings": {"q": 1.5, "learn_u": True}}
+    record(Experiment(**here))
+    record(Experiment(**here | {"settings": {"q": 2.0, "reading": "text", "learn_u": True}}))
+    shown = explore.recorded_over_q()
+    runs = sorted(shown[["table", "reading", "q"]].values.tolist())
+    assert runs == [["preference", *run] for run in (("printed", 1.25), ("printed", 1.5), ("text", 2.0))]
 
 
 def test_the_page_shows_the_rows_of_its_grid_and_no_others():
