@@ -144,7 +144,8 @@ def nwot(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     kernel = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
     for x in tape.relus:
         active = (x > 0).flatten(1).to(images.dtype)
-        kernel += active @ active.T + (1 - active) @ (1 - active).T
+        on = active.sum(1)
+        kernel += 2 * (active @ active.T) + (active.shape[1] - on[:, None] - on)
     return torch.linalg.slogdet(kernel).logabsdet
 
 

@@ -94,12 +94,12 @@ def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
 
 
 def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Architecture], device: str) -> list[Score]:
-    """The score of each untrained network, None where it is not finite, and its seconds."""
+    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last in memory."""
     shown, labels, images = batch_of(recipe, seed)
-    shown, labels = shown.to(device), labels.to(device)
+    shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
     found: list[Score] = []
     for architecture in architectures:
-        network = recipe.network(architecture, seed, images.n_classes).to(device)
+        network = recipe.network(architecture, seed, images.n_classes).to(device, memory_format=torch.channels_last)
         start = time.perf_counter()
         value = proxies.get(method)(network, shown, labels)
         found.append((value if value == value else None, time.perf_counter() - start))
