@@ -56,6 +56,21 @@ def test_both_engines_and_all_methods_can_be_timed():
     assert costs.latency("np", graphs, repeats=2) > 0
 
 
+def test_two_orders_of_summation_agree_as_far_as_a_last_bit_matters():
+    found = training_costs.agreement(4, epochs=1, nudges=1)
+    assert found["fast_and_plain"] > 0.999
+    assert 0.999 < found["rounding"] <= 1
+    graphs, _ = training_costs._training_set(3)
+    models = []
+    for kind in (training_costs.HyperNAS, training_costs.Nudged):
+        torch.manual_seed(3)
+        models.append(kind().new_model(graphs))
+    there, here = models
+    for a, b in zip(there.parameters(), here.parameters(), strict=True):
+        assert torch.all(a != b)
+        torch.testing.assert_close(a, b, rtol=2e-7, atol=1e-44)
+
+
 def test_a_peak_counts_what_is_given_back_before_the_end():
     held = timing.peak_memory(lambda: torch.ones(16, 1 << 20).sum())
     assert held >= 0.9 * 4 * 16 * (1 << 20)

@@ -16,7 +16,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.benchmark import Benchmark
 from hypernas.costs.timing import peak_memory, seconds_of, sgemm_rate
-from hypernas.costs.training_costs import DEVELOPMENT_SEED, paper_training, seeds_ratio, training_ratio
+from hypernas.costs.training_costs import DEVELOPMENT_SEED, agreement, paper_training, seeds_ratio, training_ratio
 from hypernas.data import find
 from hypernas.errors import MissingTable
 from hypernas.fitting import n_operations
@@ -95,6 +95,7 @@ def bench(n: int = 156, pairs: int = 3, device: str = "cpu") -> dict[str, Any]:
         "training_fast_over_plain": training_ratio(n, pairs, device=device)["ratio"],
         "ten_seeds_together_over_one_by_one": seeds_ratio(10, n, 1, device=device)["ratio"],
     }
+    found |= {f"tau_{name}": tau for name, tau in agreement(max(2, n // 2)).items()}
     if device != "cpu" and find("cifar10") is not None:
         found["paper_training_minutes"] = paper_training(device) / 60
     try:

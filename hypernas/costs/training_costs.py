@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -18,6 +20,8 @@ from hypernas.benchmark import Benchmark
 from hypernas.costs.timing import paired_ratio, peak_memory, seconds_of
 from hypernas.generating import cross_entropy
 from hypernas.graph import GraphBatch, collate
+from hypernas.metrics import kendall_tau
+from hypernas.predictors.hypernas import HyperNAS, HyperNASModel
 from hypernas.settings import PROFILES
 from hypernas.target import count
 
@@ -78,6 +82,39 @@ def seeds_ratio(n_seeds: int = 10, n: int = 156, pairs: int = 3, **settings: Any
     """HyperNAS-P, one epoch over n architectures: the plain loop seed by seed over `n_seeds` seeds together."""
     plain, fast = (epoch("hypernas-p", n, n_seeds, engine=engine, **settings) for engine in ("plain", "fast"))
     return paired_ratio(plain, fast, pairs)
+
+
+@dataclass(kw_only=True, eq=False)
+class Nudged(HyperNAS):
+    """HyperNAS from weights of which each is moved to one of its two neighbours in floating point, drawn by `nudge`."""
+
+    nudge: int = 0
+
+    def new_model(self, graphs: GraphBatch) -> HyperNASModel:
+        model = super().new_model(graphs)
+        generator = torch.Generator().manual_seed(self.nudge)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                way = torch.randint(2, parameter.shape, generator=generator) * 2.0 - 1
+                parameter.copy_(torch.nextafter(parameter, way * math.inf))
+        return model
+
+
+def agreement(n: int = 78, epochs: int = 8, nudges: int = 5, n_test: int = 3000) -> dict[str, float]:
+    """Kendall tau between the predictions of two trainings of HyperNAS with one seed in float32, on NAS-Bench-201.
+
+    `fast_and_plain` is the fast pass and the plain loop; `rounding` the fast pass with itself after every weight was
+    moved by its last bit, the mean of so many `nudges`, and `rounding_least` the least: what two orders of summation
+    can agree to.
+    """
+    graphs, labels = _training_set(n)
+    everything = _benchmark().graphs("contracted")
+    test = everything[:: max(1, len(everything) // n_test)]
+    kinds = [HyperNAS, partial(HyperNAS, engine="plain"), *(partial(Nudged, nudge=i) for i in range(nudges))]
+    made = [kind(epochs=epochs, seed=DEVELOPMENT_SEED).fit(graphs, labels) for kind in kinds]
+    fast, *others = (np.asarray(method.predict(test)) for method in made)
+    plain, *nudged = (kendall_tau(fast, other) for other in others)
+    return {"fast_and_plain": plain, "rounding": float(np.mean(nudged)), "rounding_least": min(nudged)}
 
 
 def paper_training(device: str, n: int = 156) -> float:
