@@ -94,7 +94,7 @@ def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
 
 
 def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Architecture], device: str) -> list[Score]:
-    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last in memory."""
+    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last."""
     shown, labels, images = batch_of(recipe, seed)
     shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
     found: list[Score] = []
