@@ -110,7 +110,11 @@ def agreement(n: int = 78, epochs: int = 8, nudges: int = 5, n_test: int = 3000)
     graphs, labels = _training_set(n)
     everything = _benchmark().graphs("contracted")
     test = everything[:: max(1, len(everything) // n_test)]
-    kinds = [HyperNAS, partial(HyperNAS, engine="plain"), *(partial(Nudged, nudge=i) for i in range(nudges))]
+    kinds: list[Callable[..., HyperNAS]] = [
+        HyperNAS,
+        partial(HyperNAS, engine="plain"),
+        *(partial(Nudged, nudge=i) for i in range(nudges)),
+    ]
     made = [kind(epochs=epochs, seed=DEVELOPMENT_SEED).fit(graphs, labels) for kind in kinds]
     fast, *others = (np.asarray(method.predict(test)) for method in made)
     plain, *nudged = (kendall_tau(fast, other) for other in others)

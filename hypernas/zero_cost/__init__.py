@@ -99,7 +99,8 @@ def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Archit
     shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
     found: list[Score] = []
     for architecture in architectures:
-        network = recipe.network(architecture, seed, images.n_classes).to(device, memory_format=torch.channels_last)
+        network = recipe.network(architecture, seed, images.n_classes)
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         start = time.perf_counter()
         value = proxies.get(method)(network, shown, labels)
         found.append((value if value == value else None, time.perf_counter() - start))
