@@ -49,6 +49,26 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     return float(stats.kendalltau(first, second, variant="b", method="asymptotic").statistic)
 
 
+def repeatability(runs: ArrayLike) -> tuple[float, float]:
+    """Accuracies (n, S) of S >= 2 runs each -> Kendall tau between two runs, the mean over all pairs of them, and the tau
+    that a perfect predictor can be expected to reach against the mean of all S.
+
+    The second takes true accuracies and noise as normal, where tau = 2/pi asin(r), and is Spearman and Brown's (1910)
+    for a mean of S runs. 0 where runs agree by less than chance.
+
+    >>> two, perfect = repeatability([[1, 2, 1], [2, 1, 3], [3, 4, 2], [4, 3, 4]])
+    >>> round(two, 2), round(perfect, 2)
+    (0.33, 0.67)
+    """
+    values = np.asarray(runs, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise UserError(f"runs must be (n, S) with at least 2 runs, got shape {values.shape}")
+    s = values.shape[1]
+    two = float(np.mean([kendall_tau(values[:, i], values[:, j]) for i in range(s) for j in range(i)]))
+    r = max(0.0, np.sin(np.pi / 2 * two))
+    return two, float(2 / np.pi * np.arcsin(np.sqrt(s * r / (1 + (s - 1) * r))))
+
+
 def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rho of a (n,) and b (n,), tied values at their mean rank; 0 where one side is constant.
 
