@@ -50,8 +50,8 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def repeatability(runs: ArrayLike) -> tuple[float, float]:
-    """Accuracies (n, S) of S >= 2 runs each -> Kendall tau between two runs, the mean over all pairs of them, and the tau
-    that a perfect predictor can be expected to reach against the mean of all S.
+    """Accuracies (n, S) of S >= 2 runs each -> Kendall tau between two runs, the mean over all pairs of them, and the
+    tau that a perfect predictor can be expected to reach against the mean of all S.
 
     The second takes true accuracies and noise as normal, where tau = 2/pi asin(r), and is Spearman and Brown's (1910)
     for a mean of S runs. 0 where runs agree by less than chance.

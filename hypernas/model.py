@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -122,11 +123,16 @@ def regress(parameters: dict[str, Tensor], h: Tensor, prefix: str = "regressor."
 
 @torch.no_grad()
 def score(
-    models: Sequence[ArchitecturePredictor], batches: Sequence[GraphBatch], chunk: int = 256, device: str = "cpu"
+    models: Sequence[ArchitecturePredictor],
+    batches: Sequence[GraphBatch],
+    chunk: int = 256,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """Standardised predictions (B,) of each model for its batch; equal graphs are encoded once, memory is bounded.
 
-    A table of `LARGE` distinct graphs and more is sorted by edges, where at least `WORTH` of them share theirs.
+    A table of `LARGE` distinct graphs and more is sorted by edges, where at least `WORTH` of them share theirs. The
+    directed GCN runs in `dtype`, that of its weights if None; embeddings and regressor are always in that of the model.
     """
     results = []
     for model, batch in zip(models, batches, strict=True):
@@ -139,9 +145,12 @@ def score(
         sortable = len(first) >= LARGE and device == "cpu" and is_fused(encoder)
         parts = list(same_edges(distinct)) if sortable else []
         if parts and len(first) >= WORTH * len(parts):
-            results.append(model.regressor(embed(encoder, distinct, parts))[inverse])
+            low = encoder if dtype is None else copy.deepcopy(encoder).to(dtype)
+            results.append(model.regressor(embed(low, distinct, parts).to(encoder.embedding.weight.dtype))[inverse])
             continue
         parameters = {name: p[None].to(device) for name, p in model.named_parameters()}
+        if dtype is not None and is_fused(encoder):
+            parameters |= {name: p.to(dtype) for name, p in parameters.items() if name.startswith("encoder.")}
         scores = torch.empty(len(first), dtype=encoder.embedding.weight.dtype)
         for rows in _chunks(distinct, chunk):
             scores[rows] = _predicted(model, parameters, distinct[rows].trimmed(), device).cpu()
@@ -154,9 +163,9 @@ def _predicted(model: ArchitecturePredictor, parameters: dict[str, Tensor], batc
     encoder = model.encoder
     if not is_fused(encoder):
         return functional_call(model, {name: p[0] for name, p in parameters.items()}, batch.to(device))[0]
-    cells = Cells([batch], encoder.embedding.weight.dtype, device)
+    cells = Cells([batch], parameters["encoder.embedding.weight"].dtype, device)
     h, _ = encode(parameters, encoder.context, encoder.n_layers, cells, torch.arange(len(batch))[None])
-    return regress(parameters, h)[0]
+    return regress(parameters, h.to(encoder.embedding.weight.dtype))[0]
 
 
 def _chunks(batch: GraphBatch, size: int) -> tuple[Tensor, ...]:

@@ -40,6 +40,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "context": _one_of("sum", "concat", "position", "none"),
     "encoder": _one_of("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
     "reading": _one_of("printed", "text"),
+    "precision": _one_of("float32", "bfloat16"),
 }
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import model, spaces
+from hypernas import model, predictors, spaces
 from hypernas.encoder.scoring import embed, same_edges
+from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.model import ArchitecturePredictor
 
@@ -79,3 +80,24 @@ def test_any_number_of_threads_gives_the_same_bits_and_stays_what_it_was(graphs)
         torch.set_num_threads(before)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("large", [5, 50_000])
+@pytest.mark.parametrize("context", ["sum", "concat"])
+def test_half_the_precision_is_near_the_whole_and_does_not_stay(graphs, context, large, monkeypatch):
+    predictor = ArchitecturePredictor(6, 3, 8, context).float()
+    monkeypatch.setattr(model, "LARGE", large)
+    monkeypatch.setattr(model, "WORTH", 1)
+    whole, half = (model.score([predictor], [graphs], dtype=dtype)[0] for dtype in (None, torch.bfloat16))
+    assert half.dtype == whole.dtype == torch.float32
+    assert not torch.equal(half, whole)
+    assert (half - whole).abs().max() < 0.05 * whole.abs().max()
+    assert torch.equal(model.score([predictor], [graphs])[0], whole)
+    assert len(half.unique()) == len(whole.unique())
+
+
+def test_half_the_precision_is_for_the_gcn_alone():
+    with pytest.raises(UserError, match="precision must be float32 with encoder='gin', got 'bfloat16'"):
+        predictors.get("hypernas-p")(precision="bfloat16", encoder="gin")
+    with pytest.raises(UserError, match="precision must be one of float32, bfloat16, got 'int8'"):
+        predictors.get("hypernas-p")(precision="int8")
