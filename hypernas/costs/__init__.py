@@ -95,7 +95,7 @@ def bench(n: int = 156, pairs: int = 3, device: str = "cpu") -> dict[str, Any]:
         "training_fast_over_plain": training_ratio(n, pairs, device=device)["ratio"],
         "ten_seeds_together_over_one_by_one": seeds_ratio(10, n, 1, device=device)["ratio"],
     }
-    found |= {f"tau_{name}": tau for name, tau in agreement(max(2, n // 2)).items()}
+    found |= {f"tau_{name}": tau for name, tau in agreement(max(2, n // 2), device=device).items()}
     if device != "cpu" and find("cifar10") is not None:
         found["paper_training_minutes"] = paper_training(device) / 60
     try:

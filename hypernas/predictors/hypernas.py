@@ -88,7 +88,7 @@ class PlainPass:
 class HyperNAS(GeneratingPredictor):
     """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them.
 
-    With `precision="bfloat16"` a trained GCN scores in half of the memory; training stays in float32.
+    With `precision="bfloat16"` a trained GCN scores in bfloat16; training and regressor stay in float32.
 
     With `recompute` the plain loop keeps neither weights nor maps of a cell for the way back but makes them again, so
     that target networks of a hundred million parameters fit into memory.
