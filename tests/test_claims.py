@@ -148,6 +148,19 @@ def test_every_claim_chooses_sides_that_its_grid_computes():
             assert any(side.items() <= each.items() for each in planned[claim.page]), claim.says
 
 
+@pytest.mark.parametrize("page", grids.names())
+def test_every_claim_has_pairs_once_its_page_is_recorded(page, monkeypatch):
+    asked = [claim for claim in claims.claims() if claim.page == page]
+    told = {claim.metric: 0.5 for claim in asked} | {"source": "a table", "seconds": 1.0}
+
+    def recorded(experiments):
+        return [{**vars(e.resolved()), **told} if e.seed == 0 and e.profile == "standard" else None for e in experiments]
+
+    monkeypatch.setattr(grids, "recorded", recorded)
+    rows = grids.rows(page)
+    assert [claim.says for claim in asked if claims.pairs(rows, claim).empty] == []
+
+
 def test_a_claim_is_said_once_and_fits_its_figure():
     said = [(claim.page, claim.says) for claim in claims.claims()]
     assert len(set(said)) == len(said)
