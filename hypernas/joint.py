@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.encoder.node_encoders import encode_in_turn
+from hypernas.encoder.stacked import StackedEncoders, below
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs, head_of
 from hypernas.model import Cells, Stack, encode, is_fused, regress
@@ -22,7 +22,7 @@ class FastPass:
     """S models of equal shape, each on its own architectures: encoder, regressor, and with `programs` the networks.
 
     `prefix` is where encoder and regressor sit in the model. Weights can be generated where the model has a
-    `hypernetwork` and a `head`. The directed GCN of all models is one fused pass, another encoder runs model by model.
+    `hypernetwork` and a `head`.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class FastPass:
         if is_fused(self.encoder):
             self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
         else:
-            self.graphs = [batch.to(device) for batch in graphs]
+            self.encoders = StackedEncoders(self.encoder, graphs, device)
         self.trained = list(self.stack.parameters.values())
 
     @property
@@ -66,7 +66,7 @@ class FastPass:
         """index (S, b) -> h (S, b, D), nodes (S, C, b, N, D)."""
         encoder, prefix = self.encoder, f"{self.prefix}encoder."
         if not is_fused(encoder):
-            return encode_in_turn(encoder, self.stack.parameters, self.graphs, index, prefix)
+            return self.encoders(below(self.stack.parameters, prefix), index)
         how = (self.stack.parameters, encoder.context, encoder.n_layers, self.cells)
         return encode(*how, index, want_nodes=want_nodes, prefix=prefix)
 

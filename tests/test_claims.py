@@ -154,7 +154,9 @@ def test_every_claim_has_pairs_once_its_page_is_recorded(page, monkeypatch):
     told = {claim.metric: 0.5 for claim in asked} | {"source": "a table", "seconds": 1.0}
 
     def recorded(experiments):
-        return [{**vars(e.resolved()), **told} if e.seed == 0 and e.profile == "standard" else None for e in experiments]
+        return [
+            {**vars(e.resolved()), **told} if e.seed == 0 and e.profile == "standard" else None for e in experiments
+        ]
 
     monkeypatch.setattr(grids, "recorded", recorded)
     rows = grids.rows(page)

@@ -11,14 +11,14 @@ from hypernas.encoder.node_encoders import (
     ENCODERS,
     NETWORKS,
     NetworkEncoder,
-    encode_in_turn,
     encoder_class,
     union,
     unrolled,
 )
+from hypernas.encoder.stacked import StackedEncoders
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell, collate
-from hypernas.model import ArchitecturePredictor, score
+from hypernas.model import ArchitecturePredictor, Stack, score
 
 pytestmark = pytest.mark.usefixtures("double")
 OTHERS = sorted(NETWORKS)
@@ -169,19 +169,32 @@ def test_only_a_whole_network_is_read_back_from_its_end(architecture):
         assert torch.allclose(nodes[0, 0], nodes[1, 0]) is not whole
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_encoders_in_turn_are_the_encoders_themselves(name, several):
-    encoders = [encoder_class(name)(5, 2, 8, context) for context in ("sum", "sum")]
-    stacked = {
-        f"e.{k}": torch.stack([dict(e.named_parameters())[k] for e in encoders])
-        for k, _ in encoders[0].named_parameters()
-    }
-    sets, index = [collate(several), collate(several)[[3, 2, 1, 0]]], torch.tensor([[0, 2], [1, 3]])
-    h, nodes = encode_in_turn(encoders[0], stacked, sets, index, "e.")
-    for s in (0, 1):
+@pytest.mark.parametrize("context", ["sum", "concat", "position", "none"])
+@pytest.mark.parametrize("name", [*OTHERS, "whole", "whole, virtual edges"])
+def test_stacked_encoders_and_their_gradients_are_those_of_the_encoders_alone(name, context, several):
+    """Networks of two kinds of cells, unequal depths, an edge counted twice, a node without an edge, three seeds."""
+    if name.startswith("whole"):
+        encoders = [NetworkEncoder(5, 8, "virtual" in name) for _ in range(3)]
+    else:
+        encoders = [encoder_class(name)(5, 2, 8, context) for _ in range(3)]
+    several[1] = Architecture((several[1].cells[0], Cell((1, 2, 3), ((0, 2, 0), (0, 0, 0), (0, 0, 0)), 1)), (0, 1))
+    stacked = Stack(encoders).parameters
+    sets, index = (
+        [collate(several)[order] for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2])],
+        [[0, 2], [1, 3], [0, 1]],
+    )
+    h, nodes = StackedEncoders(encoders[0], sets, "cpu")(stacked, torch.tensor(index))
+    pull, push = torch.randn_like(h), torch.randn_like(nodes)
+    gradients = torch.autograd.grad((h * pull).sum() + (nodes * push).sum(), [*stacked.values()], allow_unused=True)
+    for s in range(3):
         own_h, own = encoders[s](sets[s][index[s]])
-        assert torch.allclose(h[s], own_h)
-        assert torch.allclose(nodes[s], own.transpose(0, 1))
+        assert torch.allclose(h[s], own_h, atol=1e-12)
+        assert torch.allclose(nodes[s], own.transpose(0, 1), atol=1e-12)
+        loss = (own_h * pull[s]).sum() + (own.transpose(0, 1) * push[s]).sum()
+        alone = torch.autograd.grad(loss, [*encoders[s].parameters()], allow_unused=True)
+        for ours, theirs in zip(gradients, alone, strict=True):
+            assert (ours is None) is (theirs is None)
+            assert ours is None or torch.allclose(ours[s], theirs, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from hypernas.graph import GraphBatch
 
 CONTEXTS = ("sum", "concat", "position", "none")
 KINDS = 2
+Place = tuple[Tensor, Tensor]
 
 
 def propagation(adjacency: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -40,6 +43,24 @@ class DirectedGCNLayer(nn.Module):
         """x (B, N, D), propagate (2, B, N, N) -> (B, N, D)."""
         along, against = propagate
         return F.relu(along @ (x @ self.weight[0])) + F.relu(against @ (x @ self.weight[1]))
+
+
+def in_sequence(batch: GraphBatch, z: Tensor, encode: Callable[[Place, Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
+    """The cells of B architectures one after another: h (B, D), the mean of their pooled features, nodes (B, C, N, D).
+
+    `encode` gives the nodes (B, N, D) of the cells at a place, rows and unique cells (B,), at position i, from the
+    pooled features z (B, D) of those before; it is first given the `z` here.
+    """
+    rows = torch.arange(len(batch), device=batch.ops.device)
+    total, nodes = torch.zeros_like(z), []
+    for i in range(batch.sequence.shape[1]):
+        at, present = (rows, batch.sequence[:, i].clamp(min=0)), (batch.sequence[:, i] >= 0)[:, None]
+        mask = batch.mask[at]
+        x = encode(at, z, i) * mask[..., None]
+        z = torch.where(present, x.sum(1) / mask.sum(1, keepdim=True), z)
+        total = total + z * present
+        nodes.append(x)
+    return total / (batch.sequence >= 0).sum(1, keepdim=True), torch.stack(nodes, 1)
 
 
 class GlobalEncoder(nn.Module):
@@ -72,18 +93,13 @@ class GlobalEncoder(nn.Module):
 
     def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """B architectures of C cells -> embedding h (B, D) = mean of z(i), and node features (B, C, N, D)."""
-        rows = torch.arange(len(batch), device=batch.ops.device)
-        z = total = torch.zeros(len(batch), self.width, device=batch.ops.device, dtype=self.embedding.weight.dtype)
-        nodes = []
-        for i in range(batch.sequence.shape[1]):
-            u, present = batch.sequence[:, i].clamp(min=0), (batch.sequence[:, i] >= 0)[:, None]
-            mask = batch.mask[rows, u]
-            x = self._inject(self.embedding(batch.ops[rows, u]), z, i)
-            x = self._cell(x, batch.adjacency[rows, u], mask, batch.kind[rows, u]) * mask[..., None]
-            z = torch.where(present, x.sum(1) / mask.sum(1, keepdim=True), z)
-            total = total + z * present
-            nodes.append(x)
-        return total / (batch.sequence >= 0).sum(1, keepdim=True), torch.stack(nodes, 1)
+        z = torch.zeros(len(batch), self.width, device=batch.ops.device, dtype=self.embedding.weight.dtype)
+
+        def cell(at: Place, z: Tensor, i: int) -> Tensor:
+            x = self._inject(self.embedding(batch.ops[at]), z, i)
+            return self._cell(x, batch.adjacency[at], batch.mask[at], batch.kind[at])
+
+        return in_sequence(batch, z, cell)
 
     def _cell(self, x: Tensor, adjacency: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
         """x (B, N, D), adjacency (B, N, N), mask (B, N), kind (B,) of one cell each -> node features (B, N, D)."""

@@ -7,7 +7,7 @@ most of the time. What a message's last layer and the GRU do to it is one produc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,25 +19,25 @@ threshold_backward = torch.ops.aten.threshold_backward
 
 
 class Visit(torch.autograd.Function):
-    """Nodes updated in order: states x (N, B, D) -> (N, B, D).
+    """Nodes of S networks updated in order: states x (N, S, B, D) -> (N, S, B, D).
 
-    `gates (N, B, 3D)` is what r, z and n hold without a message, `held (N, B, D)` the old state's part of n, `edges
-    (N, N, B, K)` the weight of u -> v of each kind. Three tensors make the messages: `pull (KD, 3D)`, which is all that
-    follows the sum, `push (D, KD)` and `bias (KD)` of their first layer.
+    `gates (N, S, B, 3D)` is what r, z and n hold without a message, `held (N, S, B, D)` the old state's part of n,
+    `edges (N, N, S, B, K)` the weight of u -> v of each kind. Three tensors make the messages: `pull (S, KD, 3D)`,
+    which is all that follows the sum, `push (S, D, KD)` and `bias (S, 1, KD)` of their first layer.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gates: Tensor, held: Tensor, edges: Tensor, *messages: Tensor):
-        (n, b, d), (pull, push, bias) = x.shape, messages
-        waiting = x.new_zeros(n, b, edges.shape[3], d)
-        h, new, rz = torch.empty_like(x), torch.empty_like(x), x.new_empty(n, b, 2 * d)
+        (n, s, b, d), (pull, push, bias) = x.shape, messages
+        waiting = x.new_zeros(n, s, b, edges.shape[4], d)
+        h, new, rz = torch.empty_like(x), torch.empty_like(x), x.new_empty(n, s, b, 2 * d)
         hidden = torch.empty_like(waiting)
         for i in range(n):
-            g = torch.addmm(gates[i], waiting[i].view(b, -1), pull)
-            torch.sigmoid(g[:, : 2 * d], out=rz[i])
-            torch.tanh(torch.addcmul(g[:, 2 * d :], rz[i, :, :d], held[i]), out=new[i])
-            torch.lerp(new[i], x[i], rz[i, :, d:], out=h[i])
-            torch.addmm(bias, h[i], push, out=hidden[i].view(b, -1)).relu_()
+            g = torch.baddbmm(gates[i], waiting[i].view(s, b, -1), pull)
+            torch.sigmoid(g[..., : 2 * d], out=rz[i])
+            torch.tanh(torch.addcmul(g[..., 2 * d :], rz[i, ..., :d], held[i]), out=new[i])
+            torch.lerp(new[i], x[i], rz[i, ..., d:], out=h[i])
+            torch.baddbmm(bias, h[i], push, out=hidden[i].view(s, b, -1)).relu_()
             waiting[i + 1 :].addcmul_(edges[i, i + 1 :, ..., None], hidden[i])
         ctx.save_for_backward(x, held, edges, pull, push, waiting, h, hidden, new, rz)
         return h
@@ -45,25 +45,27 @@ class Visit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor):
         x, held, edges, pull, push, waiting, h, hidden, new, rz = ctx.saved_tensors
-        n, b, d = x.shape
+        n, s, b, d = x.shape
         gh, gwaiting, ghidden = gradients[0].clone(), torch.empty_like(waiting), torch.empty_like(hidden)
-        ggates, gx = x.new_empty(n, b, 3 * d), torch.empty_like(x)
+        ggates, gx = x.new_empty(n, s, b, 3 * d), torch.empty_like(x)
         away, r, z = x - new, rz[..., :d], rz[..., d:]
         slope, swing = 1 - new * new, rz * (1 - rz)
         for i in range(n - 1, -1, -1):
             back = (edges[i, i + 1 :, ..., None] * gwaiting[i + 1 :]).sum(0)
             ghidden[i] = threshold_backward(back, hidden[i], 0)
-            g = gh[i].addmm_(ghidden[i].view(b, -1), push.T)
-            gn = ggates[i, :, 2 * d :]
+            g = gh[i].baddbmm_(ghidden[i].view(s, b, -1), push.mT)
+            gn = ggates[i, ..., 2 * d :]
             torch.mul(torch.addcmul(g, g, z[i], value=-1), slope[i], out=gn)
-            torch.mul(gn, held[i], out=ggates[i, :, :d])
-            torch.mul(g, away[i], out=ggates[i, :, d : 2 * d])
-            ggates[i, :, : 2 * d] *= swing[i]
-            torch.mm(ggates[i], pull.T, out=gwaiting[i].view(b, -1))
+            torch.mul(gn, held[i], out=ggates[i, ..., :d])
+            torch.mul(g, away[i], out=ggates[i, ..., d : 2 * d])
+            ggates[i, ..., : 2 * d] *= swing[i]
+            torch.bmm(ggates[i], pull.mT, out=gwaiting[i].view(s, b, -1))
         torch.mul(gh, z, out=gx)
-        flat = ghidden.view(n * b, -1)
-        gpull, gpush = waiting.view(n * b, -1).T @ ggates.view(n * b, -1), h.view(n * b, -1).T @ flat
-        return gx, ggates, ggates[..., 2 * d :] * r, None, gpull, gpush, flat.sum(0)
+        flat = ghidden.view(n, s, b, -1)
+        gpull, gpush = (
+            torch.einsum("nsbi,nsbj->sij", *pair) for pair in ((waiting.view(n, s, b, -1), ggates), (h, flat))
+        )
+        return gx, ggates, ggates[..., 2 * d :] * r, None, gpull, gpush, flat.sum((0, 2))[:, None]
 
 
 class GatedGNN(nn.Module):
@@ -87,27 +89,41 @@ class GatedGNN(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
         """x (B, N, D), adjacency (B, N, N) upper triangular, mask (B, N) -> (B, N, D)."""
-        kinds = [adjacency.to(x.dtype)]
-        if len(self.messages) > 1:
-            kinds.append(virtual_edges(adjacency).to(x.dtype))
-        edges = torch.stack(kinds).permute(2, 3, 1, 0).contiguous()
-        x = self._visit(x.transpose(0, 1), edges)
-        return self._visit(x.flip(0), edges.transpose(0, 1).flip(0, 1)).flip(0).transpose(0, 1)
-
-    def _visit(self, x: Tensor, edges: Tensor) -> Tensor:
-        """States x (N, B, D) after one pass in order, edges (N, N, B, K)."""
-        cell, first, last = self.update, _joined(self.messages, 0), _joined(self.messages, 2)
-        pull = (cell.weight_ih @ last[0]).transpose(1, 2).flatten(0, 1)
-        constant = edges.sum(0) @ F.linear(last[1], cell.weight_ih) + cell.bias_ih
-        own = F.linear(x, cell.weight_hh, cell.bias_hh)
-        r_and_z, held = own.split([2 * x.shape[2], x.shape[2]], 2)
-        gates = constant + F.pad(r_and_z, (0, x.shape[2]))
-        return Visit.apply(x.contiguous(), gates, held, edges, pull, first[0].flatten(0, 1).T, first[1].flatten())
+        edges = weighted_edges(adjacency, len(self.messages) > 1, x.dtype)
+        return gated({name: p[None] for name, p in self.named_parameters()}, x, edges)
 
 
-def _joined(messages: Iterable[Any], layer: int) -> tuple[Tensor, Tensor]:
-    """The weights (K, D, D) and biases (K, D) of one layer of K message functions."""
-    return torch.stack([m[layer].weight for m in messages]), torch.stack([m[layer].bias for m in messages])
+def weighted_edges(adjacency: Tensor, virtual: bool, dtype: torch.dtype) -> Tensor:
+    """Upper triangular adjacency (..., N, N) -> weight of u -> v of each kind (..., N, N, K): counts, virtual edges."""
+    kinds = [adjacency.to(dtype)]
+    if virtual:
+        kinds.append(virtual_edges(adjacency.flatten(0, -3)).to(dtype).view(adjacency.shape))
+    return torch.stack(kinds, -1)
+
+
+def gated(parameters: Mapping[str, Tensor], x: Tensor, edges: Tensor) -> Tensor:
+    """S networks of stacked `parameters`: states x (S*B, N, D), `weighted_edges` (S*B, N, N, K) -> (S*B, N, D)."""
+    s, (_, n, d) = len(parameters["update.bias_ih"]), x.shape
+    x = x.view(s, -1, n, d).permute(2, 0, 1, 3)
+    edges = edges.view(s, -1, *edges.shape[1:]).permute(2, 3, 0, 1, 4).contiguous()
+    x = _visit(parameters, x, edges)
+    x = _visit(parameters, x.flip(0), edges.transpose(0, 1).flip(0, 1)).flip(0)
+    return x.permute(1, 2, 0, 3).reshape(-1, n, d)
+
+
+def _visit(parameters: Mapping[str, Tensor], x: Tensor, edges: Tensor) -> Tensor:
+    """States x (N, S, B, D) after one pass in order, edges (N, N, S, B, K)."""
+    kinds = range(edges.shape[4])
+    first, last = ([[parameters[f"messages.{k}.{i}.{of}"] for k in kinds] for of in ("weight", "bias")] for i in (0, 2))
+    update, own = (parameters[f"update.weight_{kind}"].mT for kind in ("ih", "hh"))
+    pull = torch.cat([weight.mT @ update for weight in last[0]], 1)
+    constant = torch.einsum("nsbk,ske->nsbe", edges.sum(0), torch.stack(last[1], 1) @ update)
+    constant = constant + parameters["update.bias_ih"][:, None]
+    own_part = torch.einsum("nsbd,sde->nsbe", x, own) + parameters["update.bias_hh"][:, None]
+    r_and_z, held = own_part.split([2 * x.shape[3], x.shape[3]], 3)
+    gates = constant + F.pad(r_and_z, (0, x.shape[3]))
+    push, bias = torch.cat(first[0], 1).mT, torch.cat(first[1], 1)[:, None]
+    return Visit.apply(x.contiguous(), gates, held, edges, pull, push, bias)
 
 
 def shortest_paths(adjacency: Tensor) -> Tensor:

@@ -6,13 +6,12 @@ The global encoding around them, the width and the embedding of operations stay 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from hypernas.encoder import KINDS, GlobalEncoder
 from hypernas.encoder.gated import GatedGNN
@@ -55,8 +54,12 @@ def _layer(name: str, width: int) -> nn.Module:
 
     if name == "gin":
         return GINConv(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)))
-    heads = math.gcd(width, 4)
+    heads = n_heads(width)
     return {"gat": GATConv, "transformer": TransformerConv}[name](width, width // heads, heads=heads)
+
+
+def n_heads(width: int) -> int:
+    return math.gcd(width, 4)
 
 
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -66,6 +69,7 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "gat": partial(MessagePassing, layer="gat"),
     "transformer": partial(MessagePassing, layer="transformer"),
 }
+GATED = ("gatedgnn", "ghn2")
 ENCODERS = ("gcn", *NETWORKS)
 
 
@@ -74,7 +78,7 @@ class NodeEncoder(GlobalEncoder):
 
     def __init__(self, n_ops: int, n_layers: int, width: int, context: str, network: str) -> None:
         super().__init__(n_ops, 0, width, context)
-        self.n_layers = n_layers
+        self.n_layers, self.kind = n_layers, network
         self.gcn = nn.ModuleList(NETWORKS[network](width, n_layers) for _ in range(KINDS))
 
     def _cell(self, x: Tensor, adjacency: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
@@ -98,15 +102,20 @@ class NetworkEncoder(nn.Module):
 
     def __init__(self, n_ops: int, width: int = 32, virtual_edges: bool = False) -> None:
         super().__init__()
+        self.kind = "ghn2" if virtual_edges else "gatedgnn"
         self.embedding = nn.Embedding(n_ops, width)
         self.network = GatedGNN(width, virtual_edges=virtual_edges)
 
     def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """B architectures of C cells -> mean of all nodes h (B, D), and node features (B, C, N, D)."""
         ops, adjacency, mask = unrolled(batch)
-        nodes = self.network(self.embedding(ops), adjacency, mask) * mask[..., None]
-        h = nodes.sum(1) / mask.sum(1, keepdim=True)
-        return h, nodes.view(len(batch), batch.sequence.shape[1], -1, nodes.shape[-1])
+        return pooled(self.network(self.embedding(ops), adjacency, mask) * mask[..., None], mask, batch)
+
+
+def pooled(nodes: Tensor, mask: Tensor, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+    """Nodes (B, C*N, D), zero where there is none, and mask (B, C*N) -> their mean (B, D), and (B, C, N, D)."""
+    h = nodes.sum(1) / mask.sum(1, keepdim=True)
+    return h, nodes.view(len(batch), batch.sequence.shape[1], -1, nodes.shape[-1])
 
 
 def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,19 +134,3 @@ def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
         if i:
             adjacency[:, i - 1, :, i] = last[:, i - 1, :, None] & first[:, i, None]
     return batch.ops[rows, u].view(b, -1), adjacency.view(b, c * n, c * n), mask.view(b, -1)
-
-
-def encode_in_turn(
-    encoder: nn.Module, parameters: Mapping[str, Tensor], graphs: Sequence[GraphBatch], index: Tensor, prefix: str
-) -> tuple[Tensor, Tensor]:
-    """S encoders whose stacked `parameters` begin with `prefix`, one after another, each on its own architectures.
-
-    index (S, b) -> h (S, b, D), nodes (S, C, b, N, D), as `model.encode` gives them for the directed GCN.
-    """
-    names = [name for name, _ in encoder.named_parameters()]
-    outputs = []
-    for s, batch in enumerate(graphs):
-        own = {name: parameters[f"{prefix}{name}"][s] for name in names}
-        outputs.append(functional_call(encoder, own, batch[index[s].to(batch.ops.device)]))
-    h, nodes = (torch.stack(parts) for parts in zip(*outputs, strict=True))
-    return h, nodes.transpose(1, 2)
