@@ -33,34 +33,26 @@ def linear(parameters: Parameters, name: str, x: Tensor) -> Tensor:
     return y.view(*x.shape[:2], -1)
 
 
-def each(parameter: Tensor, x: Tensor) -> Tensor:
-    """A parameter (S, ...) of S models for each of x (S*B, N, ...): (S*B, 1, ...)."""
-    return parameter.repeat_interleave(len(x) // len(parameter), 0)[:, None]
-
-
 def gin(parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
     """GINConv (Xu et al. 2019) of S models: x (S*B, N, D), edge counts (S*B, N, N) -> (S*B, N, D)."""
     return linear(parameters, "nn.2", F.relu(linear(parameters, "nn.0", torch.baddbmm(x, edges, x))))
 
 
 def gat(parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
-    """GATConv (Velickovic et al. 2018), like `gin`; every node sees itself once more."""
-    h, heads = linear(parameters, "lin", x), parameters["att_src"].shape[2]
-    h = h.view(*x.shape[:2], heads, -1)
-    there, here = ((h * each(parameters[name][:, 0], x)).sum(3) for name in ("att_src", "att_dst"))
-    loops = torch.eye(x.shape[1], dtype=edges.dtype, device=edges.device)
-    scores = F.leaky_relu(here[:, :, None] + there[:, None], SLOPE) + (edges + loops).log()[..., None]
-    y = torch.einsum("bijh,bjhc->bihc", scores.softmax(2), h).flatten(2)
-    return y + each(parameters["bias"], x)
+    """GATConv (Velickovic et al. 2018), like `gin`, with logarithms of the counts; a node has an edge to itself."""
+    s, _, heads, d = parameters["att_src"].shape
+    h = linear(parameters, "lin", x).view(s, -1, heads, d)
+    there, here = ((h * parameters[name]).sum(3).view(*x.shape[:2], heads) for name in ("att_src", "att_dst"))
+    scores = F.leaky_relu(here[:, :, None] + there[:, None], SLOPE) + edges[..., None]
+    y = torch.einsum("bijh,bjhc->bihc", scores.softmax(2), h.view(*x.shape[:2], heads, d))
+    return (y.reshape(s, -1, x.shape[2]) + parameters["bias"][:, None]).view(x.shape)
 
 
 def transformer(parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
-    """TransformerConv (Shi et al. 2021), like `gin`; a node without an edge gets nothing but its own."""
-    q, k, v = (linear(parameters, f"lin_{name}", x) for name in ("query", "key", "value"))
-
-    seen = edges.log()[:, None]
-    q, k, v = (part.view(*x.shape[:2], n_heads(x.shape[2]), -1).transpose(1, 2) for part in (q, k, v))
-    y = F.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2)
+    """TransformerConv (Shi et al. 2021), like `gat`; a node without an edge gets nothing but its own."""
+    maps = (linear(parameters, f"lin_{name}", x) for name in ("query", "key", "value"))
+    q, k, v = (y.view(*x.shape[:2], n_heads(x.shape[2]), -1).transpose(1, 2) for y in maps)
+    y = F.scaled_dot_product_attention(q, k, v, edges[:, None]).transpose(1, 2).flatten(2)
     return y + linear(parameters, "lin_skip", x)
 
 
@@ -68,11 +60,11 @@ LAYERS = {"gin": gin, "gat": gat, "transformer": transformer}
 
 
 def message_passing(layer: str, parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
-    """`node_encoders.MessagePassing` of S models: x (S*B, N, D), edge counts (S*B, N, N) -> (S*B, N, D)."""
+    """`node_encoders.MessagePassing` of S models: x (S*B, N, D), `edges_of` their graphs -> (S*B, N, D)."""
     for i in range(sum(name.startswith("norms.") and name.endswith(".weight") for name in parameters)):
-        y = LAYERS[layer](below(parameters, f"layers.{i}."), x, edges)
-        scale, shift = (each(parameters[f"norms.{i}.{of}"], x) for of in ("weight", "bias"))
-        x = F.relu(torch.addcmul(shift, F.layer_norm(y, y.shape[-1:]), scale))
+        scale, shift = (parameters[f"norms.{i}.{of}"][:, None] for of in ("weight", "bias"))
+        y = F.layer_norm(LAYERS[layer](below(parameters, f"layers.{i}."), x, edges), x.shape[-1:])
+        x = F.relu(torch.addcmul(shift, y.view(len(scale), -1, x.shape[2]), scale)).view(x.shape)
     return x
 
 
@@ -81,7 +73,10 @@ def edges_of(network: str, adjacency: Tensor, mask: Tensor, dtype: torch.dtype) 
     if network in GATED:
         return weighted_edges(adjacency, network == "ghn2", dtype)
     edges = adjacency.to(dtype) * mask[..., None, :] * mask[..., None]
-    return edges + edges.mT
+    edges = edges + edges.mT
+    if network == "gin":
+        return edges
+    return (edges + torch.eye(edges.shape[-1], dtype=dtype, device=edges.device) if network == "gat" else edges).log()
 
 
 def run(network: str, parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
@@ -134,7 +129,11 @@ class StackedEncoders:
             return v + z[:, None]
         if context == "concat":
             return linear(parameters, "join", torch.cat([v, z[:, None].expand_as(v)], 2))
-        return v + each(parameters["position"][:, i], v) if context == "position" else v
+        if context == "position":
+            return (v.view(len(parameters["position"]), -1, v.shape[2]) + parameters["position"][:, i, None]).view(
+                v.shape
+            )
+        return v
 
 
 def embed(parameters: Parameters, ops: Tensor) -> Tensor:
