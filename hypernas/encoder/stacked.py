@@ -117,8 +117,8 @@ class StackedEncoders:
 
         def cell(at: Place, z: Tensor, i: int) -> Tensor:
             x, kind = self._inject(parameters, embed(parameters, batch.ops[at]), z, i), batch.kind[at]
-            made = [run(network, networks[k], x, edges[at]) for k in kind.unique().tolist()]
-            return made[0] if len(made) == 1 else torch.where(kind[:, None, None] == 0, *made)
+            first, *others = (run(network, networks[k], x, edges[at]) for k in kind.unique().tolist())
+            return torch.where(kind[:, None, None] == 0, first, others[0]) if others else first
 
         return in_sequence(batch, table.new_zeros(len(batch), table.shape[2]), cell)
 
@@ -130,9 +130,8 @@ class StackedEncoders:
         if context == "concat":
             return linear(parameters, "join", torch.cat([v, z[:, None].expand_as(v)], 2))
         if context == "position":
-            return (v.view(len(parameters["position"]), -1, v.shape[2]) + parameters["position"][:, i, None]).view(
-                v.shape
-            )
+            position = parameters["position"][:, i, None]
+            return (v.view(len(position), -1, v.shape[2]) + position).view(v.shape)
         return v
 
 
