@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypernas import results
+from hypernas import grids, results
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)
@@ -35,3 +35,18 @@ def test_every_figure_of_the_table_is_recorded(n_train: int, cells: list[str], m
     for method, cell in zip(("np", "hypernas"), cells[3:], strict=True):
         quoted = paper.loc[(paper["method"] == method) & (paper["dataset"] == "cifar10"), "paper"]
         assert cell == (f"{quoted.iloc[0]:.3f}" if len(quoted) else "–")
+
+
+def test_the_figures_of_nasbench101_are_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    rows, paper = grids.rows("nasbench101"), results.paper_figures("few_shot").query("space == 'nasbench101'")
+    ours = rows.groupby(["method", "n_train"])["kendall_tau"].mean().map("{:.3f}".format)
+    quoted = paper.set_index(["method", "n_train"])["paper"].map("{:.3f}".format)
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    several = [
+        ", ".join(side[method, n] for n in (100, 172, 424))
+        for side, method in ((ours, "hypernas-p"), (quoted, "hypernas"))
+    ]
+    assert f"({several[0]}; the paper {several[1]})" in said
+    assert f"({ours['hypernas-p', 50]} for {quoted['hypernas', 50]})" in said
+    assert f"NP itself has {ours['np', 100]} with 100 labels here and {quoted['np', 100]} in the paper" in said
