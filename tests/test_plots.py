@@ -211,3 +211,17 @@ def test_the_pareto_front_equals_the_slow_definition():
     beaten = ((x[:, None] >= x) & (y[:, None] <= y) & ((x[:, None] > x) | (y[:, None] < y))).any(1)
     front = pareto_front(x, y)
     assert set(zip(x[front], y[front], strict=True)) == set(zip(x[~beaten], y[~beaten], strict=True))
+
+
+def test_a_curve_keeps_its_bends_and_begins_after_its_random_architectures():
+    from hypernas import plots
+
+    steps = [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0]
+    curves = pd.DataFrame({"queries": range(1, 9), "mean": steps, "low": steps, "high": steps, "n_seeds": 2})
+    whole = curves.assign(method="random", predictor=np.nan, first=np.nan)
+    later = curves.assign(method="guided", predictor="np", first=4)
+    ax = plots.best_so_far(pd.concat([whole, later]))
+    (x, y), (x_later, _) = (line.get_data() for line in ax.lines)
+    assert x.tolist() == [1, 3, 4, 6, 7, 8]
+    assert np.interp(range(1, 9), x, y).tolist() == steps
+    assert x_later.tolist() == [4, 6, 7, 8]

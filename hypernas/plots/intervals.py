@@ -136,13 +136,17 @@ def differences(found: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | Non
 
 
 def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", ax: Axes | None = None) -> Axes:
-    """`found.curves` as lines against the queries, each with its interval over the seeds as a band."""
+    """`found.curves` as lines against the queries, each with its interval over the seeds as a band.
+
+    A search that begins with `first` random architectures has its line from there on; before, it is random search.
+    """
     curves = curves.dropna(subset=["mean"])
     if curves.empty:
         return nothing(ax=ax)
     ax = axes(ax, height=4.6)
     for number, (_, part) in enumerate(curves.groupby(["method", "predictor", "first"], dropna=False, sort=False)):
         line = part.iloc[0]
+        part = _bends(part[~(part["queries"] < line["first"])], ["mean", "low", "high"])
         names = [str(line["method"])] + [method_style(name)["label"] for name in [line["predictor"]] if name == name]
         colour, dashes = COLOURS[number % 6], ("-", "--", ":")[number // 6 % 3]
         label = f"{', '.join(names)} ({line['n_seeds']} {'seeds' if line['n_seeds'] > 1 else 'seed'})"
@@ -151,6 +155,12 @@ def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", a
     ax.set(xlabel="queries", ylabel=ylabel)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, borderaxespad=0)
     return ax
+
+
+def _bends(lines: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The lines at which one of the values changes, before or after: what a figure of them needs."""
+    values = lines[names]
+    return lines[~((values == values.shift()) & (values == values.shift(-1))).all(axis=1)]
 
 
 def front(lines: pd.DataFrame, x: str, y: str, along: str, ax: Axes | None = None) -> Axes:
