@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -31,6 +32,7 @@ METHODS = {
     "trees": ("trees", GREEN, "p"),
     "graph-features": ("graph features", OLIVE, "h"),
 }
+COORDINATE = re.compile(r"(?<![\w.])([1-9]\d*\.\d\d)\d+")
 LINES = {"contracted": "-", "pruned": "--", "raw": ":"}
 STYLE: Any = {
     "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK]})",
@@ -52,6 +54,28 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg")
+        _keep_figures_small()
+
+
+def _keep_figures_small() -> None:
+    """Have notebooks show every figure as `short` vector graphics."""
+    from IPython.core.getipython import get_ipython
+    from IPython.core.pylabtools import print_figure
+    from matplotlib.figure import Figure
+
+    display: Any = getattr(get_ipython(), "display_formatter", None)
+    if display is not None:
+        svg = display.formatters["image/svg+xml"]
+        svg.for_type(Figure, lambda figure: short(print_figure(figure, "svg")))
+
+
+def short(svg: str) -> str:
+    """The same picture with two digits in place of six behind the point of every coordinate of one and more.
+
+    >>> short("M 106.605299 7.25 L 0.015625 12.5")
+    'M 106.60 7.25 L 0.015625 12.5'
+    """
+    return COORDINATE.sub(r"\1", svg)
 
 
 def method_style(method: str) -> dict[str, Any]:
