@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart with every common form of colour blindness; for its yellow, which is lost on
 # white, stands Tol's olive.
@@ -59,14 +61,20 @@ def use_style() -> None:
 
 def _keep_figures_small() -> None:
     """Have notebooks show every figure as `short` vector graphics."""
-    from IPython.core.getipython import get_ipython
-    from IPython.core.pylabtools import print_figure
     from matplotlib.figure import Figure
 
-    display: Any = getattr(get_ipython(), "display_formatter", None)
+    display: Any = getattr(sys.modules["IPython"].get_ipython(), "display_formatter", None)
     if display is not None:
-        svg = display.formatters["image/svg+xml"]
-        svg.for_type(Figure, lambda figure: short(print_figure(figure, "svg")))
+        display.formatters["image/svg+xml"].for_type(Figure, _drawn)
+
+
+def _drawn(figure: Figure) -> str | None:
+    """A figure as vector graphics, None for an empty one, which a notebook does not show."""
+    if not figure.axes:
+        return None
+    file = BytesIO()
+    figure.savefig(file, format="svg", bbox_inches="tight")
+    return short(file.getvalue().decode())
 
 
 def short(svg: str) -> str:
