@@ -14,7 +14,7 @@ from hypernas.errors import UserError
 from hypernas.plots import pareto_front
 from hypernas.results import Row, paper_figures
 from hypernas.results.summary import interval
-from hypernas.search import Answer, Task
+from hypernas.search import Answer, Task, n_random
 from hypernas.search.oracles import Pool
 
 if TYPE_CHECKING:
@@ -86,19 +86,22 @@ def _elsewhere(task: Task, row: Any) -> dict[str, tuple[float | None, float | No
 def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFrame:
     """Rows of searches (`results.flat`) -> the best so far as `part` after every query, over the seeds.
 
-    A line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % bootstrap interval low, high.
+    A line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % bootstrap interval low, high;
+    `n_random` is how many random ones the search begins with, 0 without a predictor.
     UserError where two rows share these and the seed: different settings must not be averaged.
     """
     import pandas as pd
 
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
-    frames = [pd.DataFrame(columns=[*WHO, "n_seeds", "queries", "mean", "low", "high"])]
+    frames = [pd.DataFrame(columns=[*WHO, "n_seeds", "n_random", "queries", "mean", "low", "high"])]
     for who, runs in rows.groupby(WHO, dropna=False, sort=False):
         if runs["seed"].duplicated().any():
             raise UserError(f"one row a method, predictor, first and seed is needed, got two for {who}: choose one")
         each = pd.DataFrame([best_so_far(row, part) for row in runs.to_dict("records")]).ffill(axis=1)
         low, high = zip(*(interval(each[query]) for query in each), strict=True)
-        line = {**dict(zip(WHO, who, strict=True)), "n_seeds": len(runs), "queries": each.columns}
+        first: Any = who[2]
+        random = n_random(int(first), len(each.columns)) if first == first else 0
+        line = dict(zip(WHO, who, strict=True)) | {"n_seeds": len(runs), "n_random": random, "queries": each.columns}
         frames.append(pd.DataFrame({**line, "mean": each.mean(), "low": low, "high": high}))
     return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
 

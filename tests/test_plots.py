@@ -218,8 +218,8 @@ def test_a_curve_keeps_its_bends_and_begins_after_its_random_architectures():
 
     steps = [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0]
     curves = pd.DataFrame({"queries": range(1, 9), "mean": steps, "low": steps, "high": steps, "n_seeds": 2})
-    whole = curves.assign(method="random", predictor=np.nan, first=np.nan)
-    later = curves.assign(method="guided", predictor="np", first=4)
+    whole = curves.assign(method="random", predictor=np.nan, first=np.nan, n_random=0)
+    later = curves.assign(method="guided", predictor="np", first=0, n_random=4)
     ax = plots.best_so_far(pd.concat([whole, later]))
     (x, y), (x_later, _) = (line.get_data() for line in ax.lines)
     assert x.tolist() == [1, 3, 4, 6, 7, 8]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hypernas import grids, results
+from hypernas import claims, grids, results
+from hypernas.findings import estimate
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)
@@ -50,3 +51,13 @@ def test_the_figures_of_nasbench101_are_recorded(monkeypatch: pytest.MonkeyPatch
     assert f"({several[0]}; the paper {several[1]})" in said
     assert f"({ours['hypernas-p', 50]} for {quoted['hypernas', 50]})" in said
     assert f"NP itself has {ours['np', 100]} with 100 labels here and {quoted['np', 100]} in the paper" in said
+
+
+def test_what_the_hypernetwork_adds_in_the_other_spaces_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for page, name in (("darts", "DARTS"), ("mobilenetv3", "MobileNetV3"), ("vit", "vision transformers")):
+        found = claims.on_average(claims.answers(grids.rows(page), page))
+        line = found[found["says"] == "HyperNAS ranks better than HyperNAS-P"].to_dict("records")[0]
+        middle, interval = estimate(line).split(", ")
+        assert f"{name} {middle} ({interval})" in said

@@ -320,6 +320,10 @@ def test_curves_hold_the_best_so_far_after_every_query_over_the_seeds(rows):
     assert (curves["n_seeds"] == 2).all()
     with pytest.raises(UserError, match="one row a method"):
         found.curves(rows.assign(seed=0))
+    assert (curves["n_random"] == 0).all()
+    guided = found.curves(rows.assign(method="guided", predictor="np", first=0))
+    assert (guided["n_random"] == 2).all()
+    assert plots.best_so_far(guided).lines[0].get_xdata().tolist() == [2, 3, 4]
     assert len(plots.best_so_far(curves).lines) == 1
     assert found.curves(rows[:0]).empty
 

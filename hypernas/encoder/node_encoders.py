@@ -78,7 +78,7 @@ class NodeEncoder(GlobalEncoder):
 
     def __init__(self, n_ops: int, n_layers: int, width: int, context: str, network: str) -> None:
         super().__init__(n_ops, 0, width, context)
-        self.n_layers, self.kind = n_layers, network
+        self.n_layers, self.name = n_layers, network
         self.gcn = nn.ModuleList(NETWORKS[network](width, n_layers) for _ in range(KINDS))
 
     def _cell(self, x: Tensor, adjacency: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class NetworkEncoder(nn.Module):
 
     def __init__(self, n_ops: int, width: int = 32, virtual_edges: bool = False) -> None:
         super().__init__()
-        self.kind = "ghn2" if virtual_edges else "gatedgnn"
+        self.name = "ghn2" if virtual_edges else "gatedgnn"
         self.embedding = nn.Embedding(n_ops, width)
         self.network = GatedGNN(width, virtual_edges=virtual_edges)
 

@@ -104,14 +104,14 @@ class StackedEncoders:
     def _whole(self, parameters: Parameters, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """`NetworkEncoder.forward` for S*b architectures, seed by seed."""
         ops, adjacency, mask = unrolled(batch)
-        network, x = self.encoder.kind, embed(parameters, ops)
+        network, x = self.encoder.name, embed(parameters, ops)
         edges = edges_of(network, adjacency, mask, x.dtype)
         nodes = run(network, below(parameters, "network."), x, edges) * mask[..., None]
         return pooled(nodes, mask, batch)
 
     def _by_cell(self, parameters: Parameters, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """`NodeEncoder.forward` for S*b architectures, seed by seed."""
-        network, networks = self.encoder.kind, [below(parameters, f"gcn.{k}.") for k in range(KINDS)]
+        network, networks = self.encoder.name, [below(parameters, f"gcn.{k}.") for k in range(KINDS)]
         table = parameters["embedding.weight"]
         edges = edges_of(network, batch.adjacency, batch.mask, table.dtype)
 

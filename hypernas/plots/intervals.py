@@ -138,7 +138,7 @@ def differences(found: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | Non
 def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", ax: Axes | None = None) -> Axes:
     """`found.curves` as lines against the queries, each with its interval over the seeds as a band.
 
-    A search that begins with `first` random architectures has its line from there on; before, it is random search.
+    A search that begins with random architectures has its line from there on; before, it is random search.
     """
     curves = curves.dropna(subset=["mean"])
     if curves.empty:
@@ -146,7 +146,7 @@ def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", a
     ax = axes(ax, height=4.6)
     for number, (_, part) in enumerate(curves.groupby(["method", "predictor", "first"], dropna=False, sort=False)):
         line = part.iloc[0]
-        part = _bends(part[~(part["queries"] < line["first"])], ["mean", "low", "high"])
+        part = _bends(part[part["queries"] >= line["n_random"]], ["mean", "low", "high"])
         names = [str(line["method"])] + [method_style(name)["label"] for name in [line["predictor"]] if name == name]
         colour, dashes = COLOURS[number % 6], ("-", "--", ":")[number // 6 % 3]
         label = f"{', '.join(names)} ({line['n_seeds']} {'seeds' if line['n_seeds'] > 1 else 'seed'})"

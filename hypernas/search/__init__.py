@@ -30,6 +30,15 @@ Predict = Callable[[Sequence[Candidate]], np.ndarray]
 Rank = Callable[["Task", np.ndarray, Sequence[Candidate]], np.ndarray]
 
 
+def n_random(first: int, queries: int) -> int:
+    """How many random queries a search with a predictor begins with: `first`, or half of all where it is 0.
+
+    >>> n_random(156, 206), n_random(0, 200)
+    (156, 100)
+    """
+    return first or max(2, queries // 2)
+
+
 @dataclass(eq=False)
 class Task:
     """What a method may do without a query: draw and change architectures within the limits, and predict.
@@ -86,10 +95,10 @@ class Task:
         return self.draw()
 
     def first(self, n: int) -> int:
-        """How many random queries come first: `n`, or half of all where it is 0. Raises UserError for one too many."""
+        """`n_random`. Raises UserError for one too many or too few."""
         if n and not 2 <= n <= self.queries:
             raise UserError(f"first must be from 2 to the {self.queries} queries, got {n}")
-        return n or max(2, self.queries // 2)
+        return n_random(n, self.queries)
 
     def start(self, n: int) -> Generator[Candidate, float, Labelled]:
         """Ask for `n` different random architectures."""
