@@ -59,8 +59,15 @@ class Experiment:
         plain = {name: checked(name, typed(name, getattr(self, name), kind)) for name, kind in kinds.items()}
         accepted, space = self.accepted(), spaces.get(self.space)
         defaults = getattr(space, "defaults", {}) | getattr(space, "profiles", {}).get(self.profile, {})
+        if self.predictor and runs_networks(self.predictor):
+            defaults = defaults | getattr(space, "networks", {}).get(self.profile, {})
         settings = resolve(self.method, self.profile, accepted, defaults, self.settings)
         return dataclasses.replace(self, **plain, settings=settings)
+
+    @property
+    def predictor(self) -> str | None:
+        """The name of what learns from the labels."""
+        return self.method
 
     def key(self) -> str:
         """What the recorded row is found by: the canonical JSON of the resolved experiment."""
@@ -96,6 +103,13 @@ def settings_of(method: str) -> dict[str, Any]:
     parameters = inspect.signature(predictor).parameters.values()
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return {p.name: p.default for p in parameters if p.kind in kinds and p.name not in taken}
+
+
+def runs_networks(method: str) -> bool:
+    """Whether a method runs target networks, so that their size matters to it."""
+    parameters = inspect.signature(predictors.get(method)).parameters
+    switch = parameters.get("generate_weights")
+    return "image_batch" in parameters and (switch is None or switch.default)
 
 
 @cache

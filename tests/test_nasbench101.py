@@ -232,3 +232,15 @@ def test_the_paper_profile_builds_the_whole_network():
         .settings["cells_per_stage"]
         == 5
     )
+
+
+@pytest.mark.parametrize(("method", "profile", "channels"), [
+    ("hypernas", "standard", 8), ("ghn2", "quick", 8), ("hypernas-p", "standard", None), ("np", "standard", None),
+    ("hypernas", "paper", 16),
+])  # fmt: skip
+def test_networks_on_digits_are_wide_enough_for_cells_that_share_channels(method, profile, channels):
+    from hypernas.experiments import Experiment
+
+    settings = Experiment("toy", "nasbench101", "cifar10", method, 10, 0, profile=profile).resolved().settings
+    assert settings.get("channels") == channels
+    assert settings.get("image_batch") == (64 if channels == 8 else None)

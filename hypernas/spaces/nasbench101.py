@@ -20,6 +20,8 @@ KERNELS = (0, 0, 3, 1, 0, 0)
 STACKS, CELLS_PER_STACK, STEM_CHANNELS = 3, 3, 128
 TEST_IMAGES = 9984
 SOURCES = ("nasbench101-fetched", "nasbench101")
+# The operations of a cell share its channels: of the usual four each would have one, and nothing is learned.
+ON_DIGITS = {"channels": 8, "image_batch": 64}
 
 # Max pooling of 2 x 2 with stride 2 between two stacks.
 DOWNSAMPLING = Cell((INPUT, DOWNSAMPLE, OUTPUT), ((0, 1, 0), (0, 0, 1), (0, 0, 0)), REDUCTION)
@@ -32,6 +34,7 @@ class NASBench101:
     macro = "stem, 3 stacks of 3 cells with max pooling between, classifier"
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
     profiles: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"cells_per_stage": CELLS_PER_STACK}}
+    networks: ClassVar[dict[str, dict[str, Any]]] = {"quick": ON_DIGITS, "standard": ON_DIGITS}
     _sequence = ((0,) * CELLS_PER_STACK + (1,)) * (STACKS - 1) + (0,) * CELLS_PER_STACK
     _short = tuple(name.removesuffix("-bn-relu") for name in ops)
 
