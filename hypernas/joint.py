@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hypernas.encoder.stacked import StackedEncoders, below
 from hypernas.graph import GraphBatch
-from hypernas.hypernetwork import HeadOutputs, head_of
+from hypernas.hypernetwork import HeadOutputs, head_of, own_kernel
 from hypernas.model import Cells, Stack, encode, is_fused, regress
 from hypernas.target import Program, batched, layers, plans
 from hypernas.target.plans import Bank, Plan
@@ -72,13 +72,14 @@ class FastPass:
 
     def logits(self, nodes: Tensor, index: Tensor, images: Tensor) -> Tensor:
         """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they make."""
-        plan = self.plan(index)
+        plan = self.plan(index, images)
         return self.outputs(plan, self.weights(plan, nodes), images)
 
-    def plan(self, index: Tensor) -> Plan:
-        """How the networks of architectures index (S, b) run side by side."""
+    def plan(self, index: Tensor, images: Tensor) -> Plan:
+        """How the networks of architectures index (S, b) run side by side on images (..., H, W)."""
         assert self.programs is not None
-        return plans.plan([self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row], self.device)
+        chosen = [self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row]
+        return plans.plan(chosen, self.device, -(-max(images.shape[-2:]) // self.model.head.stem_stride))
 
     def weights(self, plan: Plan, nodes: Tensor) -> list[Tensor]:
         """Node features (S, C, b, N, D) -> the weights of each bank of the plan."""
@@ -95,9 +96,10 @@ class FastPass:
 
 
 def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, limits: dict) -> list[Tensor]:
-    """The weights (n, c_out, c_in, k, k) of each bank of a plan for S*b programs, from node features (S, C, b, N, D).
+    """The weights (n, c_out, c_in, k, k) of each bank, as it runs, of a plan for S*b programs, from node features
+    (S, C, b, N, D).
 
-    The trunk and each head run once.
+    The trunk and each head run once, a head for the taps that are used.
     """
     places, flat = zip(*(_by_seed(bank, nodes.shape[0], b) for bank in plan.banks), strict=True)
     features = _node_features(nodes, *torch.cat(places, 1).unbind(-1))
@@ -107,11 +109,13 @@ def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, l
         features = F.relu(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
     parts = features.split([place.shape[1] for place in places], 1)
     weights: list[Tensor] = [features] * len(plan.banks)
-    for kernel in sorted({bank.layer.kernel for bank in plan.banks}):
-        chosen = [i for i, bank in enumerate(plan.banks) if bank.layer.kernel == kernel]
+    kernels = [own_kernel(limits, bank.layer.kernel) for bank in plan.banks]
+    for kernel in sorted({*kernels}):
+        chosen = [i for i, own in enumerate(kernels) if own == kernel]
         shapes = tuple(plan.banks[i].layer.weight_shape for i in chosen)
+        taps = tuple(plan.banks[i].runs.kernel for i in chosen)
         head = head_of(parameters, limits, kernel, "hypernetwork.heads.")
-        made = HeadOutputs.apply(*head, shapes, *(parts[i] for i in chosen))
+        made = HeadOutputs.apply(*head, shapes, taps, *(parts[i] for i in chosen))
         for bank, all_seeds in zip(chosen, made, strict=True):
             weights[bank] = all_seeds.flatten(0, 1).index_select(0, flat[bank].to(nodes.device))
     return weights

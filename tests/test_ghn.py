@@ -71,7 +71,7 @@ def test_a_maximal_tensor_gives_smaller_kernels_its_middle(double):
         wide = decoder.weights(features, (*shape[:2], 3, 3))
         assert torch.allclose(decoder.weights(features, shape), 3 * wide[..., 1:2, 1:2])
     weight, bias, limit = head_of({"3.weight": torch.ones(1, 180, 6), "3.bias": torch.ones(1, 180)}, {3: (5, 4)}, 1)
-    assert (weight.shape, bias.shape, limit) == ((1, 20, 6), (1, 20), (5, 4))
+    assert (weight.shape, bias.shape, limit) == ((1, 180, 6), (1, 180), (5, 4))
 
 
 def test_ghn_scores_by_the_accuracy_of_the_network_with_the_generated_weights(graphs, double):

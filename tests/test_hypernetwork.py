@@ -23,6 +23,11 @@ def head_by_hand(weight, bias, features, shape, c_max):
     return tiled[:, : shape[0], : shape[1]] * (2 / (shape[1] * k * k)) ** 0.5
 
 
+def middle(weights, taps):
+    """Kernels (..., 3, 3) -> (..., taps, taps)."""
+    return weights if taps == 3 else weights[..., 1:2, 1:2]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weights_are_a_slice_or_tiles_of_the_heads_output(shape, double):
     hypernetwork = Hypernetwork(5, width=6, c_max=4)
@@ -33,18 +38,19 @@ def test_weights_are_a_slice_or_tiles_of_the_heads_output(shape, double):
 
 
 def test_the_written_out_gradient_of_the_heads_is_autograds(double):
-    """Two seeds, several shapes of one kernel size at once."""
+    """Two seeds, several shapes of one kernel size at once, of two of them the middle tap alone."""
     torch.manual_seed(0)
-    shapes = ((2, 3, 3, 3), (5, 2, 3, 3), (3, 4, 3, 3))
+    shapes, taps = ((2, 3, 3, 3), (5, 2, 3, 3), (3, 4, 3, 3), (3, 3, 3, 3)), (3, 1, 3, 1)
     weight, bias = torch.randn(2, 3 * 3 * 9, 4, requires_grad=True), torch.randn(2, 3 * 3 * 9, requires_grad=True)
-    features = [torch.randn(2, g, 4, requires_grad=True) for g in (2, 1, 3)]
+    features = [torch.randn(2, g, 4, requires_grad=True) for g in (2, 1, 3, 2)]
     leaves = (weight, bias, *features)
-    made = HeadOutputs.apply(weight, bias, (3, 3), shapes, *features)
+    made = HeadOutputs.apply(weight, bias, (3, 3), shapes, taps, *features)
+    assert [m.shape[2:] for m in made] == [(*shape[:2], t, t) for shape, t in zip(shapes, taps, strict=True)]
     pulls = [torch.randn_like(m) for m in made]
     fast = torch.autograd.grad(sum((m * p).sum() for m, p in zip(made, pulls, strict=True)), leaves)
     loss = sum(
-        (head_by_hand(weight[s], bias[s], x[s], shape, 3) * pull[s]).sum()
-        for shape, x, pull in zip(shapes, features, pulls, strict=True)
+        (middle(head_by_hand(weight[s], bias[s], x[s], shape, 3), t) * pull[s]).sum()
+        for shape, t, x, pull in zip(shapes, taps, features, pulls, strict=True)
         for s in (0, 1)
     )
     for ours, theirs in zip(fast, torch.autograd.grad(loss, leaves), strict=True):

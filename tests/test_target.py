@@ -7,7 +7,7 @@ from torch import nn
 from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS
-from hypernas.target import ProgramWriter, TargetHead, batched, count, layers, plans, run
+from hypernas.target import Layer, ProgramWriter, TargetHead, batched, count, layers, plans, run
 from hypernas.target.sizes import map_sizes
 
 SPACE = spaces.get("nasbench201")
@@ -93,6 +93,29 @@ def test_a_convolution_with_norm_is_torchs_own_with_its_gradient(size, double):
         pull = torch.randn_like(y)
         ours, theirs = (torch.autograd.grad((out * pull).sum(), (x, w)) for out in (y, expected))
         assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5])
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 2), (7, 1, 3)])
+def test_a_kernel_without_the_taps_that_only_meet_padding_does_the_same(side, kernel, stride, dilation, double):
+    layer = Layer("conv", (0,), 2, 3, kernel, stride, dilation * (kernel - 1) // 2, dilation=dilation)
+    small = plans.cut(layer, side)
+    x, weight = torch.randn(4, 2, side, side), torch.randn(layer.weight_shape)
+    away = (kernel - small.kernel) // 2
+    middle = weight[:, :, away : kernel - away, away : kernel - away]
+    y, same = (
+        nn.functional.conv2d(x, w, None, stride, each.padding, dilation)
+        for w, each in ((weight, layer), (middle, small))
+    )
+    assert torch.allclose(y, same, atol=1e-12)
+    edge = torch.zeros_like(middle)
+    edge[..., 0, 0] = edge[..., -1, -1] = 1
+    assert nn.functional.conv2d(torch.ones_like(x), edge, None, stride, small.padding, dilation).any()
+
+
+def test_a_kernel_without_padding_stays_whole():
+    layer = Layer("conv", (0,), 2, 3, 3)
+    assert plans.cut(layer, 1) is layer
 
 
 def test_batch_mates_change_nothing(double, rng):

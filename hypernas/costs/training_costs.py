@@ -174,7 +174,7 @@ def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
     def step() -> None:
         h, nodes = lap("encoder, forward", lambda: run.encode(index, True))
         leaf = nodes.detach().requires_grad_()
-        plan = lap("plan of the networks", lambda: run.plan(index))
+        plan = lap("plan of the networks", lambda: run.plan(index, images))
         weights = lap("weight generation, forward", lambda: run.weights(plan, leaf))
         kernels = [weight.detach().requires_grad_() for weight in weights]
         logits = lap("target networks, forward", lambda: run.outputs(plan, kernels, images))

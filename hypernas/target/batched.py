@@ -21,7 +21,7 @@ Arenas = dict[Arena, Tensor]
 
 
 def run_batched(plan: Plan, weights: Sequence[Tensor], stems: Tensor) -> Tensor:
-    """Run the A programs of a plan, with weights (n, c_out, c_in, k, k) of each bank, from stem features
+    """Run the A programs of a plan, with weights (n, c_out, c_in, k, k) of each bank as it runs, from stem features
     (A, M, C, H, W); returns their last features (A, M, c_last, H', W')."""
     return Run.apply(plan, torch.is_grad_enabled(), stems, *weights)
 
@@ -71,7 +71,7 @@ class Run(torch.autograd.Function):
         matrices: dict[int, tuple[Tensor, Tensor]] = {}
         tape = []
         for turn in plan.turns:
-            x, kinds = read(turn, arenas), [plan.banks[bank].layer for bank, _, _ in turn.kernels]
+            x, kinds = read(turn, arenas), [plan.banks[bank].runs for bank, _, _ in turn.kernels]
             if is_dense(turn.layer, x):
                 for (bank, _, _), layer in zip(turn.kernels, kinds, strict=True):
                     if bank not in matrices:

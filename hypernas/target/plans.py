@@ -7,7 +7,7 @@ arena; a layer reads places of arenas and writes a place of one. Nothing here co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -56,10 +56,12 @@ class Turn:
 class Bank:
     """n weights of one shape, in the order in which they are used: those of layer `layers[i]` of program `programs[i]`.
 
-    `places` (n, 3): cell, node, node, the same node twice for the layer of a node.
+    `places` (n, 3): cell, node, node, the same node twice for the layer of a node. `runs` is the layer as it runs: like
+    `layer`, but for the taps of its kernel that never meet a pixel.
     """
 
     layer: Layer
+    runs: Layer
     programs: np.ndarray
     layers: np.ndarray
     places: np.ndarray
@@ -78,9 +80,20 @@ class Plan:
     last: Tensor
 
 
-def plan(programs: Sequence[Program], device: str = "cpu") -> Plan:
-    """Group the layers of A programs into turns, and give every value its place."""
-    return _Joined(programs, device).plan()
+def plan(programs: Sequence[Program], device: str = "cpu", side: int | None = None) -> Plan:
+    """Group the layers of A programs into turns, and give every value its place.
+
+    With the larger `side` of the stem's maps, kernels are cut to the taps that can meet a pixel.
+    """
+    return _Joined(programs, device).plan(side)
+
+
+def cut(layer: Layer, side: int) -> Layer:
+    """The layer without the taps of its kernel that only meet padding on maps of at most `side` pixels a side."""
+    taps = min(layer.kernel, 2 * ((side - 1) // layer.dilation) + 1)
+    around = layer.dilation * (layer.kernel - taps) // 2
+    centred = 2 * layer.padding == layer.dilation * (layer.kernel - 1)
+    return replace(layer, kernel=taps, padding=layer.padding - around) if centred else layer
 
 
 class _Joined:
@@ -124,8 +137,8 @@ class _Joined:
             self.slot[values] = np.arange(start, start + hi - lo)
             self.sizes[arena] = start + hi - lo
 
-    def plan(self) -> Plan:
-        reads, (kernels, banks) = self._reads(), self._banks()
+    def plan(self, side: int | None) -> Plan:
+        reads, (kernels, banks) = self._reads(), self._banks(side)
         turns = []
         for t, (lo, hi) in enumerate(pairwise(self.bounds)):
             turns.append(Turn(self._layer(self.order[lo]), hi - lo, reads[t], *self.starts[t], kernels[t]))
@@ -156,7 +169,7 @@ class _Joined:
             found[t].append(Read(known[arena], slots_there[lo:hi], rows_read, port_, start_, stop_))
         return [tuple(reads) for reads in found]
 
-    def _banks(self) -> tuple[list[tuple[tuple[int, int, int], ...]], tuple[Bank, ...]]:
+    def _banks(self, side: int | None) -> tuple[list[tuple[tuple[int, int, int], ...]], tuple[Bank, ...]]:
         """The runs of equal kernel size of each turn, and the bank of each kind of weight."""
         bank = np.concatenate([s.banks for s in self.sheets])[self.order]
         places = np.concatenate([s.places for s in self.sheets])
@@ -174,7 +187,9 @@ class _Joined:
         for kind in kinds:
             items = self.order[bank == kind]
             program = self.program[items]
-            banks.append(Bank(self._layer(items[0]), program, items - self.first_item[program], places[items]))
+            layer, scale = self._layer(items[0]), known[kind][2]
+            small = layer if side is None else cut(layer, -(-side // scale) if scale else 1)
+            banks.append(Bank(layer, small, program, items - self.first_item[program], places[items]))
         return kernels, tuple(banks)
 
 
