@@ -61,3 +61,30 @@ def test_what_the_hypernetwork_adds_in_the_other_spaces_is_recorded(monkeypatch:
         line = found[found["says"] == "HyperNAS ranks better than HyperNAS-P"].to_dict("records")[0]
         middle, interval = estimate(line).split(", ")
         assert f"{name} {middle} ({interval})" in said
+
+
+def test_what_the_context_adds_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = claims.on_average(claims.answers(grids.rows("connectivity"), "connectivity")).to_dict("records")[0]
+    middle, interval = estimate(found).split(", ")
+    assert f"ten seeds, {middle} ({interval})" in said
+    rows = grids.rows("context").query("space == 'nasbench201_depth'")
+    found = claims.on_average(claims.answers(rows, "context")).set_index("says").to_dict("index")
+    for says, words in (
+        ("Sum ranks better than no context", "better than no context, "),
+        ("Sum ranks better than a position embedding", "the sum over it "),
+    ):
+        middle, interval = estimate(found[says]).split(", ")
+        assert f"{words}{middle} ({interval})" in said
+
+
+def test_what_wider_networks_of_nasbench101_learned_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = claims.on_average(claims.answers(grids.rows("nasbench101"), "nasbench101")).set_index("says")
+    middle, interval = estimate(found.loc["HyperNAS ranks better than HyperNAS-P"].to_dict()).split(", ")
+    assert f"Nor on NAS-Bench-101, three seeds: HyperNAS over HyperNAS-P {middle} ({interval})" in said
+    rows = results.frame("few_shot").query("space == 'nasbench101' and method == 'hypernas' and n_train == 100")
+    read = rows[rows["n_test"] > 20000].groupby(rows["channels"].fillna(4))["target_test_accuracy"].mean()
+    assert f"read {read[8]:.0f} % of the held-out digits in place of {read[4]:.0f} % with 100 labels" in said
