@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hypernas.encoder.sequences import rows_of
 from hypernas.encoder.stacked import StackedEncoders, below
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs, head_of, own_kernel
@@ -123,9 +124,10 @@ def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, l
 
 def _node_features(nodes: Tensor, architecture: Tensor, position: Tensor, node: Tensor, other: Tensor) -> Tensor:
     """nodes (S, C, b, N, D) and four indices (S, G) -> (S, G, D): a node's features, or the mean of an edge's two."""
-    place = torch.arange(len(nodes))[:, None], position, architecture
-    features = nodes[(*place, node)]
-    return (features + nodes[(*place, other)]) / 2 if bool((node != other).any()) else features
+    _, _, b, n, _ = nodes.shape
+    rows, first = nodes.flatten(1, 3), (position * b + architecture) * n
+    features = rows_of(rows, first + node)
+    return (features + rows_of(rows, first + other)) / 2 if bool((node != other).any()) else features
 
 
 def _by_seed(bank: Bank, s: int, b: int) -> tuple[Tensor, Tensor]:

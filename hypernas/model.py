@@ -14,7 +14,7 @@ from torch.func import functional_call
 from hypernas.encoder import GlobalEncoder
 from hypernas.encoder.fused import EncodeSequence
 from hypernas.encoder.scoring import embed, same_edges
-from hypernas.encoder.sequences import Cells
+from hypernas.encoder.sequences import Cells, rows_of
 from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 
@@ -94,8 +94,7 @@ def encode(
     ops, propagate, pool = cells[index]
     layout = cells.layout(index, each_once=context == "none")
     table = parameters[f"{prefix}embedding.weight"]
-    s, d = table.shape[0], table.shape[-1]
-    v = table[torch.arange(s, device=ops.device)[:, None], ops.reshape(s, -1)].view(*ops.shape, d)
+    s, d, v = len(table), table.shape[-1], rows_of(table, ops)
     kinds = [[parameters[f"{prefix}gcn.{k}.{i}.weight"] for i in range(n_layers)] for k in range(2)]
     weight = torch.stack([torch.stack(layers) for layers in kinds]).transpose(2, 3)
     carry = positions = None

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hypernas import model
-from hypernas.encoder import CONTEXTS
+from hypernas.encoder import CONTEXTS, sequences
 from hypernas.graph import Architecture, Cell, collate
 from hypernas.model import ArchitecturePredictor, Cells, Stack, encode, regress, score
 
@@ -160,3 +160,19 @@ def test_a_group_has_only_the_networks_that_still_have_a_cell(double, network):
     assert [(group.position, group.kind, len(group.cells[0])) for group in groups] == [(0, 0, 2), (1, 0, 2), (2, 0, 1)]
     _, h, _ = fused([predictor("sum")], [batch], torch.tensor([[0, 1]]), want_nodes=False)
     close(h[0].detach(), predictor("sum").encoder(batch)[0].detach())
+
+
+def test_the_gradient_of_rows_has_the_same_bits_on_two_threads_every_time():
+    """That of `table[seeds, index]`, which the values are checked against, has not."""
+    table, index = torch.randn(3, 7, 72, requires_grad=True), torch.randint(7, (3, 50, 40))
+    chosen = sequences.rows_of(table, index)
+    assert torch.equal(chosen, table[torch.arange(3)[:, None, None], index])
+    pull, threads = torch.randn_like(chosen), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = [torch.autograd.grad(sequences.rows_of(table, index), table, pull)[0] for _ in range(100)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(each, found[0]) for each in found)
+    by_hand = torch.stack([torch.zeros(7, 72).index_add(0, i.flatten(), g.flatten(0, 1)) for i, g in zip(index, pull)])
+    assert torch.allclose(found[0], by_hand, atol=1e-3)

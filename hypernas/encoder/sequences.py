@@ -125,3 +125,13 @@ def _groups(sequence: np.ndarray, kind: np.ndarray, like: Tensor) -> tuple[Group
             full = bool((members[k, :, i] == r).all())
             groups.append(Group(i, k, key, (seeds, row), cell, None if full else real.to(like)))
     return tuple(groups)
+
+
+def rows_of(tables: Tensor, index: Tensor) -> Tensor:
+    """The rows index (S, ...) of S tables (S, R, D), each of its own -> (S, ..., D).
+
+    The gradient of indexing by several tensors is summed in the order in which threads come, that of rows in one order.
+    """
+    s, r, d = tables.shape
+    first = r * torch.arange(s, device=index.device).view(-1, *[1] * (index.ndim - 1))
+    return tables.reshape(-1, d).index_select(0, (first + index).flatten().to(tables.device)).view(*index.shape, d)

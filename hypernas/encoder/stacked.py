@@ -14,6 +14,7 @@ from torch import Tensor
 from hypernas.encoder import KINDS, Place, in_sequence
 from hypernas.encoder.gated import gated, weighted_edges
 from hypernas.encoder.node_encoders import GATED, NetworkEncoder, NodeEncoder, n_heads, pooled, unrolled
+from hypernas.encoder.sequences import rows_of
 from hypernas.graph import GraphBatch
 
 Parameters = Mapping[str, Tensor]
@@ -138,5 +139,4 @@ class StackedEncoders:
 def embed(parameters: Parameters, ops: Tensor) -> Tensor:
     """Operations (S*B, N) -> (S*B, N, D) by the embedding of each of S models."""
     table = parameters["embedding.weight"]
-    seeds = torch.arange(len(table), device=ops.device).repeat_interleave(len(ops) // len(table))
-    return table[seeds[:, None], ops]
+    return rows_of(table, ops.view(len(table), -1)).view(*ops.shape, -1)
