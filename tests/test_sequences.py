@@ -174,5 +174,6 @@ def test_the_gradient_of_rows_has_the_same_bits_on_two_threads_every_time():
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(each, found[0]) for each in found)
-    by_hand = torch.stack([torch.zeros(7, 72).index_add(0, i.flatten(), g.flatten(0, 1)) for i, g in zip(index, pull)])
+    rows = zip(index.flatten(1), pull.flatten(1, 2), strict=True)
+    by_hand = torch.stack([torch.zeros(7, 72).index_add(0, *each) for each in rows])
     assert torch.allclose(found[0], by_hand, atol=1e-3)
