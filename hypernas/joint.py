@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +15,8 @@ from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs, head_of, own_kernel
 from hypernas.model import Cells, Stack, encode, is_fused, regress
 from hypernas.target import Program, batched, layers, plans
-from hypernas.target.plans import Bank, Plan
+from hypernas.target.frames import Frame
+from hypernas.target.plans import Plan, Sources
 
 
 class FastPass:
@@ -37,6 +37,7 @@ class FastPass:
         predictor = models[0].get_submodule(prefix) if prefix else models[0]
         self.encoder, self.prefix = predictor.encoder, f"{prefix}." if prefix else ""
         self.model, self.programs, self.device = models[0], programs, device
+        self.frame: Frame | None = None
         self.stack = Stack(models, device)
         if is_fused(self.encoder):
             self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
@@ -77,14 +78,21 @@ class FastPass:
         return self.outputs(plan, self.weights(plan, nodes), images)
 
     def plan(self, index: Tensor, images: Tensor) -> Plan:
-        """How the networks of architectures index (S, b) run side by side on images (..., H, W)."""
+        """How the networks of architectures index (S, b) run side by side on images (..., H, W): as the frame says."""
         assert self.programs is not None
+        if self.frame is not None:
+            return self.frame.plan
         chosen = [self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row]
-        return plans.plan(chosen, self.device, -(-max(images.shape[-2:]) // self.model.head.stem_stride))
+        return plans.plan(chosen, self.device, self.side(images.shape))
+
+    def side(self, images: Sequence[int]) -> int:
+        """The larger side of the stem's maps of images (..., H, W)."""
+        return -(-max(images[-2:]) // self.model.head.stem_stride)
 
     def weights(self, plan: Plan, nodes: Tensor) -> list[Tensor]:
         """Node features (S, C, b, N, D) -> the weights of each bank of the plan."""
-        return generate(self.stack.parameters, plan, nodes, nodes.shape[2], self.model.hypernetwork.limits)
+        sources = Sources.of(plan, nodes.shape[0], nodes.shape[2]) if self.frame is None else self.frame.sources
+        return generate(self.stack.parameters, plan, sources, nodes, self.model.hypernetwork.limits)
 
     def outputs(self, plan: Plan, weights: list[Tensor], images: Tensor) -> Tensor:
         """Images (S, b, M, C, H, W) -> logits (S, b, M, K) of networks with these weights."""
@@ -96,19 +104,19 @@ class FastPass:
         return layers.classify(weight, bias, maps, self.programs[0][0].norm_last)
 
 
-def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, limits: dict) -> list[Tensor]:
-    """The weights (n, c_out, c_in, k, k) of each bank, as it runs, of a plan for S*b programs, from node features
-    (S, C, b, N, D).
+def generate(
+    parameters: dict[str, Tensor], plan: Plan, sources: Sources, nodes: Tensor, limits: dict
+) -> list[Tensor]:
+    """The weights (n, c_out, c_in, k, k) of each bank of a plan, as it runs, from node features (S, C, b, N, D).
 
     The trunk and each head run once, a head for the taps that are used.
     """
-    places, flat = zip(*(_by_seed(bank, nodes.shape[0], b) for bank in plan.banks), strict=True)
-    features = _node_features(nodes, *torch.cat(places, 1).unbind(-1))
+    features = _node_features(nodes, sources)
     trunk = sorted({name.split(".")[2] for name in parameters if name.startswith("hypernetwork.trunk.")}, key=int)
     for i in trunk:
         weight, bias = parameters[f"hypernetwork.trunk.{i}.weight"], parameters[f"hypernetwork.trunk.{i}.bias"]
         features = F.relu(torch.baddbmm(bias[:, None], features, weight.transpose(1, 2)))
-    parts = features.split([place.shape[1] for place in places], 1)
+    parts = features.split([place.shape[1] for place in sources.places], 1)
     weights: list[Tensor] = [features] * len(plan.banks)
     kernels = [own_kernel(limits, bank.layer.kernel) for bank in plan.banks]
     for kernel in sorted({*kernels}):
@@ -118,29 +126,14 @@ def generate(parameters: dict[str, Tensor], plan: Plan, nodes: Tensor, b: int, l
         head = head_of(parameters, limits, kernel, "hypernetwork.heads.")
         made = HeadOutputs.apply(*head, shapes, taps, *(parts[i] for i in chosen))
         for bank, all_seeds in zip(chosen, made, strict=True):
-            weights[bank] = all_seeds.flatten(0, 1).index_select(0, flat[bank].to(nodes.device))
+            weights[bank] = all_seeds.flatten(0, 1).index_select(0, sources.order[bank].to(nodes.device))
     return weights
 
 
-def _node_features(nodes: Tensor, architecture: Tensor, position: Tensor, node: Tensor, other: Tensor) -> Tensor:
-    """nodes (S, C, b, N, D) and four indices (S, G) -> (S, G, D): a node's features, or the mean of an edge's two."""
+def _node_features(nodes: Tensor, sources: Sources) -> Tensor:
+    """nodes (S, C, b, N, D) -> (S, G, D) for the weights of all banks: a node's features, or the mean of an edge's."""
     _, _, b, n, _ = nodes.shape
+    architecture, position, node, other = torch.cat(sources.places, 1).unbind(-1)
     rows, first = nodes.flatten(1, 3), (position * b + architecture) * n
     features = rows_of(rows, first + node)
-    return (features + rows_of(rows, first + other)) / 2 if bool((node != other).any()) else features
-
-
-def _by_seed(bank: Bank, s: int, b: int) -> tuple[Tensor, Tensor]:
-    """The weights of a bank laid out by seed, padded at the end.
-
-    Returns their architecture, cell, node and node (S, longest, 4), and the place of each of the n in (S * longest).
-    """
-    seed = bank.programs // b
-    order = np.argsort(seed, kind="stable")
-    counts = np.bincount(seed, minlength=s)
-    longest = counts.max()
-    flat = np.empty(len(seed), np.int64)
-    flat[order] = seed[order] * longest + np.arange(len(seed)) - np.repeat(np.cumsum(counts) - counts, counts)
-    places = np.zeros((s * longest, 4), np.int64)
-    places[flat] = np.concatenate([(bank.programs % b)[:, None], bank.places], 1)
-    return torch.from_numpy(places).view(s, longest, 4), torch.from_numpy(flat)
+    return (features + rows_of(rows, first + other)) / 2 if sources.edges else features

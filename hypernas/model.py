@@ -19,6 +19,7 @@ from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 
 LARGE, WORTH = 50_000, 16
+CHUNK, GPU_CHUNK = 256, 16_384
 
 
 class Regressor(nn.Module):
@@ -124,14 +125,15 @@ def regress(parameters: dict[str, Tensor], h: Tensor, prefix: str = "regressor."
 def score(
     models: Sequence[ArchitecturePredictor],
     batches: Sequence[GraphBatch],
-    chunk: int = 256,
+    chunk: int | None = None,
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
-    """Standardised predictions (B,) of each model for its batch; equal graphs are encoded once, memory is bounded.
+    """Standardised predictions (B,) of each model for its batch, at most `chunk` architectures at a time.
 
-    A table of `LARGE` distinct graphs and more is sorted by edges, where at least `WORTH` of them share theirs. The
-    directed GCN runs in `dtype`, that of its weights if None; embeddings and regressor are always in that of the model.
+    Equal graphs are encoded once, but on a GPU by the directed GCN, where finding them takes longer. On a CPU a table
+    of `LARGE` distinct graphs and more is sorted by edges, where at least `WORTH` of them share theirs. The directed
+    GCN runs in `dtype`, that of its weights if None; embeddings and regressor are always in that of the model.
     """
     results = []
     for model, batch in zip(models, batches, strict=True):
@@ -139,22 +141,49 @@ def score(
         if int(batch.ops.max()) >= encoder.embedding.num_embeddings:
             rule = f"operations must be below {encoder.embedding.num_embeddings}, as in the training set"
             raise UserError(f"{rule}, got {int(batch.ops.max())}; give collate the space of both sets")
+        if device != "cpu" and is_fused(encoder):
+            results.append(_score_all(model, batch, chunk or GPU_CHUNK, device, dtype))
+            continue
         first, inverse = batch.distinct()
         distinct = batch[first]
-        sortable = len(first) >= LARGE and device == "cpu" and is_fused(encoder)
+        sortable = len(first) >= LARGE and is_fused(encoder)
         parts = list(same_edges(distinct)) if sortable else []
         if parts and len(first) >= WORTH * len(parts):
             low = encoder if dtype is None else copy.deepcopy(encoder).to(dtype)
             results.append(model.regressor(embed(low, distinct, parts).to(encoder.embedding.weight.dtype))[inverse])
             continue
-        parameters = {name: p[None].to(device) for name, p in model.named_parameters()}
-        if dtype is not None and is_fused(encoder):
-            parameters |= {name: p.to(dtype) for name, p in parameters.items() if name.startswith("encoder.")}
+        parameters = _placed(model, device, dtype)
         scores = torch.empty(len(first), dtype=encoder.embedding.weight.dtype)
-        for rows in _chunks(distinct, chunk):
+        for rows in _chunks(distinct, chunk or CHUNK):
             scores[rows] = _predicted(model, parameters, distinct[rows].trimmed(), device).cpu()
         results.append(scores[inverse])
     return results
+
+
+def _placed(model: ArchitecturePredictor, device: str, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The parameters of a model on a device with a leading axis of 1, those of a directed GCN in `dtype`."""
+    parameters = {name: p[None].to(device) for name, p in model.named_parameters()}
+    if dtype is not None and is_fused(model.encoder):
+        parameters |= {name: p.to(dtype) for name, p in parameters.items() if name.startswith("encoder.")}
+    return parameters
+
+
+def _score_all(
+    model: ArchitecturePredictor, batch: GraphBatch, chunk: int, device: str, dtype: torch.dtype | None
+) -> Tensor:
+    """The predictions (B,) of a directed GCN for every architecture, equal or not: the whole batch goes over at once."""
+    parameters, there = _placed(model, device, dtype), batch.to(device)
+    alike = bool((batch.sequence == batch.sequence[:1]).all() and (batch.kind == batch.kind[:1]).all())
+    scores = torch.empty(len(batch), dtype=model.encoder.embedding.weight.dtype, device=device)
+    for rows in map(slice, *_bounds(len(batch), chunk)) if alike else _chunks(batch, chunk):
+        scores[rows] = _predicted(model, parameters, there[rows], device)
+    return scores.cpu()
+
+
+def _bounds(n: int, size: int) -> tuple[range, list[int]]:
+    """Where the parts of at most `size` of n rows begin and end."""
+    starts = range(0, n, size)
+    return starts, [min(n, start + size) for start in starts]
 
 
 def _predicted(model: ArchitecturePredictor, parameters: dict[str, Tensor], batch: GraphBatch, device: str) -> Tensor:

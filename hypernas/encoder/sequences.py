@@ -55,18 +55,23 @@ class Cells:
     """
 
     def __init__(self, batches: Sequence[GraphBatch], dtype: torch.dtype, device: str = "cpu") -> None:
-        self.sequence, self.kind = (
-            np.stack([getattr(batch, name).cpu().numpy() for batch in batches]) for name in ("sequence", "kind")
-        )
+        sequence, kind = (torch.stack([getattr(b, name) for b in batches]) for name in ("sequence", "kind"))
         self.ops = torch.stack([b.ops for b in batches]).to(device)
         mask = torch.stack([b.mask for b in batches]).to(device)
         adjacency = torch.stack([b.adjacency for b in batches]).to(device)
         self.propagate = propagation(adjacency, mask, dtype)
         self.pool = mask.to(dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
         self.seeds = torch.arange(len(batches), device=device)[:, None]
-        one = self.sequence[0, 0], self.kind[0, 0]
-        equal = bool((self.sequence == one[0]).all() and (self.kind == one[1]).all())
-        self._shared = [_shared(*one, once, dtype, device) for once in (False, True)] if equal else None
+        one = sequence[0, 0], kind[0, 0]
+        equal = bool(((sequence == one[0]).all() & (kind == one[1]).all()))
+        row = [field.cpu().numpy() for field in one]
+        self._shared = [_shared(*row, once, dtype, device) for once in (False, True)] if equal else None
+        self.sequence, self.kind = sequence, kind
+
+    @property
+    def alike(self) -> bool:
+        """Whether all have one sequence of kinds, so that any of them are encoded in the same way."""
+        return self._shared is not None
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """index (S, b) -> ops (S, b, U, N), propagate (2, S, b, U, N, N), pool (S, b, U, N)."""
@@ -78,7 +83,8 @@ class Cells:
         if self._shared is not None:
             return self._shared[each_once]
         rows = np.arange(len(self.sequence))[:, None], index.cpu().numpy()
-        return _mixed(self.sequence[rows], self.kind[rows], each_once, self.pool)
+        sequence, kind = (field.cpu().numpy()[rows] for field in (self.sequence, self.kind))
+        return _mixed(sequence, kind, each_once, self.pool)
 
 
 def _shared(sequence: np.ndarray, kind: np.ndarray, each_once: bool, dtype: torch.dtype, device: str) -> Layout:

@@ -66,7 +66,7 @@ class Run(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, keep: bool, stems: Tensor, *weights: Tensor) -> Tensor:
-        arenas = {plan.stems: stems.new_empty(plan.sizes[plan.stems], *stems.shape[1:])}
+        arenas = {plan.stems: _arena(plan, plan.stems, stems, stems.shape)}
         arenas[plan.stems][: len(stems)] = stems
         matrices: dict[int, tuple[Tensor, Tensor]] = {}
         tape = []
@@ -148,5 +148,13 @@ def place(turn: Turn, arenas: Arenas, plan: Plan, shape: Sequence[int]) -> Tenso
     """Where the outputs (G, M, c_out, H', W') of a turn go; their arena is made when the first come."""
     if turn.makes not in arenas:
         some = next(iter(arenas.values()))
-        arenas[turn.makes] = some.new_empty(plan.sizes[turn.makes], *shape[1:])
+        arenas[turn.makes] = _arena(plan, turn.makes, some, shape)
     return arenas[turn.makes][turn.start : turn.stop]
+
+
+def _arena(plan: Plan, arena: Arena, like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Room for the values (..., M, C, H, W) of an arena, and zeros in the spare place where there is one."""
+    values = like.new_empty(plan.sizes[arena], *shape[1:])
+    if plan.spare:
+        values[-1].zero_()
+    return values

@@ -70,7 +70,8 @@ class Bank:
 @dataclass(frozen=True)
 class Plan:
     """`turns` in an order in which they can run, `banks` of weights, the arenas' `sizes`, that of the stems, which lie
-    first there, and what the programs give: places `last` (A,) of one arena."""
+    first there, and what the programs give: places `last` (A,) of one arena. With `spare` the last place of every arena
+    is one of zeros."""
 
     turns: tuple[Turn, ...]
     banks: tuple[Bank, ...]
@@ -78,6 +79,40 @@ class Plan:
     stems: Arena
     output: Arena
     last: Tensor
+    spare: bool = False
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The nodes that weights are made from, seed by seed: for each bank the architecture, cell, node and node (S, W, 4)
+    of at most W weights a seed, and which of these S*W each of the bank's own is, `order` (n,). `edges`: whether the
+    two nodes can differ."""
+
+    places: tuple[Tensor, ...]
+    order: tuple[Tensor, ...]
+    edges: bool
+
+    @classmethod
+    def of(cls, plan: Plan, s: int, b: int) -> Sources:
+        """Those of a plan for S*b programs."""
+        places, order = zip(*(_by_seed(bank, s, b) for bank in plan.banks), strict=True)
+        return cls(places, order, any(bool((bank.places[:, 1] != bank.places[:, 2]).any()) for bank in plan.banks))
+
+
+def _by_seed(bank: Bank, s: int, b: int) -> tuple[Tensor, Tensor]:
+    """The weights of a bank laid out by seed, padded at the end.
+
+    Returns their architecture, cell, node and node (S, longest, 4), and the place of each of the n in (S * longest).
+    """
+    seed = bank.programs // b
+    order = np.argsort(seed, kind="stable")
+    counts = np.bincount(seed, minlength=s)
+    longest = counts.max()
+    flat = np.empty(len(seed), np.int64)
+    flat[order] = seed[order] * longest + np.arange(len(seed)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = np.zeros((s * longest, 4), np.int64)
+    places[flat] = np.concatenate([(bank.programs % b)[:, None], bank.places], 1)
+    return torch.from_numpy(places).view(s, longest, 4), torch.from_numpy(flat)
 
 
 def plan(programs: Sequence[Program], device: str = "cpu", side: int | None = None) -> Plan:
