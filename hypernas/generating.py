@@ -27,6 +27,13 @@ CURVE = 21
 _loaded = lru_cache(2)(load_images)
 
 
+@lru_cache(2)
+def _on_device(images: str, n_images: int, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """All training images and labels."""
+    loaded = _loaded(images, n_images)
+    return loaded.train_images.to(device, dtype), loaded.train_labels.to(device)
+
+
 class GeneratedWeights(Mapping[WeightKey, Tensor]):
     """The weights (c_out, c_in, k, k) of a program, each made from node features (1, C, N, D) when it is asked for."""
 
@@ -111,12 +118,20 @@ class GeneratingPredictor(ImagePredictor):
         c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
         return hypernetwork, TargetHead(c_image, program.channels, program.c_last, n_classes, self.stem_stride)
 
+    def choose(self, b: int, generators: list[np.random.Generator]) -> Tensor:
+        """Which M images each of b architectures sees: (S, b, M)."""
+        n = len(self.auxiliary.train_labels)
+        return torch.from_numpy(np.stack([g.integers(n, size=(b, self.image_batch)) for g in generators]))
+
+    def pictures(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The images chosen (S, b, M): x (S, b, M, C, H, W), y (S, b, M)."""
+        images, labels = _on_device(self.images, self.n_images, self.device, torch.get_default_dtype())
+        chosen = chosen.to(self.device)
+        return images[chosen], labels[chosen]
+
     def draw(self, b: int, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
         """A batch of M images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
-        n = len(self.auxiliary.train_labels)
-        chosen = np.stack([g.integers(n, size=(b, self.image_batch)) for g in generators])
-        x, y = self.auxiliary.train_images[chosen], self.auxiliary.train_labels[chosen]
-        return x.to(self.device, torch.get_default_dtype()), y.to(self.device)
+        return self.pictures(self.choose(b, generators))
 
     @torch.no_grad()
     def target_accuracies(self, graphs: GraphBatch, n_test: int = 256) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +39,7 @@ class FastPass:
         self.encoder, self.prefix = predictor.encoder, f"{prefix}." if prefix else ""
         self.model, self.programs, self.device = models[0], programs, device
         self.frame: Frame | None = None
+        self.frames: dict[int, Frame] = {}
         self.stack = Stack(models, device)
         if is_fused(self.encoder):
             self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
@@ -49,6 +51,19 @@ class FastPass:
     def u(self) -> Tensor:
         """The loss's u (S, T)."""
         return self.stack.parameters["loss.u"]
+
+    @property
+    def recordable(self) -> bool:
+        """Whether the work of a step can be recorded: the directed GCN on architectures of one sequence of kinds."""
+        return is_fused(self.encoder) and self.cells.alike
+
+    def reserve(self, steps: Iterable[Tensor], image: Sequence[int]) -> None:
+        """Make a frame for each number b of architectures that a step (S, b) has; images (..., H, W)."""
+        assert self.programs is not None
+        by_size: dict[int, list[np.ndarray]] = {}
+        for step in steps:
+            by_size.setdefault(step.shape[1], []).append(step.numpy())
+        self.frames = {b: Frame(self.programs, some, self.side(image), self.device) for b, some in by_size.items()}
 
     def write_back(self) -> None:
         """Copy what was trained into the models."""

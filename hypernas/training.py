@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from torch import Tensor
 
 from hypernas.errors import UserError
 
-StepLoss = Callable[[Tensor, list[np.random.Generator]], tuple[Tensor, dict[str, Tensor]]]
+Logged = tuple[Tensor, dict[str, Tensor]]
+StepLoss = Callable[[Tensor, list[np.random.Generator]], Logged]
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,24 @@ class Schedule:
     def rate(self, epoch: int) -> float:
         return self.learning_rate * 0.5 ** sum(epoch >= share * self.epochs for share in self.halve_at)
 
-    def optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+    def optimizer(self, parameters: Sequence[Tensor], recorded: bool = False) -> torch.optim.Optimizer:
+        """Adam; a step that a GPU has recorded reads its rate from a tensor."""
+        rate = torch.tensor(self.learning_rate, device=parameters[0].device) if recorded else self.learning_rate
+        return torch.optim.Adam(parameters, rate, weight_decay=self.weight_decay, fused=True, capturable=recorded)
 
     def begin(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Set what an epoch has of its own."""
         for group in optimizer.param_groups:
-            group["lr"] = self.rate(epoch)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self.rate(epoch))
+            else:
+                group["lr"] = self.rate(epoch)
+
+    def steps(self, epoch: int, n: int, seeds: Sequence[int]) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
+        """The architectures (S, b) of each step of an epoch over n, and the generators that go on from there."""
+        generators = [np.random.default_rng([seed, epoch, 0x4E]) for seed in seeds]
+        order = torch.from_numpy(np.stack([g.permutation(n) for g in generators]))
+        return generators, order.split(self.accumulate, dim=1)
 
 
 @dataclass
@@ -63,16 +77,19 @@ def train(
     checkpoint: Checkpoint | None = None,
     identity: str = "",
     progress: Any = False,
+    recorder: Recorder | None = None,
 ) -> list[dict[str, Any]]:
     """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once; returns one dict an epoch.
 
     Every epoch passes over the n architectures in an order drawn from (seed, epoch), and so are the images: a run that
     resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data
     that the file belongs to, which keeps all `parameters`, also those without a gradient, such as running statistics.
-    `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's loop). Raises UserError
-    for a checkpoint that is damaged or belongs to another training.
+    `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's loop). On a GPU a
+    `recorder` can run the steps in place of `loss`. Raises UserError for a checkpoint that is damaged or belongs to
+    another training.
     """
-    optimizer = schedule.optimizer([p for p in parameters if p.requires_grad])
+    optimizer = schedule.optimizer([p for p in parameters if p.requires_grad], recorder is not None)
+    advance = recorder.step if recorder is not None else partial(_step, loss, micro_batch or n)
     history: list[dict[str, Any]] = []
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
     if checkpoint is not None and checkpoint.path.exists():
@@ -80,10 +97,8 @@ def train(
     started = saved = time.monotonic()
     for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
         schedule.begin(epoch, optimizer)
-        generators = [np.random.default_rng([seed, epoch, 0x4E]) for seed in seeds]
-        order = torch.from_numpy(np.stack([g.permutation(n) for g in generators]))
-        steps = order.split(schedule.accumulate, dim=1)
-        logs = [log for step in steps for log in _step(optimizer, loss, step, micro_batch or n, generators)]
+        generators, steps = schedule.steps(epoch, n, seeds)
+        logs = [log for step in steps for log in advance(optimizer, step, generators)]
         history.append({"epoch": epoch} | {k: torch.stack([log[k] for log in logs]).mean(0).tolist() for k in logs[0]})
         if checkpoint is not None and time.monotonic() - saved >= checkpoint.every:
             saved = time.monotonic()
@@ -93,7 +108,7 @@ def train(
 
 
 def _step(
-    optimizer: torch.optim.Optimizer, loss: StepLoss, index: Tensor, micro_batch: int, generators: Any
+    loss: StepLoss, micro_batch: int, optimizer: torch.optim.Optimizer, index: Tensor, generators: Any
 ) -> list[dict[str, Tensor]]:
     """One step on the architectures index (S, b); returns the logs of its parts."""
     optimizer.zero_grad(set_to_none=True)
@@ -104,6 +119,64 @@ def _step(
         logs.append(log)
     optimizer.step()
     return logs
+
+
+class Recorder:
+    """Runs the steps of a training on a GPU, each as the record of all its work, played again on other inputs.
+
+    `draw(index (S, b), generators)` gives a step's inputs on the host, always of the same shapes for one b, and
+    `loss(*inputs)` what `train` minimises, from the same on the device and without a look at any value on the host.
+    The first step of each b runs as it is, the next one is recorded. On a CPU all run as they are.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[Tensor, list[np.random.Generator]], tuple[Tensor, ...]],
+        loss: Callable[..., Logged],
+        device: str,
+    ) -> None:
+        self.draw, self.loss, self.device = draw, loss, device
+        self.inputs: dict[int, list[Tensor]] = {}
+        self.records: dict[int, tuple[Any, dict[str, Tensor]]] = {}
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, index: Tensor, generators: list[np.random.Generator]
+    ) -> list[dict[str, Tensor]]:
+        """One step on the architectures index (S, b); returns its log."""
+        b, drawn, on_cpu = index.shape[1], self.draw(index, generators), self.device == "cpu"
+        if b not in self.inputs or on_cpu:
+            self.inputs[b] = [each.to(self.device) for each in drawn]
+            return [self._run(optimizer, b)]
+        for there, here in zip(self.inputs[b], drawn, strict=True):
+            there.copy_(here.pin_memory(), non_blocking=True)
+        if b not in self.records:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                log = self._run(optimizer, b)
+            self.records[b] = graph, log
+        graph, log = self.records[b]
+        graph.replay()
+        return [{name: value.clone() for name, value in log.items()}]
+
+    def _run(self, optimizer: torch.optim.Optimizer, b: int) -> dict[str, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        value, log = self.loss(*self.inputs[b])
+        value.backward()
+        optimizer.step()
+        return log
+
+
+@contextmanager
+def own_stream(device: str) -> Iterator[None]:
+    """Work on a GPU under it has a stream of its own, as a `Recorder` needs; nothing on a CPU."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
 
 
 def _bar(epochs: range, done: int, total: int, progress: Any) -> Any:
@@ -147,5 +220,8 @@ def _resume(
         for parameter, saved in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(saved)
     optimizer.load_state_dict(state["optimizer"])
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].to(parameters[0].device)
     checkpoint.seconds = state["seconds"]
     return state["history"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hypernas.errors import UserError
 from hypernas.fitting.labels import LabelScale
 from hypernas.graph import GraphBatch
-from hypernas.training import Checkpoint, Schedule, train
+from hypernas.training import Checkpoint, Recorder, Schedule, own_stream, train
 
 NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
@@ -93,6 +93,10 @@ class TrainedPredictor(FittedPredictor):
         """The loss, summed over S models, of the architectures index (S, b) with standardised labels (S, n)."""
         raise NotImplementedError
 
+    def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
+        """What runs the `steps` (S, b) of a whole training on a GPU in place of `step`; None: nothing does."""
+        return None
+
     def schedule(self) -> Schedule:
         """Epochs, rates and the size of a step."""
         return Schedule(self.epochs, self.learning_rate, self.accumulate)
@@ -134,18 +138,22 @@ def fit_together(
     checkpoint = first.checkpoint
     if isinstance(checkpoint, str | Path):
         checkpoint = Checkpoint(Path(checkpoint))
-    history = train(
-        run.trained,
-        partial(first.step, run, labels),
-        labels.shape[1],
-        first.schedule(),
-        [method.seed for method in methods],
-        micro_batch=1 if first.one_at_a_time else None,
-        progress=first.progress,
-        checkpoint=checkpoint,
-        identity=first.identity(labels, graphs) if checkpoint else "",
-    )
-    run.write_back()
+    n, schedule, seeds = labels.shape[1], first.schedule(), [method.seed for method in methods]
+    every_step = (step for epoch in range(schedule.epochs) for step in schedule.steps(epoch, n, seeds)[1])
+    with own_stream(first.device):
+        history = train(
+            run.trained,
+            partial(first.step, run, labels),
+            n,
+            schedule,
+            seeds,
+            micro_batch=1 if first.one_at_a_time else None,
+            progress=first.progress,
+            checkpoint=checkpoint,
+            identity=first.identity(labels, graphs) if checkpoint else "",
+            recorder=first.recorder(run, labels, every_step),
+        )
+        run.write_back()
     for s, (method, model) in enumerate(zip(methods, models, strict=True)):
         method.model = model
         method.history = [{k: v[s] if isinstance(v, list) else v for k, v in row.items()} for row in history]

@@ -8,7 +8,7 @@ network so made on auxiliary images (`target.run`), and minimise the adaptive su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -28,7 +28,9 @@ from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.target import Program, TargetHead, run, run_recomputing
+from hypernas.training import Recorder
 
+LARGEST_RECORDED = 1 << 18
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS, "encoder": ENCODERS,
            "precision": tuple(PRECISIONS)}  # fmt: skip
@@ -145,9 +147,42 @@ class HyperNAS(GeneratingPredictor):
         self, run: FastPass | PlainPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The adaptive sum of squared error and cross-entropy of architectures index (S, b), images drawn."""
-        losses, accuracy = {}, {}
+        chosen = self.choose(index.shape[1], generators) if self.generate_weights else None
+        return self.joint_loss(run, labels, index, chosen)
+
+    def recorder(self, run: FastPass | PlainPass, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
+        """On a GPU, where the network on its images is small, so that starting its work takes longer than doing it."""
+        if self.device == "cpu" or not isinstance(run, FastPass) or not run.recordable:
+            return None
         if self.generate_weights:
-            x, y = self.draw(index.shape[1], generators)
+            image = self.auxiliary.train_images.shape[1:]
+            if self.image_batch * self.channels * run.side(image) ** 2 > LARGEST_RECORDED:
+                return None
+            run.reserve(steps, image)
+        return Recorder(partial(self.inputs, run), partial(self.recorded_loss, run, labels), self.device)
+
+    def inputs(self, run: FastPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """What a recorded step reads: architectures (S, b), images (S, b, M), the places of the frame."""
+        if not self.generate_weights:
+            return (index,)
+        return index, self.choose(index.shape[1], generators), run.frames[index.shape[1]].fill(index.numpy())
+
+    def recorded_loss(
+        self, run: FastPass, labels: Tensor, index: Tensor, chosen: Tensor | None = None, places: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`joint_loss` of what `inputs` gave, its networks laid out by a frame."""
+        if places is not None:
+            run.frame = run.frames[index.shape[1]]
+            run.frame.places.copy_(places)
+        return self.joint_loss(run, labels, index, chosen)
+
+    def joint_loss(
+        self, run: FastPass | PlainPass, labels: Tensor, index: Tensor, chosen: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of architectures index (S, b), summed over models, their networks on images `chosen` (S, b, M)."""
+        losses, accuracy = {}, {}
+        if chosen is not None:
+            x, y = self.pictures(chosen)
             predicted, logits = run(index, x)
             assert logits is not None
             losses["hyper"], accuracy["target_accuracy"] = cross_entropy(logits, y)
@@ -156,7 +191,7 @@ class HyperNAS(GeneratingPredictor):
         if self.predict_accuracy:
             losses = {"pred": self.regression_loss(predicted, labels.gather(1, index.to(labels.device)))} | losses
         log = {f"loss_{task}": value.detach().mean(-1) for task, value in losses.items()}
-        if not self.generate_weights:
+        if chosen is None:
             return losses["pred"].mean(1).sum(), log
         weights = 0.5 / (run.u.detach() ** 2 + U_MIN**2)
         log |= {f"weight_{task}": weights[:, t] for t, task in enumerate(losses)} | accuracy
