@@ -24,7 +24,7 @@ class FastPass:
     """S models of equal shape, each on its own architectures: encoder, regressor, and with `programs` the networks.
 
     `prefix` is where encoder and regressor sit in the model. Weights can be generated where the model has a
-    `hypernetwork` and a `head`.
+    `hypernetwork` and a `head`; target networks run in `maps_in`, the precision of the images if None.
     """
 
     def __init__(
@@ -34,10 +34,12 @@ class FastPass:
         programs: Sequence[Sequence[Program]] | None = None,
         prefix: str = "",
         device: str = "cpu",
+        maps_in: torch.dtype | None = None,
     ) -> None:
         predictor = models[0].get_submodule(prefix) if prefix else models[0]
         self.encoder, self.prefix = predictor.encoder, f"{prefix}." if prefix else ""
         self.model, self.programs, self.device = models[0], programs, device
+        self.maps_in = maps_in
         self.frame: Frame | None = None
         self.frames: dict[int, Frame] = {}
         self.stack = Stack(models, device)
@@ -114,7 +116,9 @@ class FastPass:
         assert self.programs is not None
         parameters = self.stack.parameters
         stems = layers.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
-        maps = batched.run_batched(plan, weights, stems)
+        if self.maps_in is not None:
+            stems, weights = stems.to(self.maps_in), [weight.to(self.maps_in) for weight in weights]
+        maps = batched.run_batched(plan, weights, stems).to(images.dtype)
         weight, bias = parameters["head.classifier.weight"], parameters["head.classifier.bias"]
         return layers.classify(weight, bias, maps, self.programs[0][0].norm_last)
 

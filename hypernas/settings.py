@@ -41,6 +41,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "encoder": _one_of("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
     "reading": _one_of("printed", "text"),
     "precision": _one_of("float32", "bfloat16"),
+    "target_precision": _one_of("float32", "bfloat16"),
 }
 
 

@@ -33,7 +33,7 @@ from hypernas.training import Recorder
 LARGEST_RECORDED = 1 << 18
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS, "encoder": ENCODERS,
-           "precision": tuple(PRECISIONS)}  # fmt: skip
+           "precision": tuple(PRECISIONS), "target_precision": tuple(PRECISIONS)}  # fmt: skip
 
 
 class HyperNASModel(nn.Module):
@@ -90,7 +90,8 @@ class PlainPass:
 class HyperNAS(GeneratingPredictor):
     """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them.
 
-    With `precision="bfloat16"` a trained GCN scores in bfloat16; training and regressor stay in float32.
+    With `precision="bfloat16"` a trained GCN scores in bfloat16; training and regressor stay in float32. With
+    `target_precision="bfloat16"` the fast engine trains with target networks in bfloat16, all else in float32.
 
     With `recompute` the plain loop keeps neither weights nor maps of a cell for the way back but makes them again, so
     that target networks of a hundred million parameters fit into memory.
@@ -107,6 +108,7 @@ class HyperNAS(GeneratingPredictor):
     engine: str = "fast"
     recompute: bool = False
     precision: str = "float32"
+    target_precision: str = "float32"
     predict_accuracy: bool = True
     generate_weights: bool = True
     prefix: ClassVar[str] = "predictor"
@@ -121,6 +123,8 @@ class HyperNAS(GeneratingPredictor):
             raise UserError("loss must be mse with engine='plain', which never sees a pair of architectures, got 'bce'")
         if self.precision != "float32" and self.encoder != "gcn":
             raise UserError(f"precision must be float32 with encoder={self.encoder!r}, got {self.precision!r}")
+        if self.target_precision != "float32" and self.engine == "plain":
+            raise UserError(f"target_precision must be float32 with engine='plain', got {self.target_precision!r}")
         if self.recompute and self.engine != "plain":
             raise UserError(f"engine must be plain with recompute=True, got {self.engine!r}")
 
@@ -140,7 +144,7 @@ class HyperNAS(GeneratingPredictor):
     def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> Any:
         programs = [self.programs(batch) for batch in graphs] if self.generate_weights else None
         if self.engine == "fast":
-            return FastPass(models, graphs, programs, self.prefix, self.device)
+            return FastPass(models, graphs, programs, self.prefix, self.device, PRECISIONS[self.target_precision])
         return PlainPass(models[0].to(self.device), graphs[0].to(self.device), programs[0] if programs else None)
 
     def step(

@@ -94,7 +94,11 @@ def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
 
 
 def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Architecture], device: str) -> list[Score]:
-    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last."""
+    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last.
+
+    A GPU does not round the factors of a product, as it else may.
+    """
+    torch.backends.cudnn.allow_tf32 = False
     shown, labels, images = batch_of(recipe, seed)
     shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
     found: list[Score] = []
