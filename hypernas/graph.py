@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hypernas import hashing
@@ -134,6 +135,12 @@ class GraphBatch:
     def to(self, device: str | torch.device) -> GraphBatch:
         fields = (self.ops, self.adjacency, self.mask, self.kind, self.sequence)
         return GraphBatch(*[field.to(device) for field in fields], space=self.space)  # type: ignore[misc]
+
+    def padded(self, n: int) -> GraphBatch:
+        """The same architectures with room for n nodes a cell, at least as many as they have."""
+        more = n - self.ops.shape[2]
+        ops, mask = (F.pad(field, (0, more)) for field in (self.ops, self.mask))
+        return GraphBatch(ops, F.pad(self.adjacency, (0, more, 0, more)), mask, self.kind, self.sequence, self.space)
 
     def trimmed(self) -> GraphBatch:
         """The same architectures without the nodes, unique cells and positions that none of them has."""

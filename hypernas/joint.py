@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs, head_of, own_kernel
 from hypernas.model import Cells, Stack, encode, is_fused, regress
 from hypernas.target import Program, batched, layers, plans
-from hypernas.target.frames import Frame
+from hypernas.target.frames import Frame, Table
 from hypernas.target.plans import Plan, Sources
 
 
@@ -41,7 +41,7 @@ class FastPass:
         self.model, self.programs, self.device = models[0], programs, device
         self.maps_in = maps_in
         self.frame: Frame | None = None
-        self.frames: dict[int, Frame] = {}
+        self.frames: dict[Hashable, Frame] = {}
         self.stack = Stack(models, device)
         if is_fused(self.encoder):
             self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
@@ -59,13 +59,20 @@ class FastPass:
         """Whether the work of a step can be recorded: the directed GCN on architectures of one sequence of kinds."""
         return is_fused(self.encoder) and self.cells.alike
 
-    def reserve(self, steps: Iterable[Tensor], image: Sequence[int]) -> None:
-        """Make a frame for each number b of architectures that a step (S, b) has; images (..., H, W)."""
+    def reserve(self, steps: Iterable[Tensor], image: Sequence[int], each_apart: bool) -> None:
+        """Make a frame for steps (S, b) on images (..., H, W): one for all of a size, or one for each different step."""
         assert self.programs is not None
-        by_size: dict[int, list[np.ndarray]] = {}
+        kinds: dict[Hashable, dict[bytes, np.ndarray]] = {}
         for step in steps:
-            by_size.setdefault(step.shape[1], []).append(step.numpy())
-        self.frames = {b: Frame(self.programs, some, self.side(image), self.device) for b, some in by_size.items()}
+            index = step.numpy()
+            kinds.setdefault(self.kind(step, each_apart), {})[index.tobytes()] = index
+        table, side = Table.of([program for of_one in self.programs for program in of_one]), self.side(image)
+        self.frames = {kind: Frame(table, [*some.values()], side, self.device) for kind, some in kinds.items()}
+
+    @staticmethod
+    def kind(index: Tensor, each_apart: bool) -> Hashable:
+        """What the steps index (S, b) of one frame share: their size, or all."""
+        return index.numpy().tobytes() if each_apart else index.shape[1]
 
     def write_back(self) -> None:
         """Copy what was trained into the models."""

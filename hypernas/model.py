@@ -19,7 +19,8 @@ from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 
 LARGE, WORTH = 50_000, 16
-CHUNK, GPU_CHUNK = 256, 16_384
+CHUNK, GPU_CHUNK_BYTES = 256, 1 << 16
+ALIGNED = 8
 
 
 class Regressor(nn.Module):
@@ -142,7 +143,7 @@ def score(
             rule = f"operations must be below {encoder.embedding.num_embeddings}, as in the training set"
             raise UserError(f"{rule}, got {int(batch.ops.max())}; give collate the space of both sets")
         if device != "cpu" and is_fused(encoder):
-            results.append(_score_all(model, batch, chunk or GPU_CHUNK, device, dtype))
+            results.append(_score_all(model, batch, chunk, device, dtype))
             continue
         first, inverse = batch.distinct()
         distinct = batch[first]
@@ -169,12 +170,18 @@ def _placed(model: ArchitecturePredictor, device: str, dtype: torch.dtype | None
 
 
 def _score_all(
-    model: ArchitecturePredictor, batch: GraphBatch, chunk: int, device: str, dtype: torch.dtype | None
+    model: ArchitecturePredictor, batch: GraphBatch, chunk: int | None, device: str, dtype: torch.dtype | None
 ) -> Tensor:
-    """The predictions (B,) of a directed GCN for every architecture, equal or not: the whole batch goes over at once."""
-    parameters, there = _placed(model, device, dtype), batch.to(device)
-    alike = bool((batch.sequence == batch.sequence[:1]).all() and (batch.kind == batch.kind[:1]).all())
-    scores = torch.empty(len(batch), dtype=model.encoder.embedding.weight.dtype, device=device)
+    """The predictions (B,) of a directed GCN for every architecture, equal or not: the whole batch goes over at once.
+
+    Cells are padded to a multiple of `ALIGNED` nodes, without which a GPU has no fast product for so small a matrix.
+    """
+    parameters, own = _placed(model, device, dtype), model.encoder.embedding.weight.dtype
+    chunk = chunk or GPU_CHUNK_BYTES // (dtype or own).itemsize
+    there = batch.to(device)
+    alike = bool(((there.sequence == there.sequence[:1]).all() & (there.kind == there.kind[:1]).all()))
+    there = there.padded(-(-there.ops.shape[2] // ALIGNED) * ALIGNED)
+    scores = torch.empty(len(batch), dtype=own, device=device)
     for rows in map(slice, *_bounds(len(batch), chunk)) if alike else _chunks(batch, chunk):
         scores[rows] = _predicted(model, parameters, there[rows], device)
     return scores.cpu()

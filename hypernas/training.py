@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,13 +23,17 @@ StepLoss = Callable[[Tensor, list[np.random.Generator]], Logged]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Settings of the paper (Supplement 7): Adam 1e-3, halved at 50 % and 75 %, gradients over 10 architectures."""
+    """Settings of the paper (Supplement 7): Adam 1e-3, halved at 50 % and 75 %, gradients over 10 architectures.
+
+    Without `regroup` the architectures of a step are the same in every epoch, and only the steps change their order.
+    """
 
     epochs: int = 200
     learning_rate: float = 1e-3
     accumulate: int = 10
     halve_at: tuple[float, ...] = (0.5, 0.75)
     weight_decay: float = 0.0
+    regroup: bool = True
 
     def rate(self, epoch: int) -> float:
         return self.learning_rate * 0.5 ** sum(epoch >= share * self.epochs for share in self.halve_at)
@@ -50,8 +54,11 @@ class Schedule:
     def steps(self, epoch: int, n: int, seeds: Sequence[int]) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
         """The architectures (S, b) of each step of an epoch over n, and the generators that go on from there."""
         generators = [np.random.default_rng([seed, epoch, 0x4E]) for seed in seeds]
-        order = torch.from_numpy(np.stack([g.permutation(n) for g in generators]))
-        return generators, order.split(self.accumulate, dim=1)
+        drawn = generators if self.regroup else [np.random.default_rng([seed, 0x6E]) for seed in seeds]
+        steps = torch.from_numpy(np.stack([g.permutation(n) for g in drawn])).split(self.accumulate, dim=1)
+        if self.regroup:
+            return generators, steps
+        return generators, tuple(steps[i] for i in np.random.default_rng([epoch, 0x6E]).permutation(len(steps)))
 
 
 @dataclass
@@ -124,43 +131,49 @@ def _step(
 class Recorder:
     """Runs the steps of a training on a GPU, each as the record of all its work, played again on other inputs.
 
-    `draw(index (S, b), generators)` gives a step's inputs on the host, always of the same shapes for one b, and
-    `loss(*inputs)` what `train` minimises, from the same on the device and without a look at any value on the host.
-    The first step of each b runs as it is, the next one is recorded. On a CPU all run as they are.
+    `draw(index (S, b), generators)` gives the kind of a step and its inputs on the host, of the same shapes for all of
+    one kind; `loss(*inputs)` is what `train` minimises, from the same on the device and without a look at any value on
+    the host. The first step of each kind runs as it is, the next one is recorded. On a CPU all run as they are.
     """
 
     def __init__(
         self,
-        draw: Callable[[Tensor, list[np.random.Generator]], tuple[Tensor, ...]],
+        draw: Callable[[Tensor, list[np.random.Generator]], tuple[Hashable, Sequence[Tensor]]],
         loss: Callable[..., Logged],
         device: str,
     ) -> None:
         self.draw, self.loss, self.device = draw, loss, device
-        self.inputs: dict[int, list[Tensor]] = {}
-        self.records: dict[int, tuple[Any, dict[str, Tensor]]] = {}
+        self.inputs: dict[Hashable, list[Tensor]] = {}
+        self.records: dict[Hashable, tuple[Any, dict[str, Tensor]]] = {}
+        self.memory: Any = None
 
     def step(
         self, optimizer: torch.optim.Optimizer, index: Tensor, generators: list[np.random.Generator]
     ) -> list[dict[str, Tensor]]:
         """One step on the architectures index (S, b); returns its log."""
-        b, drawn, on_cpu = index.shape[1], self.draw(index, generators), self.device == "cpu"
-        if b not in self.inputs or on_cpu:
-            self.inputs[b] = [each.to(self.device) for each in drawn]
-            return [self._run(optimizer, b)]
-        for there, here in zip(self.inputs[b], drawn, strict=True):
+        kind, drawn = self.draw(index, generators)
+        if kind not in self.inputs or self.device == "cpu":
+            self.inputs[kind] = [each.to(self.device) for each in drawn]
+            return [self._run(optimizer, kind)]
+        for there, here in zip(self.inputs[kind], drawn, strict=True):
             there.copy_(here.pin_memory(), non_blocking=True)
-        if b not in self.records:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-                log = self._run(optimizer, b)
-            self.records[b] = graph, log
-        graph, log = self.records[b]
+        if kind not in self.records:
+            self.records[kind] = self._record(optimizer, kind)
+        graph, log = self.records[kind]
         graph.replay()
         return [{name: value.clone() for name, value in log.items()}]
 
-    def _run(self, optimizer: torch.optim.Optimizer, b: int) -> dict[str, Tensor]:
+    def _record(self, optimizer: torch.optim.Optimizer, kind: Hashable) -> tuple[Any, dict[str, Tensor]]:
+        """The work of a step of this kind, which is not done yet; no two records are played at the same time."""
+        self.memory = self.memory or torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, self.memory, torch.cuda.current_stream()):
+            log = self._run(optimizer, kind)
+        return graph, log
+
+    def _run(self, optimizer: torch.optim.Optimizer, kind: Hashable) -> dict[str, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        value, log = self.loss(*self.inputs[b])
+        value, log = self.loss(*self.inputs[kind])
         value.backward()
         optimizer.step()
         return log

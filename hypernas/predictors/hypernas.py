@@ -8,8 +8,8 @@ network so made on auxiliary images (`target.run`), and minimise the adaptive su
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.target import Program, TargetHead, run, run_recomputing
-from hypernas.training import Recorder
+from hypernas.training import Recorder, Schedule
 
 LARGEST_RECORDED = 1 << 18
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -154,37 +154,47 @@ class HyperNAS(GeneratingPredictor):
         chosen = self.choose(index.shape[1], generators) if self.generate_weights else None
         return self.joint_loss(run, labels, index, chosen)
 
+    @property
+    def large(self) -> bool:
+        """Whether a target network on its images takes a GPU longer than the start of its work."""
+        image = self.auxiliary.train_images.shape[2:] if self.generate_weights else (1, 1)
+        return self.image_batch * self.channels * (max(image) // self.stem_stride) ** 2 > LARGEST_RECORDED
+
+    def schedule(self) -> Schedule:
+        """On a GPU the steps of large target networks keep their architectures, so that nothing runs but these."""
+        return replace(super().schedule(), regroup=self.device == "cpu" or self.engine == "plain" or not self.large)
+
     def recorder(self, run: FastPass | PlainPass, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
-        """On a GPU, where the network on its images is small, so that starting its work takes longer than doing it."""
+        """On a GPU, where starting the work of a step from the host takes longer than doing it."""
         if self.device == "cpu" or not isinstance(run, FastPass) or not run.recordable:
             return None
         if self.generate_weights:
-            image = self.auxiliary.train_images.shape[1:]
-            if self.image_batch * self.channels * run.side(image) ** 2 > LARGEST_RECORDED:
-                return None
-            run.reserve(steps, image)
-        return Recorder(partial(self.inputs, run), partial(self.recorded_loss, run, labels), self.device)
+            run.reserve(steps, self.auxiliary.train_images.shape[1:], each_apart=self.large)
+        return Recorder(partial(self.inputs, run), partial(self.joint_loss, run, labels), self.device)
 
-    def inputs(self, run: FastPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
-        """What a recorded step reads: architectures (S, b), images (S, b, M), the places of the frame."""
+    def inputs(
+        self, run: FastPass, index: Tensor, generators: list[np.random.Generator]
+    ) -> tuple[Hashable, Sequence[Tensor]]:
+        """The kind of a recorded step and what it reads: architectures (S, b), images (S, b, M), places of the frame."""
         if not self.generate_weights:
-            return (index,)
-        return index, self.choose(index.shape[1], generators), run.frames[index.shape[1]].fill(index.numpy())
-
-    def recorded_loss(
-        self, run: FastPass, labels: Tensor, index: Tensor, chosen: Tensor | None = None, places: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`joint_loss` of what `inputs` gave, its networks laid out by a frame."""
-        if places is not None:
-            run.frame = run.frames[index.shape[1]]
-            run.frame.places.copy_(places)
-        return self.joint_loss(run, labels, index, chosen)
+            return index.shape[1], (index,)
+        kind = run.kind(index, self.large)
+        run.frame = run.frames[kind]
+        return kind, (index, self.choose(index.shape[1], generators), run.frame.fill(index.numpy()))
 
     def joint_loss(
-        self, run: FastPass | PlainPass, labels: Tensor, index: Tensor, chosen: Tensor | None
+        self,
+        run: Any,
+        labels: Tensor,
+        index: Tensor,
+        chosen: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of architectures index (S, b), summed over models, their networks on images `chosen` (S, b, M)."""
+        """The loss of architectures index (S, b), summed over models, their networks on images `chosen` (S, b, M), and
+        at `places` of the frame of the pass where it has one."""
         losses, accuracy = {}, {}
+        if places is not None:
+            run.frame.places.copy_(places)
         if chosen is not None:
             x, y = self.pictures(chosen)
             predicted, logits = run(index, x)

@@ -49,10 +49,11 @@ class Local:
         """The gradients of both inputs from that of the output; those of the weights go to `gweights`."""
         if not self.y.requires_grad:
             return None, None
-        g = g.clone()  # an operation may hand it on as it is, and the arena it lies in is written to
         if self.y is self.leaves[0]:
-            return g, None
+            return g.clone(), None
         gx, *others = torch.autograd.grad(self.y, self.leaves, g)
+        if gx.untyped_storage().data_ptr() == g.untyped_storage().data_ptr():
+            gx = gx.clone()  # handed on as it is, and the arena it lies in is written to
         for place, gweight in zip(gweights, others[self.two :], strict=True):
             place.copy_(gweight)
         return gx, others[0] if self.two else None

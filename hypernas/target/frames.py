@@ -6,7 +6,7 @@ nothing reads what it makes. So a GPU can record the work of one step and play i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,8 +21,8 @@ from hypernas.target.sheets import known, sheet
 
 
 @dataclass(frozen=True)
-class _Table:
-    """S*n programs end to end. Over all layers: `line`, which says turn, kernel size and bank (rows of `lines`), and
+class Table:
+    """Programs end to end. Over all layers: `line`, which says turn, kernel size and bank (rows of `lines`), and
     the place of the weights; over all reads: the kind (rows of `kinds`), the layer and the value read."""
 
     layers: list[Layer]
@@ -40,7 +40,7 @@ class _Table:
     first_read: np.ndarray
 
     @classmethod
-    def of(cls, programs: Sequence[Program]) -> _Table:
+    def of(cls, programs: Sequence[Program]) -> Table:
         sheets = [sheet(program) for program in programs]
         first_layer, first_read = (_starts([len(getattr(s, of)) for s in sheets]) for of in ("turns", "reads"))
         first_value = first_layer[:-1] + np.arange(len(programs))
@@ -70,7 +70,7 @@ class _Table:
 
 
 class Frame:
-    """A plan with room for each of `steps` (S, b), the programs that run together, of S sets of n programs.
+    """A plan with room for each of `steps` (S, b), the programs that run together, of a table of S sets of n programs.
 
     `plan` and `sources` read their places from `places` on the device, which a step begins by writing with
     `fill`, a host tensor. `side` is the larger one of the stem's maps.
@@ -78,14 +78,14 @@ class Frame:
 
     def __init__(
         self,
-        programs: Sequence[Sequence[Program]],
-        steps: Iterable[np.ndarray],
+        table: Table,
+        steps: Sequence[np.ndarray],
         side: int | None = None,
         device: str = "cpu",
     ) -> None:
-        self.n, steps = len(programs[0]), list(steps)
+        self.table = table
         self.s, self.b = steps[0].shape
-        self.table = table = _Table.of([program for of_one in programs for program in of_one])
+        self.n = len(table.outputs) // self.s
         first = self.n * np.arange(self.s)[:, None]
         lines = table.counts(table.line, len(table.lines), table.first_layer)
         kinds = table.counts(table.kind, len(table.kinds), table.first_read)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -132,12 +133,28 @@ def grouped_convolution(x: Tensor, weights: Sequence[Tensor], kinds: Sequence[La
     """x (G, M, c_in, H, W) -> (G, M, c_out, H', W')."""
     outputs = []
     for part, weight, layer in zip(x.split([len(w) for w in weights]), weights, kinds, strict=True):
-        g, m, _, h, w = part.shape
-        flat = part.transpose(0, 1).reshape(m, -1, h, w)
+        if x.is_cuda and layer.groups == layer.kernel == 1:
+            outputs.append(pointwise_product(part, weight, layer.stride))
+            continue
+        flat, (g, m) = _side_by_side(part), part.shape[:2]
         settings = (layer.stride, layer.padding, layer.dilation, g * layer.groups)
         y = F.conv2d(flat, weight.flatten(0, 1), None, *settings)
         outputs.append(y.view(m, g, layer.c_out, *y.shape[2:]).transpose(0, 1))
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """x (G, M, C, H, W) -> (M, G*C, H, W), its channels last on a GPU."""
+    if x.is_cuda:
+        return x.permute(1, 3, 4, 0, 2).flatten(3).permute(0, 3, 1, 2)
+    return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+
+def pointwise_product(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """x (G, M, c_in, H, W), kernels (G, c_out, c_in, 1, 1) -> (G, M, c_out, H', W'), a product for each image."""
+    x = x[..., ::stride, ::stride]
+    g, m, _, h, w = x.shape
+    return torch.matmul(weight.flatten(2)[:, None], x.flatten(3)).view(g, m, -1, h, w)
 
 
 @cache
@@ -153,8 +170,39 @@ def average_pool(x: Tensor, layer: Layer) -> Tensor:
         matrix = pooling(layer.window, h, w, x.dtype, x.device)
         h_out, w_out = ((side + 2 * layer.padding - layer.kernel) // layer.stride + 1 for side in (h, w))
         return (x.reshape(-1, h * w) @ matrix).view(g, m, c, h_out, w_out)
-    y = F.avg_pool2d(x.flatten(0, 1), *layer.window, count_include_pad=False)
+    pool = SamePool.apply if layer.stride == 1 and 2 * layer.padding == layer.kernel - 1 else _pool
+    y = pool(x.flatten(0, 1), layer.window)
     return y.view(g, m, *y.shape[1:])
+
+
+def _pool(x: Tensor, window: Window) -> Tensor:
+    return F.avg_pool2d(x, *window, count_include_pad=False)
+
+
+class SamePool(torch.autograd.Function):
+    """Average pooling (N, C, H, W) of stride 1 that keeps the size and does not count the padding.
+
+    Its way back is a pooling too, of gradients over the pixels each was shared by, on a GPU much faster than PyTorch's own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
+        ctx.window = window
+        return _pool(x, window)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor):
+        (g,), (kernel, _, padding) = gradients, ctx.window
+        share = shares(ctx.window, *g.shape[2:], g.dtype, g.device)
+        return F.avg_pool2d(g * share, kernel, 1, padding), None
+
+
+@cache
+def shares(window: Window, h: int, w: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(h, w): the size of the window over how many pixels a pixel's average is of."""
+    kernel, stride, padding = window
+    counted = F.avg_pool2d(torch.ones(1, 1, h, w, dtype=torch.float64), kernel, stride, padding)
+    return (1 / counted)[0, 0].to(device, dtype)
 
 
 def normalise(x: Tensor) -> Tensor:
