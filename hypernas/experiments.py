@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -124,7 +123,7 @@ def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    name = canonical_json([group[0].key(), [each.seed for each in group], version(), commit(), device])
+    name = canonical_json([[each.key() for each in group], version(), commit(), device])
     return Checkpoint(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt", every=SAVE_SECONDS)
 
 
@@ -158,7 +157,7 @@ def _split(experiment: Experiment) -> tuple[Any, Any]:
 def _train(
     group: list[Experiment], graphs: Any, progress: bool, device: str, checkpoint: Checkpoint | None
 ) -> tuple[list[Any], list[Any]]:
-    """Fit experiments that differ in the seed only -> predictors, test indices.
+    """Fit experiments that may train at once -> predictors, test indices.
 
     The protocol `pinat` puts labels on the scale of all validation labels of the table.
     """
@@ -170,14 +169,19 @@ def _train(
     keywords = arguments(first, progress, device, checkpoint)
     scale = (LabelScale.whole(benchmark.validation),) if first.protocol == "pinat" else ()
     if len(group) > 1:
-        fitted = predictors.fit_many(first.method, keywords, sets, labels, seeds, *scale)
+        own = [{**each.accepted(), **each.settings} for each in group]
+        differ = sorted(name for name in own[0] if any(settings[name] != own[0][name] for settings in own))
+        extra: dict[str, Any] = (
+            {"of_each": [{name: settings[name] for name in differ} for settings in own]} if differ else {}
+        )
+        fitted = predictors.fit_many(first.method, keywords, sets, labels, seeds, *scale, **extra)
     else:
         fitted = [predictors.get(first.method)(**keywords, seed=seeds[0]).fit(sets[0], labels[0], *scale)]
     return fitted, [test for _, test in splits]
 
 
 def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[Row]:
-    """Train resolved experiments that differ in the seed only, and give the row of each.
+    """Train resolved experiments that may train at once, and give the row of each.
 
     A training that was stopped goes on where it was; its seconds are those of all its parts.
     """
@@ -236,7 +240,10 @@ def run_many(
 
 
 def _run(planned: list[Experiment], force: bool, progress: bool, device: str) -> Iterator[Row]:
-    for _, group in groupby(planned, key=lambda each: dataclasses.replace(each, seed=0).key()):
+    groups: dict[str, list[Experiment]] = {}
+    for each in planned:
+        groups.setdefault(_at_once(each, device), []).append(each)
+    for group in groups.values():
         missing = []
         for each in group:
             row = None if force else Results.of(each.table).find(each.key())
@@ -248,6 +255,17 @@ def _run(planned: list[Experiment], force: bool, progress: bool, device: str) ->
         for batch in batches:
             for row in batch[0].measure(batch, progress, device):
                 yield Results.of(row["table"]).add(row, replace=force)
+
+
+def _at_once(experiment: Experiment, device: str) -> str:
+    """The same text for experiments that train at once: they differ in the seed only, and on a GPU also in settings
+    that each of many models may have of its own, since there many cost little more than a few."""
+    if device == "cpu" or not experiment.together:
+        return dataclasses.replace(experiment, seed=0).key()
+    own = predictors.settings_of_each(experiment.method)
+    shared = {name: value for name, value in experiment.settings.items() if name not in own}
+    place = {**dataclasses.asdict(experiment), "table": "", "seed": 0, "settings": shared}
+    return canonical_json(place)
 
 
 def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:

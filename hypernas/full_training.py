@@ -47,7 +47,7 @@ class Descent(Schedule):
     def rate(self, epoch: int) -> float:
         return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
-    def optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    def optimizer(self, parameters: Sequence[Tensor], recorded: bool = False) -> torch.optim.Optimizer:
         def clip(*_: Any) -> None:
             nn.utils.clip_grad_norm_(parameters, self.clip)
 

@@ -14,6 +14,7 @@ from hypernas.encoder.sequences import rows_of
 from hypernas.encoder.stacked import StackedEncoders, below
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs, head_of, own_kernel
+from hypernas.losses import AdaptiveLoss
 from hypernas.model import Cells, Stack, encode, is_fused, regress
 from hypernas.target import Program, batched, layers, plans
 from hypernas.target.frames import Frame, Table
@@ -47,12 +48,25 @@ class FastPass:
             self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
         else:
             self.encoders = StackedEncoders(self.encoder, graphs, device)
+        self._losses([model.loss for model in models if getattr(model, "loss", None) is not None])
         self.trained = list(self.stack.parameters.values())
+
+    def _losses(self, losses: Sequence[AdaptiveLoss]) -> None:
+        """What the losses of the models have of their own: exponents, and whether u is learned."""
+        powers, learned = [loss.p for loss in losses], [loss.u.requires_grad for loss in losses]
+        self.learns_u: Tensor | None = None
+        if any(learned) and not all(learned):
+            self.learns_u = torch.tensor(learned, device=self.device)[:, None]
+            self.stack.parameters["loss.u"].requires_grad_(True)
+        self.power: float | Tensor = powers[0] if powers else 1.0
+        if len({*powers}) > 1:
+            self.power = torch.tensor(powers, device=self.device, dtype=self.u.dtype)[:, None]
 
     @property
     def u(self) -> Tensor:
-        """The loss's u (S, T)."""
-        return self.stack.parameters["loss.u"]
+        """The loss's u (S, T); of a model that does not learn it, without a gradient."""
+        u = self.stack.parameters["loss.u"]
+        return u if self.learns_u is None else torch.where(self.learns_u, u, u.detach())
 
     @property
     def recordable(self) -> bool:
@@ -60,7 +74,7 @@ class FastPass:
         return is_fused(self.encoder) and self.cells.alike
 
     def reserve(self, steps: Iterable[Tensor], image: Sequence[int], each_apart: bool) -> None:
-        """Make a frame for steps (S, b) on images (..., H, W): one for all of a size, or one for each different step."""
+        """Make a frame for steps (S, b) on images (..., H, W): one for all of a size, or one for each."""
         assert self.programs is not None
         kinds: dict[Hashable, dict[bytes, np.ndarray]] = {}
         for step in steps:
@@ -130,9 +144,7 @@ class FastPass:
         return layers.classify(weight, bias, maps, self.programs[0][0].norm_last)
 
 
-def generate(
-    parameters: dict[str, Tensor], plan: Plan, sources: Sources, nodes: Tensor, limits: dict
-) -> list[Tensor]:
+def generate(parameters: dict[str, Tensor], plan: Plan, sources: Sources, nodes: Tensor, limits: dict) -> list[Tensor]:
     """The weights (n, c_out, c_in, k, k) of each bank of a plan, as it runs, from node features (S, C, b, N, D).
 
     The trunk and each head run once, a head for the taps that are used.

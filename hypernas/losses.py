@@ -73,8 +73,11 @@ class AdaptiveLoss(nn.Module):
         return {task: 1 / (2 * u) for task, u in zip(self.tasks, self.u_squared().tolist(), strict=True)}
 
 
-def adaptive_sum(losses: Sequence[Tensor], u: Tensor, p: float) -> Tensor:
-    """Losses (..., B) of T tasks and u (..., T) -> (...,): the sum over tasks of mean(L^p) / (2 u^2) + ln(1 + u^2)."""
+def adaptive_sum(losses: Sequence[Tensor], u: Tensor, p: float | Tensor) -> Tensor:
+    """Losses (..., B) of T tasks and u (..., T) -> (...,): the sum over tasks of mean(L^p) / (2 u^2) + ln(1 + u^2).
+
+    p is a number or (..., 1).
+    """
     total = torch.zeros_like(u[..., 0])
     for t, loss in enumerate(losses):
         u_squared = u[..., t] ** 2 + U_MIN**2

@@ -179,7 +179,7 @@ def _score_all(
     parameters, own = _placed(model, device, dtype), model.encoder.embedding.weight.dtype
     chunk = chunk or GPU_CHUNK_BYTES // (dtype or own).itemsize
     there = batch.to(device)
-    alike = bool(((there.sequence == there.sequence[:1]).all() & (there.kind == there.kind[:1]).all()))
+    alike = bool((there.sequence == there.sequence[:1]).all() & (there.kind == there.kind[:1]).all())
     there = there.padded(-(-there.ops.shape[2] // ALIGNED) * ALIGNED)
     scores = torch.empty(len(batch), dtype=own, device=device)
     for rows in map(slice, *_bounds(len(batch), chunk)) if alike else _chunks(batch, chunk):

@@ -95,7 +95,8 @@ def train(
     `recorder` can run the steps in place of `loss`. Raises UserError for a checkpoint that is damaged or belongs to
     another training.
     """
-    optimizer = schedule.optimizer([p for p in parameters if p.requires_grad], recorder is not None)
+    learned = [p for p in parameters if p.requires_grad]
+    optimizer = schedule.optimizer(learned, recorded=True) if recorder is not None else schedule.optimizer(learned)
     advance = recorder.step if recorder is not None else partial(_step, loss, micro_batch or n)
     history: list[dict[str, Any]] = []
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}

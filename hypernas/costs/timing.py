@@ -45,7 +45,7 @@ def paired_ratio(slow: Callable[[], Any], fast: Callable[[], Any], pairs: int = 
 
 
 def sgemm_rate(n: int = 0, repeats: int = 5, device: str = "cpu") -> float:
-    """FLOP a second of a large single-precision product, by default 2048 wide, 8192 on a GPU: the machine's yardstick."""
+    """FLOP a second of a large single-precision product, 2048 wide or 8192 on a GPU: the machine's own yardstick."""
     n = n or (2048 if device == "cpu" else 8192)
     a = torch.randn(n, n, device=device)
     return 2 * n**3 / min(seconds_of(lambda: a @ a) for _ in range(repeats + 1))

@@ -63,9 +63,9 @@ class Cells:
         self.pool = mask.to(dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
         self.seeds = torch.arange(len(batches), device=device)[:, None]
         one = sequence[0, 0], kind[0, 0]
-        equal = bool(((sequence == one[0]).all() & (kind == one[1]).all()))
-        row = [field.cpu().numpy() for field in one]
-        self._shared = [_shared(*row, once, dtype, device) for once in (False, True)] if equal else None
+        equal = bool((sequence == one[0]).all() & (kind == one[1]).all())
+        row, kinds = (field.cpu().numpy() for field in one)
+        self._shared = [_shared(row, kinds, once, dtype, device) for once in (False, True)] if equal else None
         self.sequence, self.kind = sequence, kind
 
     @property

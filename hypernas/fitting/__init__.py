@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -65,7 +65,12 @@ class FittedPredictor:
 
 @dataclass(kw_only=True, eq=False)
 class TrainedPredictor(FittedPredictor):
-    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `step` and `score`."""
+    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `step` and `score`.
+
+    `of_each` are the settings that may differ among those that train at once.
+    """
+
+    of_each: ClassVar[tuple[str, ...]] = ()
 
     epochs: int = 200
     learning_rate: float = 1e-3
@@ -125,7 +130,7 @@ def fit_together(
     accuracies: Sequence[Tensor],
     scale: LabelScale | None = None,
 ) -> Sequence[TrainedPredictor]:
-    """Fit S predictors at once that are equal but for seed and data; each ends as its own `fit` would leave it.
+    """Fit S predictors at once that are equal but for seed, data and `of_each`; each ends as its own `fit` would.
 
     `scale` is that of the labels, by default each training set's own.
     """
@@ -150,7 +155,7 @@ def fit_together(
             micro_batch=1 if first.one_at_a_time else None,
             progress=first.progress,
             checkpoint=checkpoint,
-            identity=first.identity(labels, graphs) if checkpoint else "",
+            identity=_identity(methods, labels, graphs) if checkpoint else "",
             recorder=first.recorder(run, labels, every_step),
         )
         run.write_back()
@@ -159,6 +164,13 @@ def fit_together(
         method.history = [{k: v[s] if isinstance(v, list) else v for k, v in row.items()} for row in history]
         method.n_parameters = sum(p.numel() for p in model.parameters())
     return methods
+
+
+def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
+    """That of the first, and what the others have of their own."""
+    first = methods[0]
+    own = [{name: getattr(method, name) for name in first.of_each} for method in methods]
+    return first.identity(labels, graphs) + (f" {own}" if any(each != own[0] for each in own) else "")
 
 
 def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Tensor:

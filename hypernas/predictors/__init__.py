@@ -44,9 +44,19 @@ def get(name: str) -> Callable[..., Any]:
 
 def can_fit_many(name: str) -> bool:
     """Whether several seeds of this predictor can train at once."""
+    return _trained(name) is not None
+
+
+def settings_of_each(name: str) -> tuple[str, ...]:
+    """The settings in which those that train at once may differ."""
+    method = _trained(name)
+    return method.of_each if method else ()
+
+
+def _trained(name: str) -> type[TrainedPredictor] | None:
     method = get(name)
     method = method.func if isinstance(method, partial) else method
-    return isinstance(method, type) and issubclass(method, TrainedPredictor)
+    return method if isinstance(method, type) and issubclass(method, TrainedPredictor) else None
 
 
 def fit_many(
@@ -56,12 +66,14 @@ def fit_many(
     accuracies: Sequence[Tensor],
     seeds: Sequence[int],
     scale: LabelScale | None = None,
+    of_each: Sequence[dict[str, Any]] | None = None,
 ) -> list[Any]:
     """Fit one predictor a seed, each on its own graphs and accuracies, together where the predictor can.
 
-    `scale` is that of all labels, by default each training set has its own.
+    `scale` is that of all labels, by default each training set has its own; `of_each` are further settings of each.
     """
-    methods = [get(name)(**settings, seed=seed) for seed in seeds]
+    own = of_each or [{}] * len(seeds)
+    methods = [get(name)(**settings | extra, seed=seed) for seed, extra in zip(seeds, own, strict=True)]
     if can_fit_many(name):
         return list(fit_together(methods, graphs, accuracies, scale))
     return [m.fit(g, a, scale) for m, g, a in zip(methods, graphs, accuracies, strict=True)]

@@ -73,6 +73,12 @@ class PlainPass:
         assert self.model.loss is not None
         return self.model.loss.u[None]
 
+    @property
+    def power(self) -> float:
+        """The exponent of the losses."""
+        assert self.model.loss is not None
+        return self.model.loss.p
+
     def __call__(self, index: Tensor, images: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """index (1, 1), images (1, 1, M, C, H, W) -> standardised accuracy (1, 1), logits (1, 1, M, K)."""
         i = int(index)
@@ -112,6 +118,7 @@ class HyperNAS(GeneratingPredictor):
     predict_accuracy: bool = True
     generate_weights: bool = True
     prefix: ClassVar[str] = "predictor"
+    of_each: ClassVar[tuple[str, ...]] = ("q", "reading", "learn_u")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,7 +182,7 @@ class HyperNAS(GeneratingPredictor):
     def inputs(
         self, run: FastPass, index: Tensor, generators: list[np.random.Generator]
     ) -> tuple[Hashable, Sequence[Tensor]]:
-        """The kind of a recorded step and what it reads: architectures (S, b), images (S, b, M), places of the frame."""
+        """The kind of a recorded step and what it reads: architectures (S, b), images (S, b, M), the frame's places."""
         if not self.generate_weights:
             return index.shape[1], (index,)
         kind = run.kind(index, self.large)
@@ -209,7 +216,7 @@ class HyperNAS(GeneratingPredictor):
             return losses["pred"].mean(1).sum(), log
         weights = 0.5 / (run.u.detach() ** 2 + U_MIN**2)
         log |= {f"weight_{task}": weights[:, t] for t, task in enumerate(losses)} | accuracy
-        return adaptive_sum(list(losses.values()), run.u, check_preference(self.q, self.reading)).sum(), log
+        return adaptive_sum(list(losses.values()), run.u, run.power).sum(), log
 
     def regression_loss(self, predicted: Tensor, label: Tensor) -> Tensor:
         """(S, b) -> the loss of each architecture of a step; a ranking loss is one number (S, 1) for all of them."""

@@ -120,7 +120,7 @@ class Frame:
         table, room, kind_room = self.table, self.room, self.kind_room
         t, port, start, again, arena, _ = table.kinds.T
         firsts = list(zip(t, port, strict=True))
-        alone = {key: 0 for key in firsts}
+        alone = dict.fromkeys(firsts, 0)
         for key, begins in zip(firsts, (start == 0) & (again == 0) & (kind_room > 0), strict=True):
             alone[key] += int(begins)
         self.whole = np.array([alone[key] == 1 for key in firsts]) & (start == 0) & (again == 0)
@@ -200,7 +200,8 @@ class Frame:
             turns.append(Turn(table.layers[example[lo]], size, tuple(reads[t]), makes, start, tuple(runs)))
         sizes: dict[Arena, int] = {known[arena]: size + 1 for arena, size in self.spare.items()}
         output = known[table.arenas[table.first_value[0] + table.outputs[0]]]
-        return Plan(tuple(turns), tuple(banks), sizes, known[table.arenas[0]], output, self.places[self.last_at :], True)
+        last = self.places[self.last_at :]
+        return Plan(tuple(turns), tuple(banks), sizes, known[table.arenas[0]], output, last, spare=True)
 
     def _sources(self, device: str) -> Sources:
         """Where the weights of each bank come from, over views of `places`."""

@@ -182,7 +182,7 @@ def _pool(x: Tensor, window: Window) -> Tensor:
 class SamePool(torch.autograd.Function):
     """Average pooling (N, C, H, W) of stride 1 that keeps the size and does not count the padding.
 
-    Its way back is a pooling too, of gradients over the pixels each was shared by, on a GPU much faster than PyTorch's own.
+    Its way back is a pooling too, of gradients over how many pixels shared each; a GPU is slow at PyTorch's own.
     """
 
     @staticmethod
