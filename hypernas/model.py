@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from hypernas.encoder import GlobalEncoder
 from hypernas.encoder.fused import EncodeSequence
+from hypernas.encoder.packed import alike, embed_packed
 from hypernas.encoder.scoring import embed, same_edges
 from hypernas.encoder.sequences import Cells, rows_of
 from hypernas.errors import UserError
@@ -20,7 +21,6 @@ from hypernas.graph import GraphBatch
 
 LARGE, WORTH = 50_000, 16
 CHUNK, GPU_CHUNK_BYTES = 256, 1 << 16
-ALIGNED = 8
 
 
 class Regressor(nn.Module):
@@ -132,9 +132,10 @@ def score(
 ) -> list[Tensor]:
     """Standardised predictions (B,) of each model for its batch, at most `chunk` architectures at a time.
 
-    Equal graphs are encoded once, but on a GPU by the directed GCN, where finding them takes longer. On a CPU a table
-    of `LARGE` distinct graphs and more is sorted by edges, where at least `WORTH` of them share theirs. The directed
-    GCN runs in `dtype`, that of its weights if None; embeddings and regressor are always in that of the model.
+    Equal graphs are encoded once, but not by the directed GCN on a GPU where all have one sequence of kinds, since
+    finding them takes longer. A table of `LARGE` distinct graphs and more is sorted by edges on a CPU, where at least
+    `WORTH` of them share theirs. The directed GCN runs in `dtype`, that of its weights if None; embeddings and
+    regressor are always in that of the model.
     """
     results = []
     for model, batch in zip(models, batches, strict=True):
@@ -142,12 +143,12 @@ def score(
         if int(batch.ops.max()) >= encoder.embedding.num_embeddings:
             rule = f"operations must be below {encoder.embedding.num_embeddings}, as in the training set"
             raise UserError(f"{rule}, got {int(batch.ops.max())}; give collate the space of both sets")
-        if device != "cpu" and is_fused(encoder):
-            results.append(_score_all(model, batch, chunk, device, dtype))
+        if device != "cpu" and is_fused(encoder) and alike(there := batch.to(device)):
+            results.append(_score_alike(model, there, chunk or 0, dtype))
             continue
         first, inverse = batch.distinct()
         distinct = batch[first]
-        sortable = len(first) >= LARGE and is_fused(encoder)
+        sortable = len(first) >= LARGE and device == "cpu" and is_fused(encoder)
         parts = list(same_edges(distinct)) if sortable else []
         if parts and len(first) >= WORTH * len(parts):
             low = encoder if dtype is None else copy.deepcopy(encoder).to(dtype)
@@ -169,28 +170,22 @@ def _placed(model: ArchitecturePredictor, device: str, dtype: torch.dtype | None
     return parameters
 
 
-def _score_all(
-    model: ArchitecturePredictor, batch: GraphBatch, chunk: int | None, device: str, dtype: torch.dtype | None
-) -> Tensor:
-    """The predictions (B,) of a directed GCN for every architecture, equal or not: the whole batch goes over at once.
+def _score_alike(model: ArchitecturePredictor, batch: GraphBatch, chunk: int, dtype: torch.dtype | None) -> Tensor:
+    """The predictions (B,) of a directed GCN for architectures of one sequence of kinds, on the device that they are on.
 
-    Cells are padded to a multiple of `ALIGNED` nodes, without which a GPU has no fast product for so small a matrix.
+    All are encoded, equal or not.
     """
-    parameters, own = _placed(model, device, dtype), model.encoder.embedding.weight.dtype
+    device, own = batch.ops.device, model.encoder.embedding.weight.dtype
+    encoder, regressor = (
+        copy.deepcopy(model.encoder).to(device, dtype or own),
+        copy.deepcopy(model.regressor).to(device),
+    )
     chunk = chunk or GPU_CHUNK_BYTES // (dtype or own).itemsize
-    there = batch.to(device)
-    alike = bool((there.sequence == there.sequence[:1]).all() & (there.kind == there.kind[:1]).all())
-    there = there.padded(-(-there.ops.shape[2] // ALIGNED) * ALIGNED)
     scores = torch.empty(len(batch), dtype=own, device=device)
-    for rows in map(slice, *_bounds(len(batch), chunk)) if alike else _chunks(batch, chunk):
-        scores[rows] = _predicted(model, parameters, there[rows], device)
+    for start in range(0, len(batch), chunk):
+        rows = slice(start, start + chunk)
+        scores[rows] = regressor(embed_packed(encoder, batch[rows]).to(own))
     return scores.cpu()
-
-
-def _bounds(n: int, size: int) -> tuple[range, list[int]]:
-    """Where the parts of at most `size` of n rows begin and end."""
-    starts = range(0, n, size)
-    return starts, [min(n, start + size) for start in starts]
 
 
 def _predicted(model: ArchitecturePredictor, parameters: dict[str, Tensor], batch: GraphBatch, device: str) -> Tensor:
