@@ -171,7 +171,7 @@ def _placed(model: ArchitecturePredictor, device: str, dtype: torch.dtype | None
 
 
 def _score_alike(model: ArchitecturePredictor, batch: GraphBatch, chunk: int, dtype: torch.dtype | None) -> Tensor:
-    """The predictions (B,) of a directed GCN for architectures of one sequence of kinds, on the device that they are on.
+    """The predictions (B,) of a directed GCN for architectures of one sequence of kinds, on the device they are on.
 
     All are encoded, equal or not.
     """

@@ -40,11 +40,10 @@ def embed_packed(encoder: GlobalEncoder, batch: GraphBatch) -> Tensor:
     places = zip(batch.sequence[0].tolist(), batch.kind[0][batch.sequence[0].clamp(min=0)].tolist(), strict=True)
     columns = [place for place in places if place[0] >= 0]
     cells = {column: _Packed(encoder, batch, *column, together) for column in dict.fromkeys(columns)}
-    total = z = None
+    pooled: list[Tensor] = []
     for i, column in enumerate(columns):
-        z = cells[column].encode(_context(encoder, z, i))
-        total = z if total is None else total + z
-    return (total / len(columns))[:b]
+        pooled.append(cells[column].encode(_context(encoder, pooled[-1] if pooled else None, i)))
+    return torch.stack(pooled).mean(0)[:b]
 
 
 def _context(encoder: GlobalEncoder, z: Tensor | None, i: int) -> Tensor | None:
@@ -63,7 +62,8 @@ class _Packed:
     def __init__(self, encoder: GlobalEncoder, batch: GraphBatch, u: int, kind: int, together: int) -> None:
         (b, _, n), d, dtype = batch.ops.shape, encoder.width, encoder.embedding.weight.dtype
         self.shape, self.d = (b // together, together * n, 2 * d), d
-        mask, layers = batch.mask[:, u], encoder.gcn[kind]
+        layers: Any = encoder.gcn[kind]
+        mask = batch.mask[:, u]
         blocks = b // together, together
         self.edges = [_diagonal(e.unflatten(0, blocks)) for e in propagation(batch.adjacency[:, u], mask, dtype)]
         share = mask.to(dtype) / mask.sum(1, keepdim=True)
@@ -71,7 +71,7 @@ class _Packed:
         v = encoder.embedding(batch.ops[:, u])
         if encoder.context == "concat":
             v = v @ encoder.join.weight[:, :d].T + encoder.join.bias
-        first, *others = (torch.cat([*layer.weight], 1) for layer in layers)  # type: ignore[union-attr]
+        first, *others = (torch.cat([*layer.weight], 1) for layer in layers)
         self.half_first, self.weights = 0.5 * first, [torch.cat([weight, weight]) for weight in others]
         self.first = self._propagate(v.flatten(0, 1) @ first)
 

@@ -87,14 +87,18 @@ class Frame:
         self.s, self.b = steps[0].shape
         self.n = len(table.outputs) // self.s
         first = self.n * np.arange(self.s)[:, None]
+        bank = table.lines[:, 2] + 1
         lines = table.counts(table.line, len(table.lines), table.first_layer)
+        banks = table.counts(bank[table.line], int(bank.max()) + 1, table.first_layer)
         kinds = table.counts(table.kind, len(table.kinds), table.first_read)
-        self.room = np.max([lines[step + first].sum(1).max(0) for step in steps], axis=0)
-        self.kind_room = np.max([kinds[step + first].sum((0, 1)) for step in steps], axis=0)
+        self.room, self.kind_room = (
+            np.max([of[step + first].sum((0, 1)) for step in steps], axis=0) for of in (lines, kinds)
+        )
+        self.bank_width = np.max([banks[step + first].sum(1).max(0) for step in steps], axis=0)[1:]
         self._settle()
         self._lay_out()
         self.places = torch.from_numpy(self.blank.copy()).to(device)
-        self.plan, self.sources = self._plan(side), self._sources(device)
+        self.plan, self.sources = self._plan(side), self._sources()
 
     def _settle(self) -> None:
         """Where each line of layers stands in its turn, and each turn in its arena."""
@@ -103,15 +107,14 @@ class Frame:
         arena_of = np.empty(turn[-1] + 1, np.int64)
         arena_of[turn[table.line]] = table.arenas[made]
         self.made, stems = made, int(table.arenas[0])
-        total = np.bincount(turn, self.s * self.room, turn[-1] + 1).astype(np.int64)
+        total = np.bincount(turn, self.room, turn[-1] + 1).astype(np.int64)
         sizes = {stems: self.s * self.b}
         self.turn_start = np.empty(len(total), np.int64)
         for t, arena in enumerate(arena_of.tolist()):
             self.turn_start[t] = sizes.get(arena, 0)
             sizes[arena] = int(self.turn_start[t] + total[t])
-        ends = np.cumsum(self.s * self.room)
-        first_of_turn = np.searchsorted(turn, np.arange(len(total)))
-        self.base = ends - self.s * self.room - (ends - self.s * self.room)[first_of_turn][turn]
+        first_of_turn, before = np.searchsorted(turn, np.arange(len(total))), _starts(self.room)[:-1]
+        self.base = before - before[first_of_turn][turn]
         self.turn_size, self.arena_of, self.spare = total, arena_of, sizes
         self.first_of_turn = np.r_[first_of_turn, len(turn)]
 
@@ -129,13 +132,14 @@ class Frame:
         self.slots_at = _starts(length)
         self.rows_at = self.slots_at[-1] + _starts(np.where(self.whole, 0, length))
         bank = table.lines[:, 2]
-        self.bank_width = np.bincount(bank + 1, room, bank.max() + 2).astype(np.int64)[1:]
         self.bank_at = self.rows_at[-1] + self.s * 4 * _starts(self.bank_width)
-        self.in_bank = np.zeros(len(bank), np.int64)
-        for kind in np.unique(bank[bank >= 0]).tolist():
+        self.in_bank, sizes = np.zeros(len(bank), np.int64), np.zeros(len(self.bank_width), np.int64)
+        for kind in np.flatnonzero(self.bank_width).tolist():
             here = np.flatnonzero(bank == kind)
-            self.in_bank[here] = _starts(room[here])[:-1]
-        self.last_at = self.bank_at[-1]
+            starts = _starts(room[here])
+            self.in_bank[here], sizes[kind] = starts[:-1], starts[-1]
+        self.order_at = self.bank_at[-1] + _starts(sizes)
+        self.last_at = self.order_at[-1]
         self.blank = np.zeros(self.last_at + self.s * self.b, np.int64)
         self.blank[: self.slots_at[-1]] = np.repeat([self.spare[a] for a in arena.tolist()], length)
 
@@ -146,8 +150,8 @@ class Frame:
         items = _ranges(table.first_layer, chosen)
         which = np.repeat(np.arange(len(chosen)), np.diff(table.first_layer)[chosen])
         seed, line = seeds[which], table.line[items]
-        rank = _rank(line * self.s + seed)
-        row = self.base[line] + seed * self.room[line] + rank
+        rank = _rank(line)
+        row = self.base[line] + rank
         slot, rows = np.empty(len(table.arenas), np.int64), np.empty(len(table.line), np.int64)
         slot[table.first_value[chosen]] = np.arange(len(chosen))
         slot[self.made[items]], rows[items] = self.turn_start[table.lines[line, 0]] + row, row
@@ -159,9 +163,10 @@ class Frame:
         out[self.rows_at[kind[some]] + place[some]] = reader[some]
         bank = table.lines[line, 2]
         own = bank >= 0
-        items, which, line, bank, rank = (each[own] for each in (items, which, line, bank, rank))
-        within = seed[own] * self.bank_width[bank] + self.in_bank[line] + rank
-        at = self.bank_at[bank] + 4 * within
+        items, which, line, bank, rank, seed = (each[own] for each in (items, which, line, bank, rank, seed))
+        source = seed * self.bank_width[bank] + _rank(bank * self.s + seed)
+        out[self.order_at[bank] + self.in_bank[line] + rank] = source
+        at = self.bank_at[bank] + 4 * source
         out[at] = which % self.b
         out[at[:, None] + [1, 2, 3]] = table.places[items]
         out[self.last_at :] = slot[table.first_value[chosen] + table.outputs[chosen]]
@@ -169,7 +174,7 @@ class Frame:
 
     def _plan(self, side: int | None) -> Plan:
         """Turns and banks over views of `places`."""
-        table, s = self.table, self.s
+        table = self.table
         example = np.empty(len(table.lines), np.int64)
         example[table.line] = np.arange(len(table.line))
         kinds = np.flatnonzero(self.bank_width).tolist()
@@ -194,8 +199,8 @@ class Frame:
             for line in range(lo, hi):
                 bank = int(table.lines[line, 2])
                 if bank >= 0 and self.room[line]:
-                    at = s * int(self.in_bank[line])
-                    runs.append((kinds.index(bank), at, at + s * int(self.room[line])))
+                    at = int(self.in_bank[line])
+                    runs.append((kinds.index(bank), at, at + int(self.room[line])))
             makes, start = known[self.arena_of[t]], int(self.turn_start[t])
             turns.append(Turn(table.layers[example[lo]], size, tuple(reads[t]), makes, start, tuple(runs)))
         sizes: dict[Arena, int] = {known[arena]: size + 1 for arena, size in self.spare.items()}
@@ -203,20 +208,14 @@ class Frame:
         last = self.places[self.last_at :]
         return Plan(tuple(turns), tuple(banks), sizes, known[table.arenas[0]], output, last, spare=True)
 
-    def _sources(self, device: str) -> Sources:
+    def _sources(self) -> Sources:
         """Where the weights of each bank come from, over views of `places`."""
-        table, bank = self.table, self.table.lines[:, 2]
-        kinds = np.flatnonzero(self.bank_width).tolist()
         order, parts = [], []
-        for kind in kinds:
-            width = int(self.bank_width[kind])
-            here = [line for line in np.flatnonzero(bank == kind).tolist() if self.room[line]]
-            seeds = width * np.arange(self.s)[:, None]
-            flat = [(seeds + self.in_bank[line] + np.arange(self.room[line])).ravel() for line in here]
-            order.append(torch.from_numpy(np.concatenate(flat)).to(device))
-            at = int(self.bank_at[kind])
-            parts.append(self.places[at : at + 4 * self.s * width].view(self.s, width, 4))
-        edges = bool((table.places[:, 1] != table.places[:, 2]).any())
+        for kind in np.flatnonzero(self.bank_width).tolist():
+            at, end = self.bank_at[kind : kind + 2].tolist()
+            parts.append(self.places[at:end].view(self.s, -1, 4))
+            order.append(self.places[self.order_at[kind] : self.order_at[kind + 1]])
+        edges = bool((self.table.places[:, 1] != self.table.places[:, 2]).any())
         return Sources(tuple(parts), tuple(order), edges)
 
 
