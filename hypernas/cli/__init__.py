@@ -167,14 +167,15 @@ def run(
     "--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs a ratio is taken of."
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--part", type=click.Choice(["training", "scoring"]), help="One part alone.  [default: all]")
 @click.option("--record", is_flag=True, help="Keep them as the row of this machine.")
-def bench(n: int, pairs: int, device: str, record: bool) -> None:
+def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> None:
     """Measure the ratios of the efficiency pages and print them as one line of JSON."""
     from hypernas import costs
 
-    found = costs.bench(n, pairs, device)
+    found = costs.bench(n, pairs, device, part or "")
     if record:
-        costs.record(found, n, pairs, device)
+        costs.record(found, n, pairs, device, part or "")
     click.echo(json.dumps(found))
 
 

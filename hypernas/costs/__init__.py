@@ -85,41 +85,50 @@ def full_training(space: str, epochs: int = 10, images: str = "digits") -> float
     return seconds_of(partial(train_group, recipe, [notation]))
 
 
-def bench(n: int = 156, pairs: int = 3, device: str = "cpu") -> dict[str, Any]:
-    """All ratios of the efficiency pages in one run, by name; what needs a table that is missing is left out.
+def bench(n: int = 156, pairs: int = 3, device: str = "cpu", part: str = "") -> dict[str, Any]:
+    """All ratios of the efficiency pages in one run, by name, or those of one of `PARTS`.
 
-    On a GPU also scoring in bfloat16, and the minutes of a whole training at the paper's settings where CIFAR-10 is
-    present; there the ten seeds have a quarter of the architectures, for the plain loop takes minutes.
+    What needs a table that is missing is left out. On a GPU also scoring in bfloat16, and the minutes of a whole
+    training at the paper's settings where CIFAR-10 is present.
     """
-    on_gpu = device != "cpu"
-    found: dict[str, Any] = {
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "training_fast_over_plain": training_ratio(n, pairs, device=device)["ratio"],
-        "ten_seeds_together_over_one_by_one": seeds_ratio(10, max(2, n // 4) if on_gpu else n, 1, device=device)[
-            "ratio"
-        ],
-    }
-    if not on_gpu:
-        found |= {f"tau_{name}": tau for name, tau in agreement(max(2, n // 2)).items()}
-    elif find("cifar10") is not None:
-        found["paper_training_minutes"] = paper_training(device) / 60
+    found: dict[str, Any] = {"device": device_name(device), "threads": torch.get_num_threads()}
+    for name, measure in PARTS.items():
+        if part in ("", name):
+            found |= measure(n, pairs, device)
+    return found
+
+
+def _bench_training(n: int, pairs: int, device: str) -> dict[str, float]:
+    """There the ten seeds have a quarter of the architectures on a GPU, for the plain loop takes minutes."""
+    few = n if device == "cpu" else max(2, n // 4)
+    found = {"training_fast_over_plain": training_ratio(n, pairs, device=device)["ratio"]}
+    found |= {"ten_seeds_together_over_one_by_one": seeds_ratio(10, few, 1, device=device)["ratio"]}
+    if device == "cpu":
+        return found | {f"tau_{name}": tau for name, tau in agreement(max(2, n // 2)).items()}
+    return found | ({} if find("cifar10") is None else {"paper_training_minutes": paper_training(device) / 60})
+
+
+def _bench_scoring(n: int, pairs: int, device: str) -> dict[str, float]:
     try:
         start = time.perf_counter()
         benchmark = Benchmark("nasbench101", "cifar10")
-        found["nasbench101_open_seconds"] = time.perf_counter() - start
+        found = {"nasbench101_open_seconds": time.perf_counter() - start}
         graphs = benchmark.graphs("pruned")
     except MissingTable:
-        return found
-    for precision in (None, torch.bfloat16) if on_gpu else (None,):
+        return {}
+    for precision in (None, torch.bfloat16) if device != "cpu" else (None,):
         rates, name = scoring(graphs, device, precision), "scoring" if precision is None else "scoring_bfloat16"
         found |= {f"{name}_{of}": rates[of] for of in ("over_paper", "sgemm_share", "memory_over_table")}
     return found
 
 
-def record(found: dict[str, Any], n: int, pairs: int, device: str) -> None:
+PARTS = {"training": _bench_training, "scoring": _bench_scoring}
+
+
+def record(found: dict[str, Any], n: int, pairs: int, device: str, part: str = "") -> None:
     """Keep what `bench` found as the row of its machine in the table `bench`."""
     place = {"table": "bench", "space": "nasbench201", "dataset": "cifar10", "method": "hypernas", "n_train": n}
     settings = {"pairs": pairs, "machine": found["device"], "threads": found["threads"]}
+    settings |= {"part": part} if part else {}
     about = {"seed": DEVELOPMENT_SEED, "profile": "standard", "protocol": "clean", "settings": settings}
     Results.of("bench").add(place | about | found | stamp(device), replace=True)
