@@ -24,7 +24,7 @@ from hypernas.metrics import kendall_tau, spearman_rho
 from hypernas.results import Results, Row, canonical_json, row_key, table
 from hypernas.results.provenance import check_device, commit, stamp, version
 from hypernas.settings import PROFILES, checked, resolve, typed
-from hypernas.training import Checkpoint
+from hypernas.training import Checkpoint, on_gpu
 
 __all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]
 
@@ -260,7 +260,7 @@ def _run(planned: list[Experiment], force: bool, progress: bool, device: str) ->
 def _at_once(experiment: Experiment, device: str) -> str:
     """The same text for experiments that train at once: they differ in the seed only, and on a GPU also in settings
     that each of many models may have of its own, since there many cost little more than a few."""
-    if device == "cpu" or not experiment.together:
+    if not (on_gpu(device) and experiment.together):
         return dataclasses.replace(experiment, seed=0).key()
     own = predictors.settings_of_each(experiment.method)
     shared = {name: value for name, value in experiment.settings.items() if name not in own}

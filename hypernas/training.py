@@ -134,7 +134,7 @@ class Recorder:
 
     `draw(index (S, b), generators)` gives the kind of a step and its inputs on the host, of the same shapes for all of
     one kind; `loss(*inputs)` is what `train` minimises, from the same on the device and without a look at any value on
-    the host. The first step of each kind runs as it is, the next one is recorded. On a CPU all run as they are.
+    the host. The first step of each kind runs as it is, the next one is recorded. Without a GPU all run as they are.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Recorder:
         loss: Callable[..., Logged],
         device: str,
     ) -> None:
-        self.draw, self.loss, self.device = draw, loss, device
+        self.draw, self.loss, self.device, self.plays = draw, loss, device, on_gpu(device)
         self.inputs: dict[Hashable, list[Tensor]] = {}
         self.records: dict[Hashable, tuple[Any, dict[str, Tensor]]] = {}
         self.memory: Any = None
@@ -153,7 +153,7 @@ class Recorder:
     ) -> list[dict[str, Tensor]]:
         """One step on the architectures index (S, b); returns its log."""
         kind, drawn = self.draw(index, generators)
-        if kind not in self.inputs or self.device == "cpu":
+        if kind not in self.inputs or not self.plays:
             self.inputs[kind] = [each.to(self.device) for each in drawn]
             return [self._run(optimizer, kind)]
         for there, here in zip(self.inputs[kind], drawn, strict=True):
@@ -180,10 +180,15 @@ class Recorder:
         return log
 
 
+def on_gpu(device: str) -> bool:
+    """Whether a device is one that can record its work."""
+    return device.startswith("cuda")
+
+
 @contextmanager
 def own_stream(device: str) -> Iterator[None]:
-    """Work on a GPU under it has a stream of its own, as a `Recorder` needs; nothing on a CPU."""
-    if not device.startswith("cuda"):
+    """Work on a GPU under it has a stream of its own, as a `Recorder` needs; without one nothing changes."""
+    if not on_gpu(device):
         yield
         return
     stream = torch.cuda.Stream(device)

@@ -8,6 +8,7 @@ import torch
 from hypernas import costs
 from hypernas.costs import timing, training_costs
 from hypernas.errors import UserError
+from hypernas.results import Results
 
 WAYS = ("forward", "backward")
 
@@ -113,3 +114,32 @@ def test_the_model_does_not_grow_with_the_target_network():
     small, large = (training_costs.large_target(channels, c_max=4, image_batch=2) for channels in (4, 8))
     assert large["model"] - small["model"] < 5000
     assert large["target"] > 3 * small["target"]
+
+
+def test_a_bench_of_one_part_is_recorded_beside_that_of_all(monkeypatch, tmp_path):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
+    parts = {"training": lambda *asked: {"training_fast_over_plain": 7.0}, "scoring": lambda *asked: {"scoring_x": 1.0}}
+    monkeypatch.setattr(costs, "PARTS", parts)
+    everything, scoring = costs.bench(2, 1), costs.bench(2, 1, part="scoring")
+    assert {*everything} - {*scoring} == {"training_fast_over_plain"}
+    costs.record(everything, 2, 1, "cpu")
+    costs.record(scoring, 2, 1, "cpu", "scoring")
+    costs.record(scoring, 2, 1, "cpu", "scoring")
+    rows = Results.of("bench").rows()
+    assert [row["settings"].get("part") for row in rows] == [None, "scoring"]
+    assert rows[0]["training_fast_over_plain"] == 7
+    assert rows[0]["settings"]["machine"] == rows[0]["device"]
+
+
+def test_a_longer_fast_run_is_counted_by_the_epoch(monkeypatch):
+    """On a GPU the fast pass takes many epochs, and the ratio is that of one."""
+    taken = []
+    monkeypatch.setattr(training_costs, "epoch", lambda *asked, **settings: taken.append(settings) or (lambda: None))
+    monkeypatch.setattr(training_costs, "paired_ratio", lambda slow, fast, pairs: dict.fromkeys(FOUND, 2.0))
+    on_cpu, on_gpu = (training_costs.training_ratio(4, 1, device=device) for device in ("cpu", "cuda"))
+    assert [settings.get("epochs", 1) for settings in taken] == [1, 1, 1, training_costs.EPOCHS_OF_A_RECORD]
+    assert on_gpu["ratio"] == on_cpu["ratio"] * training_costs.EPOCHS_OF_A_RECORD
+    assert on_gpu["fast_seconds"] == on_cpu["fast_seconds"] / training_costs.EPOCHS_OF_A_RECORD
+
+
+FOUND = ("ratio", "low", "high", "slow_seconds", "fast_seconds")

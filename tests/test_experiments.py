@@ -387,3 +387,37 @@ def test_a_part_of_the_test_set_is_drawn_by_the_seed_and_told(toy):
     assert set(test.tolist()) != set(other.tolist())
     with pytest.raises(UserError, match="n_test must be at least 2, or 0 for all, got 1"):
         run(replace(ASKED, settings={"n_test": 1}))
+
+
+def test_on_a_gpu_variants_of_the_loss_train_at_once_and_elsewhere_seeds_alone(monkeypatch):
+    monkeypatch.undo()
+    asked = Experiment("few_shot", "nasbench201", "cifar10", "hypernas", 39, 0)
+    others = [
+        replace(asked, seed=1),
+        replace(asked, table="preference", settings={"q": 2.0, "learn_u": False}),
+        replace(asked, settings={"image_batch": 64}),
+        replace(asked, n_train=78),
+    ]
+    keys = {
+        device: [experiments._at_once(each.resolved(), device) for each in (asked, *others)]
+        for device in ("cpu", "cuda")
+    }
+    assert [key == keys["cuda"][0] for key in keys["cuda"]] == [True, True, True, False, False]
+    assert [key == keys["cpu"][0] for key in keys["cpu"]] == [True, True, False, False, False]
+
+
+def test_rows_of_variants_trained_at_once_are_those_of_each_alone(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    asked = Experiment("preference", "nasbench201", "cifar10", "hypernas", 12, 1, "quick", settings={"n_test": 50})
+    small = {"epochs": 1, "n_layers": 1, "width": 8, "image_batch": 4}
+    variants = [replace(asked, settings={**small, "n_test": 50, "q": q}) for q in (1.0, 2.0)]
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "alone"))
+    alone = list(run_many(variants, progress=False))
+    monkeypatch.setattr(experiments, "_at_once", lambda each, device: "")
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "together"))
+    together = list(run_many(variants, progress=False))
+    assert [row["seeds_together"] for row in (*alone, *together)] == [1, 1, 2, 2]
+    for one, other in zip(alone, together, strict=True):
+        assert one["settings"] == other["settings"]
+        assert one["kendall_tau"] == pytest.approx(other["kendall_tau"], abs=1e-3)
+        assert one["history"][-1]["loss_hyper"] == pytest.approx(other["history"][-1]["loss_hyper"], rel=1e-3)

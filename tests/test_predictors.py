@@ -299,3 +299,31 @@ def test_nothing_of_a_training_step_stays_behind_on_the_cpu(context, nasbench201
     loss.backward()
     assert {t.device.type for t in [loss, *log.values()]} == {"meta"}
     assert all(parameter.grad is not None for parameter in run.trained)
+
+
+def test_variants_of_the_loss_train_together_as_each_alone(nasbench201, double):
+    graphs, accuracy = few(nasbench201, 12)
+    accuracy = accuracy.double()
+    variants = [{"q": 1.5}, {"q": 2.0, "learn_u": False}, {"q": 1.25, "reading": "text"}]
+    accepted = inspect.signature(predictors.get("hypernas")).parameters
+    settings = {k: v for k, v in {"epochs": 2, **SMALL}.items() if k in accepted}
+    together = predictors.fit_many("hypernas", settings, [graphs] * 3, [accuracy] * 3, [5, 6, 5], of_each=variants)
+    for fitted, seed, own in zip(together, [5, 6, 5], variants, strict=True):
+        alone = make("hypernas", seed=seed, **own).fit(graphs, accuracy)
+        assert [getattr(fitted, name) for name in own] == [*own.values()]
+        for ours, theirs in zip(fitted.model.parameters(), alone.model.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+    assert torch.equal(together[1].model.loss.u, torch.ones(2))
+    assert not torch.equal(together[0].model.loss.u, torch.ones(2))
+
+
+def test_target_networks_in_half_the_precision_train_nearly_as_in_the_whole(nasbench201):
+    graphs, accuracy = few(nasbench201, 12)
+    whole, half = (make("hypernas", target_precision=of).fit(graphs, accuracy) for of in ("float32", "bfloat16"))
+    assert half.history[-1] == pytest.approx(whole.history[-1], rel=0.2)
+    assert half.history[-1]["loss_hyper"] != whole.history[-1]["loss_hyper"]
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
+    with pytest.raises(UserError, match="target_precision must be float32 with engine='plain', got 'bfloat16'"):
+        make("hypernas", target_precision="bfloat16", engine="plain")
+    with pytest.raises(UserError, match="target_precision must be one of float32, bfloat16, got 'int8'"):
+        make("hypernas", target_precision="int8")

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from hypernas import model, predictors, spaces
+from hypernas.costs import sampled
+from hypernas.encoder.packed import alike, embed_packed
 from hypernas.encoder.scoring import embed, same_edges
 from hypernas.errors import UserError
+from hypernas.fitting import n_operations
 from hypernas.graph import collate
 from hypernas.model import ArchitecturePredictor
 
@@ -101,3 +104,30 @@ def test_half_the_precision_is_for_the_gcn_alone():
         predictors.get("hypernas-p")(precision="bfloat16", encoder="gin")
     with pytest.raises(UserError, match="precision must be one of float32, bfloat16, got 'int8'"):
         predictors.get("hypernas-p")(precision="int8")
+
+
+@pytest.mark.parametrize("context", ["sum", "concat", "position", "none"])
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "mobilenetv3"])
+def test_packed_cells_are_encoded_as_by_themselves(name, context):
+    """21 architectures fill no whole number of blocks."""
+    graphs = sampled(name, 21)
+    encoder = ArchitecturePredictor(n_operations(graphs), 3, 8, context).encoder
+    assert alike(graphs)
+    torch.testing.assert_close(embed_packed(encoder, graphs), encoder(graphs)[0].detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_cells_of_more_nodes_than_a_block_stand_alone(architecture):
+    graphs = collate([architecture(n_nodes=(70, 5)) for _ in range(3)])
+    encoder = ArchitecturePredictor(5, 2, 8, "sum").encoder
+    torch.testing.assert_close(embed_packed(encoder, graphs), encoder(graphs)[0].detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_another_device_scores_a_table_as_the_cpu_does(graphs, dtype, monkeypatch):
+    """The packed way, which a GPU takes, in chunks that do not divide the table; here it is taken on the CPU."""
+    predictor = ArchitecturePredictor(6, 3, 8, "sum")
+    expected = model.score([predictor], [graphs])[0]
+    found = model._score_alike(predictor, graphs, 7, dtype)
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, rtol=1e-10 if dtype is None else 1e-4, atol=1e-6)
+    assert not alike(collate([spaces.get("nasbench201_depth").sample(np.random.default_rng(i)) for i in range(9)]))

@@ -28,7 +28,7 @@ from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.target import Program, TargetHead, run, run_recomputing
-from hypernas.training import Recorder, Schedule
+from hypernas.training import Recorder, Schedule, on_gpu
 
 LARGEST_RECORDED = 1 << 18
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -169,11 +169,11 @@ class HyperNAS(GeneratingPredictor):
 
     def schedule(self) -> Schedule:
         """On a GPU the steps of large target networks keep their architectures, so that nothing runs but these."""
-        return replace(super().schedule(), regroup=self.device == "cpu" or self.engine == "plain" or not self.large)
+        return replace(super().schedule(), regroup=not (on_gpu(self.device) and self.engine == "fast" and self.large))
 
     def recorder(self, run: FastPass | PlainPass, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
         """On a GPU, where starting the work of a step from the host takes longer than doing it."""
-        if self.device == "cpu" or not isinstance(run, FastPass) or not run.recordable:
+        if not (on_gpu(self.device) and isinstance(run, FastPass) and run.recordable):
             return None
         if self.generate_weights:
             run.reserve(steps, self.auxiliary.train_images.shape[1:], each_apart=self.large)
