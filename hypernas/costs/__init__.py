@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from hypernas.labelling import Recipe, train_group
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.results import Results
 from hypernas.results.provenance import device_name, stamp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Table 11, one architecture; training is that of the benchmark's network on a GPU.
 PAPER_SECONDS = {"np": 0.002, "pinat": 0.012, "hypernas": 0.014, "ghn": 14.0, "training": 8 * 3600.0}
@@ -122,6 +125,7 @@ def _bench_scoring(n: int, pairs: int, device: str) -> dict[str, float]:
     return found
 
 
+RATIOS = ("training_", "ten_", "tau_", "paper_training", "nasbench101_", "scoring_")
 PARTS = {"training": _bench_training, "scoring": _bench_scoring}
 
 
@@ -132,3 +136,14 @@ def record(found: dict[str, Any], n: int, pairs: int, device: str, part: str = "
     settings |= {"part": part} if part else {}
     about = {"seed": DEVELOPMENT_SEED, "profile": "standard", "protocol": "clean", "settings": settings}
     Results.of("bench").add(place | about | found | stamp(device), replace=True)
+
+
+def recorded() -> pd.DataFrame:
+    """The recorded ratios of `bench`, a row each and a column a machine; of several the newest."""
+    import pandas as pd
+
+    newest: dict[str, dict[str, float]] = {}
+    for row in sorted(Results.of("bench").rows(), key=lambda row: row["started"]):
+        ratios = {name: value for name, value in row.items() if name.startswith(RATIOS)}
+        newest.setdefault(row["device"], {}).update(ratios)
+    return pd.DataFrame(newest)
