@@ -60,6 +60,8 @@ def test_both_engines_and_all_methods_can_be_timed():
 def test_two_orders_of_summation_agree_as_far_as_a_last_bit_matters():
     found = training_costs.agreement(4, epochs=1, nudges=1)
     assert found["fast_and_plain"] > 0.999
+    assert found["fast_and_plain_float64"] > 0.999
+    assert torch.get_default_dtype() == torch.float32
     assert 0.999 < found["rounding"] <= 1
     graphs, _ = training_costs._training_set(3)
     models = []

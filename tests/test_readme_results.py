@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypernas import claims, grids, results
+from hypernas import claims, costs, grids, results
 from hypernas.findings import estimate
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +88,20 @@ def test_what_wider_networks_of_nasbench101_learned_is_recorded(monkeypatch: pyt
     rows = results.frame("few_shot").query("space == 'nasbench101' and method == 'hypernas' and n_train == 100")
     read = rows[rows["n_test"] > 20000].groupby(rows["channels"].fillna(4))["target_test_accuracy"].mean()
     assert f"read {read[8]:.0f} % of the held-out digits in place of {read[4]:.0f} % with 100 labels" in said
+
+
+def test_what_the_preference_coefficient_does_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = claims.on_average(claims.answers(grids.rows("preference"), "preference")).set_index("says")
+    for q, words in (("2", "q = 2 ({})"), ("3", "q = 3 ({})"), ("1.25", "than 1.25 ({})")):
+        middle, interval = estimate(found.loc[f"q = 1.5 ranks better than q = {q}"].to_dict()).split(", ")
+        assert words.format(f"{middle}, {interval}") in said
+
+
+def test_what_a_gpu_takes_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    ratios = costs.recorded()["NVIDIA H200"]
+    assert f"takes {ratios['paper_training_minutes']:.1f} minutes" in said
+    assert f"has {round(ratios['scoring_bfloat16_over_paper'], -2):,.0f} times the paper's rate" in said
