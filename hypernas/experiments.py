@@ -33,6 +33,8 @@ NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
 # Settings of any experiment, recorded where they are chosen.
 OF_AN_EXPERIMENT = {"n_test": 0}
 SAVE_SECONDS = 60.0
+# How many models train at once where they can: on two cores nine take a fifth less time each than three.
+MODELS_AT_ONCE = {"cpu": 10, "cuda": 64}
 
 
 @dataclass(frozen=True)
@@ -240,10 +242,7 @@ def run_many(
 
 
 def _run(planned: list[Experiment], force: bool, progress: bool, device: str) -> Iterator[Row]:
-    groups: dict[str, list[Experiment]] = {}
-    for each in planned:
-        groups.setdefault(_at_once(each, device), []).append(each)
-    for group in groups.values():
+    for group in _groups(planned, MODELS_AT_ONCE["cuda" if on_gpu(device) else "cpu"]):
         missing = []
         for each in group:
             row = None if force else Results.of(each.table).find(each.key())
@@ -257,15 +256,29 @@ def _run(planned: list[Experiment], force: bool, progress: bool, device: str) ->
                 yield Results.of(row["table"]).add(row, replace=force)
 
 
-def _at_once(experiment: Experiment, device: str) -> str:
-    """The same text for experiments that train at once: they differ in the seed only, and on a GPU also in settings
-    that each of many models may have of its own, since there many cost little more than a few."""
-    if not (on_gpu(device) and experiment.together):
+def _groups(planned: list[Experiment], most: int) -> Iterator[list[Experiment]]:
+    """The experiments that may train at once: those that differ in the seed only, and together with these, up to `most`
+    models, others that differ in what each of many models may have of its own."""
+    kinds: dict[str, dict[str, list[Experiment]]] = {}
+    for each in planned:
+        kinds.setdefault(_shared(each), {}).setdefault(dataclasses.replace(each, seed=0).key(), []).append(each)
+    for variants in kinds.values():
+        group: list[Experiment] = []
+        for seeds in variants.values():
+            if group and len(group) + len(seeds) > most:
+                yield group
+                group = []
+            group = group + seeds
+        yield group
+
+
+def _shared(experiment: Experiment) -> str:
+    """What experiments that may train at once have in common."""
+    if not experiment.together:
         return dataclasses.replace(experiment, seed=0).key()
     own = predictors.settings_of_each(experiment.method)
     shared = {name: value for name, value in experiment.settings.items() if name not in own}
-    place = {**dataclasses.asdict(experiment), "table": "", "seed": 0, "settings": shared}
-    return canonical_json(place)
+    return canonical_json({**dataclasses.asdict(experiment), "table": "", "seed": 0, "settings": shared})
 
 
 def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:

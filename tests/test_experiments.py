@@ -178,7 +178,8 @@ def test_several_seeds_train_together_where_the_method_can(toy, monkeypatch):
         return [Linear(**settings, seed=seed).fit(g, a) for g, a, seed in pairs]
 
     alone = run(ASKED)
-    together = SimpleNamespace(get=toy_method, fit_many=fit_many, can_fit_many=lambda name: True)
+    yes, none = (lambda name: True), (lambda name: ())
+    together = SimpleNamespace(get=toy_method, fit_many=fit_many, can_fit_many=yes, settings_of_each=none)
     monkeypatch.setattr(experiments, "predictors", together)
     rows = list(run_many([replace(ASKED, seed=seed) for seed in range(4)]))
     assert rows[0] == alone
@@ -389,21 +390,17 @@ def test_a_part_of_the_test_set_is_drawn_by_the_seed_and_told(toy):
         run(replace(ASKED, settings={"n_test": 1}))
 
 
-def test_on_a_gpu_variants_of_the_loss_train_at_once_and_elsewhere_seeds_alone(monkeypatch):
+def test_variants_of_the_loss_train_at_once_and_not_too_many(monkeypatch):
     monkeypatch.undo()
-    asked = Experiment("few_shot", "nasbench201", "cifar10", "hypernas", 39, 0)
-    others = [
-        replace(asked, seed=1),
-        replace(asked, table="preference", settings={"q": 2.0, "learn_u": False}),
-        replace(asked, settings={"image_batch": 64}),
-        replace(asked, n_train=78),
-    ]
-    keys = {
-        device: [experiments._at_once(each.resolved(), device) for each in (asked, *others)]
-        for device in ("cpu", "cuda")
-    }
-    assert [key == keys["cuda"][0] for key in keys["cuda"]] == [True, True, True, False, False]
-    assert [key == keys["cpu"][0] for key in keys["cpu"]] == [True, True, False, False, False]
+    asked = Experiment("few_shot", "nasbench201", "cifar10", "hypernas", 39, 0).resolved()
+    second = replace(asked, seed=1)
+    fixed = replace(asked, table="preference", settings={**asked.settings, "q": 2.0, "learn_u": False})
+    small = replace(asked, settings={**asked.settings, "image_batch": 64})
+    more = replace(asked, n_train=78)
+    everything = [asked, small, second, fixed, more]
+    assert list(experiments._groups(everything, 3)) == [[asked, second, fixed], [small], [more]]
+    assert list(experiments._groups(everything, 2)) == [[asked, second], [fixed], [small], [more]]
+    assert list(experiments._groups(everything, 1)) == [[asked, second], [fixed], [small], [more]]
 
 
 def test_rows_of_variants_trained_at_once_are_those_of_each_alone(monkeypatch, tmp_path):
@@ -412,8 +409,9 @@ def test_rows_of_variants_trained_at_once_are_those_of_each_alone(monkeypatch, t
     small = {"epochs": 1, "n_layers": 1, "width": 8, "image_batch": 4}
     variants = [replace(asked, settings={**small, "n_test": 50, "q": q}) for q in (1.0, 2.0)]
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "alone"))
+    monkeypatch.setattr(experiments, "MODELS_AT_ONCE", {"cpu": 1})
     alone = list(run_many(variants, progress=False))
-    monkeypatch.setattr(experiments, "_at_once", lambda each, device: "")
+    monkeypatch.setattr(experiments, "MODELS_AT_ONCE", {"cpu": 2})
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "together"))
     together = list(run_many(variants, progress=False))
     assert [row["seeds_together"] for row in (*alone, *together)] == [1, 1, 2, 2]
