@@ -102,7 +102,7 @@ def bench(n: int = 156, pairs: int = 3, device: str = "cpu", part: str = "") -> 
 
 
 def _bench_training(n: int, pairs: int, device: str) -> dict[str, float]:
-    """There the ten seeds have a quarter of the architectures on a GPU, for the plain loop takes minutes."""
+    """On a GPU the ten seeds have a quarter of the architectures, for the plain loop takes minutes there."""
     few = n if device == "cpu" else max(2, n // 4)
     found = {"training_fast_over_plain": training_ratio(n, pairs, device=device)["ratio"]}
     found |= {"ten_seeds_together_over_one_by_one": seeds_ratio(10, few, 1, device=device)["ratio"]}
