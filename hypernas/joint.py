@@ -16,7 +16,7 @@ from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import HeadOutputs, head_of, own_kernel
 from hypernas.losses import AdaptiveLoss
 from hypernas.model import Cells, Stack, encode, is_fused, regress
-from hypernas.target import Program, batched, layers, plans
+from hypernas.target import Program, batched, layers
 from hypernas.target.frames import Frame, Table
 from hypernas.target.plans import Plan, Sources
 
@@ -112,34 +112,33 @@ class FastPass:
 
     def logits(self, nodes: Tensor, index: Tensor, images: Tensor) -> Tensor:
         """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they make."""
-        plan = self.plan(index, images)
-        return self.outputs(plan, self.weights(plan, nodes), images)
+        frame = self.frame_of(index, images)
+        return self.outputs(frame, self.weights(frame, nodes), images)
 
-    def plan(self, index: Tensor, images: Tensor) -> Plan:
-        """How the networks of architectures index (S, b) run side by side on images (..., H, W): as the frame says."""
+    def frame_of(self, index: Tensor, images: Tensor) -> Frame:
+        """How the networks of architectures index (S, b) run side by side on images (..., H, W)."""
         assert self.programs is not None
         if self.frame is not None:
-            return self.frame.plan
+            return self.frame
         chosen = [self.programs[s][i] for s, row in enumerate(index.tolist()) for i in row]
-        return plans.plan(chosen, self.device, self.side(images.shape))
+        return Frame.of(chosen, len(index), self.side(images.shape), self.device)
 
     def side(self, images: Sequence[int]) -> int:
         """The larger side of the stem's maps of images (..., H, W)."""
         return -(-max(images[-2:]) // self.model.head.stem_stride)
 
-    def weights(self, plan: Plan, nodes: Tensor) -> list[Tensor]:
-        """Node features (S, C, b, N, D) -> the weights of each bank of the plan."""
-        sources = Sources.of(plan, nodes.shape[0], nodes.shape[2]) if self.frame is None else self.frame.sources
-        return generate(self.stack.parameters, plan, sources, nodes, self.model.hypernetwork.limits)
+    def weights(self, frame: Frame, nodes: Tensor) -> list[Tensor]:
+        """Node features (S, C, b, N, D) -> the weights of each bank of a frame."""
+        return generate(self.stack.parameters, frame.plan, frame.sources, nodes, self.model.hypernetwork.limits)
 
-    def outputs(self, plan: Plan, weights: list[Tensor], images: Tensor) -> Tensor:
+    def outputs(self, frame: Frame, weights: list[Tensor], images: Tensor) -> Tensor:
         """Images (S, b, M, C, H, W) -> logits (S, b, M, K) of networks with these weights."""
         assert self.programs is not None
         parameters = self.stack.parameters
         stems = layers.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
         if self.maps_in is not None:
             stems, weights = stems.to(self.maps_in), [weight.to(self.maps_in) for weight in weights]
-        maps = batched.run_batched(plan, weights, stems).to(images.dtype)
+        maps = batched.run_batched(frame.plan, weights, stems).to(images.dtype)
         weight, bias = parameters["head.classifier.weight"], parameters["head.classifier.bias"]
         return layers.classify(weight, bias, maps, self.programs[0][0].norm_last)
 

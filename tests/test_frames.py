@@ -1,4 +1,4 @@
-"""Claims about frames: one plan with room for every step gives each step what a plan of its own gives it."""
+"""Claims about frames: a plan with room for every step gives each step what a frame of its own gives it."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def outcome(run, index, images):
 
 @pytest.mark.parametrize("each_apart", [False, True])
 @pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "nasbench201_depth", "darts", "mobilenetv3", "vit"])
-def test_a_step_in_a_frame_is_that_of_its_own_plan(name, each_apart, rng):
+def test_a_step_in_a_shared_frame_is_that_of_its_own(name, each_apart, rng):
     run, images = passed(name)
     all_steps = steps(3, rng)
     expected = [outcome(run, index, images) for index in all_steps]

@@ -10,7 +10,8 @@ from hypernas import spaces, target
 from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.spaces.nasbench101 import CONV1, CONV3
-from hypernas.target import batched, layers, plans
+from hypernas.target import batched, layers
+from hypernas.target.frames import Frame
 
 SPACE = spaces.get("nasbench101")
 # The cell of the highest mean test accuracy; its network has 32,426,634 trainable parameters.
@@ -76,13 +77,10 @@ def test_batched_networks_equal_those_run_one_at_a_time(channels, cells_per_stag
     head = target.TargetHead(1, channels, programs[0].c_last, 10, stem_stride).double()
     images = draw(len(few), 8, 1, 8, 8)
     plain = [target.run(p, w, head, x) for p, w, x in zip(programs, weights, images, strict=True)]
-    plan = plans.plan(programs)
-    kernels = [
-        torch.stack([weights[a][programs[a].layers[i].weight] for a, i in zip(bank.programs, bank.layers, strict=True)])
-        for bank in plan.banks
-    ]
+    frame = Frame.of(programs)
+    kernels = [torch.stack([weights[a][programs[a].layers[i].weight] for a, i in own]) for own in frame.owners()]
     stems = layers.stem(head.stem_weight[None], images[None], stem_stride)
-    maps = batched.run_batched(plan, kernels, stems)
+    maps = batched.run_batched(frame.plan, kernels, stems)
     fast = layers.classify(head.classifier.weight[None], head.classifier.bias[None], maps, programs[0].norm_last)
     torch.testing.assert_close(fast[0], torch.stack(plain), rtol=1e-9, atol=1e-9)
 

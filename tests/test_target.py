@@ -8,6 +8,7 @@ from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS
 from hypernas.target import Layer, ProgramWriter, TargetHead, batched, count, layers, plans, run
+from hypernas.target.frames import Frame
 from hypernas.target.sizes import map_sizes
 
 SPACE = spaces.get("nasbench201")
@@ -23,16 +24,13 @@ def both_ways(programs, heads, images, seed=0):
     weights = [{c.weight: torch.randn(c.weight_shape, generator=generator) for c in p.convs} for p in programs]
     flat = images.flatten(0, 1)
     plain = torch.stack([run(p, weights[a], heads[a // b], flat[a]) for a, p in enumerate(programs)])
-    plan = plans.plan(programs)
-    kernels = [
-        torch.stack([weights[a][programs[a].layers[i].weight] for a, i in zip(bank.programs, bank.layers, strict=True)])
-        for bank in plan.banks
-    ]
+    frame = Frame.of(programs)
+    kernels = [torch.stack([weights[a][programs[a].layers[i].weight] for a, i in own]) for own in frame.owners()]
     stacked = [
         torch.stack(p)
         for p in zip(*((h.stem_weight, h.classifier.weight, h.classifier.bias) for h in heads), strict=True)
     ]
-    maps = batched.run_batched(plan, kernels, layers.stem(stacked[0], images, heads[0].stem_stride))
+    maps = batched.run_batched(frame.plan, kernels, layers.stem(stacked[0], images, heads[0].stem_stride))
     fast = layers.classify(stacked[1], stacked[2], maps, programs[0].norm_last).flatten(0, 1)
     pull = torch.randn(plain.shape, generator=generator)
     gradients = [
@@ -79,7 +77,7 @@ def test_a_convolution_with_norm_is_torchs_own_with_its_gradient(size, double):
     ):
         program = ProgramWriter(3)
         program = program.finish(program.conv((0,), 3, 5, kernel, stride, (0, 0), relu, norm))
-        plan = plans.plan([program] * 2)
+        plan = Frame.of([program] * 2).plan
         x, w = (
             torch.randn(2, 4, 3, size, size, requires_grad=True),
             torch.randn(2, 5, 3, kernel, kernel, requires_grad=True),

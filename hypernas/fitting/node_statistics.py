@@ -89,10 +89,10 @@ def _statistics(
     loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(programs)), reduction="sum") / len(labels)
     gradients = torch.autograd.grad(loss, networks.kernels, materialize_grads=True)
     values: list[dict[Any, Tensor]] = [{} for _ in programs]
-    for bank, w, g in zip(networks.plan.banks, networks.kernels, gradients, strict=True):
+    for owners, w, g in zip(networks.owners, networks.kernels, gradients, strict=True):
         w, g = w.detach().flatten(1), g.flatten(1)
         three = torch.stack([w.norm(dim=1), g.norm(dim=1), (w * g).abs().sum(1)], 1)
-        for p, i, row in zip(bank.programs.tolist(), bank.layers.tolist(), three.clamp(min=LEAST).log10(), strict=True):
+        for (p, i), row in zip(owners, three.clamp(min=LEAST).log10(), strict=True):
             values[p][i] = row
     ordered = ([each[i] for i in sorted(each, key=lambda i: name[i])] for each, name in zip(values, names, strict=True))
     return [torch.stack(rows).round(decimals=6) if rows else torch.zeros(0, N_STATISTICS) for rows in ordered]

@@ -1,6 +1,6 @@
 """Many target networks in one pass: equal layers of all architectures become one batched layer.
 
-The fast twin of `target.run`. `plans.plan` groups the layers over architectures (dynamic batching) and gives every
+The fast twin of `target.run`. A frame groups the layers over architectures (dynamic batching) and gives every
 value its place, so that nothing is stacked or taken apart; nothing is computed that no architecture asks for.
 """
 
@@ -154,8 +154,7 @@ def place(turn: Turn, arenas: Arenas, plan: Plan, shape: Sequence[int]) -> Tenso
 
 
 def _arena(plan: Plan, arena: Arena, like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Room for the values (..., M, C, H, W) of an arena, and zeros in the spare place where there is one."""
+    """Room for the values (..., M, C, H, W) of an arena, and zeros in its spare place."""
     values = like.new_empty(plan.sizes[arena], *shape[1:])
-    if plan.spare:
-        values[-1].zero_()
+    values[-1].zero_()
     return values

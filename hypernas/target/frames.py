@@ -1,4 +1,4 @@
-"""One plan for all steps of a training: every step runs the same turns at the same sizes, and only places change.
+"""A plan for many programs at once, with room for those of every step of a training.
 
 A turn has room for as many layers as any step needs. What a step does not fill reads a spare value of zeros, and
 nothing reads what it makes. So a GPU can record the work of one step and play it again for every other.
@@ -100,6 +100,33 @@ class Frame:
         self.places = torch.from_numpy(self.blank.copy()).to(device)
         self.plan, self.sources = self._plan(side), self._sources()
 
+    @classmethod
+    def of(cls, programs: Sequence[Program], s: int = 1, side: int | None = None, device: str = "cpu") -> Frame:
+        """The frame of a single step, S*b programs seed by seed, with its places filled in: nothing else has room."""
+        index = _in_order(s, len(programs) // s)
+        frame = cls(Table.of(programs), [index], side, device)
+        frame.places.copy_(frame.fill(index))
+        return frame
+
+    def owners(self) -> list[list[tuple[int, int]]]:
+        """Whose each weight of each bank of a frame `of` programs is: the number of the program, and of its layer."""
+        chosen, items, which = self._layers(_in_order(self.s, self.b))
+        line = self.table.line[items]
+        bank, place = self.table.lines[line, 2], self.in_bank[line] + _rank(line)
+        order = np.lexsort((place, bank))
+        layer = items - self.table.first_layer[chosen][which]
+        return [
+            list(zip(which[rows].tolist(), layer[rows].tolist(), strict=True))
+            for kind in np.flatnonzero(self.bank_width)
+            for rows in [order[bank[order] == kind]]
+        ]
+
+    def _layers(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The programs of a step in the table, their layers there, and which of these programs each layer is of."""
+        chosen = (index + self.n * np.arange(self.s)[:, None]).ravel()
+        lengths = np.diff(self.table.first_layer)[chosen]
+        return chosen, _ranges(self.table.first_layer, chosen), np.repeat(np.arange(len(chosen)), lengths)
+
     def _settle(self) -> None:
         """Where each line of layers stands in its turn, and each turn in its arena."""
         table, turn = self.table, self.table.lines[:, 0]
@@ -146,9 +173,7 @@ class Frame:
     def fill(self, index: np.ndarray) -> Tensor:
         """The places of the programs index (S, b) of one of the steps, for `places`."""
         table, out, seeds = self.table, self.blank.copy(), np.repeat(np.arange(self.s), self.b)
-        chosen = (index + self.n * np.arange(self.s)[:, None]).ravel()
-        items = _ranges(table.first_layer, chosen)
-        which = np.repeat(np.arange(len(chosen)), np.diff(table.first_layer)[chosen])
+        chosen, items, which = self._layers(index)
         seed, line = seeds[which], table.line[items]
         rank = _rank(line)
         row = self.base[line] + rank
@@ -183,8 +208,7 @@ class Frame:
             layer = table.layers[example[np.flatnonzero(table.lines[:, 2] == kind)[0]]]
             scale = known[kind][2]
             small = layer if side is None else cut(layer, -(-side // scale) if scale else 1)
-            none = np.empty(0, np.int64)
-            banks.append(Bank(layer, small, none, none, none))
+            banks.append(Bank(layer, small))
         reads: list[list[Read]] = [[] for _ in self.turn_size]
         for k in np.flatnonzero(self.kind_room).tolist():
             t, port, start, _, arena, stop = table.kinds[k].tolist()
@@ -206,7 +230,7 @@ class Frame:
         sizes: dict[Arena, int] = {known[arena]: size + 1 for arena, size in self.spare.items()}
         output = known[table.arenas[table.first_value[0] + table.outputs[0]]]
         last = self.places[self.last_at :]
-        return Plan(tuple(turns), tuple(banks), sizes, known[table.arenas[0]], output, last, spare=True)
+        return Plan(tuple(turns), tuple(banks), sizes, known[table.arenas[0]], output, last)
 
     def _sources(self) -> Sources:
         """Where the weights of each bank come from, over views of `places`."""
@@ -217,6 +241,11 @@ class Frame:
             order.append(self.places[self.order_at[kind] : self.order_at[kind + 1]])
         edges = bool((self.table.places[:, 1] != self.table.places[:, 2]).any())
         return Sources(tuple(parts), tuple(order), edges)
+
+
+def _in_order(s: int, b: int) -> np.ndarray:
+    """The step (S, b) of all programs of a table."""
+    return np.arange(b)[None].repeat(s, 0)
 
 
 def _starts(lengths: Any) -> np.ndarray:

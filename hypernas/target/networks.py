@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.target import Program, batched, layers, plans
+from hypernas.target import Program, batched, layers
+from hypernas.target.frames import Frame
 from hypernas.training import Schedule, train
 
 
@@ -25,7 +26,8 @@ class Networks:
         self, programs: Sequence[Program], seeds: Sequence[int], c_image: int, n_classes: int,
         drawn: Sequence[Mapping[Any, Tensor]] = (),
     ) -> None:  # fmt: skip
-        self.programs, self.seeds, self.plan = programs, seeds, plans.plan(programs)
+        self.programs, self.seeds, frame = programs, seeds, Frame.of(programs)
+        self.plan, self.owners = frame.plan, frame.owners()
         drawn = drawn or [
             draw(program, seed, c_image, n_classes) for program, seed in zip(programs, seeds, strict=True)
         ]
@@ -35,7 +37,7 @@ class Networks:
 
         everyone = range(len(programs))
         self.ends = {name: stack([(p, name) for p in everyone]) for name in ("stem", "classifier", "bias")}
-        self.kernels = [stack(list(zip(bank.programs, bank.layers, strict=True))) for bank in self.plan.banks]
+        self.kernels = [stack(each) for each in self.owners]
 
     def logits(self, images: Tensor) -> Tensor:
         """images (P, M, C, H, W), a batch a network -> (P, M, K)."""
