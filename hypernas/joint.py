@@ -70,8 +70,8 @@ class FastPass:
 
     @property
     def recordable(self) -> bool:
-        """Whether the work of a step can be recorded: the directed GCN on architectures of one sequence of kinds."""
-        return is_fused(self.encoder) and self.cells.alike
+        """Whether the work of a step can be recorded: where architectures have one sequence of kinds."""
+        return self.cells.alike if is_fused(self.encoder) else self.encoders.alike
 
     def reserve(self, steps: Iterable[Tensor], image: Sequence[int], each_apart: bool) -> None:
         """Make a frame for steps (S, b) on images (..., H, W): one for all of a size, or one for each."""

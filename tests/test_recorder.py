@@ -102,6 +102,24 @@ def test_a_recorder_without_a_gpu_does_what_a_loss_does():
     assert not torch.equal(ends[0], torch.ones(2, 1))
 
 
+@pytest.mark.parametrize("encoder", ["gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_to_record_looks_at_no_value(method, encoder, nasbench201):
+    """On the device without memory every such look is an error."""
+    sets, _ = zip(*(few(nasbench201, 6, seed) for seed in (0, 1)), strict=True)
+    here, away = (predictors.get(method)(device=to, encoder=encoder, **SMALL) for to in ("cpu", "meta"))
+    run = away.new_pass([here.new_model(graphs) for graphs in sets], sets)
+    index, generators = torch.tensor([[0, 2, 1], [5, 3, 4]]), [np.random.default_rng(seed) for seed in (0, 1)]
+    assert run.recordable
+    if away.generate_weights:
+        run.reserve([index], away.auxiliary.train_images.shape[1:], each_apart=False)
+    kind, inputs = away.inputs(run, index, generators)
+    assert kind == 3
+    loss, log = away.joint_loss(run, torch.zeros(2, 6, device="meta"), *(each.to("meta") for each in inputs))
+    loss.backward()
+    assert {each.device.type for each in (loss, *log.values())} == {"meta"}
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records are made by a GPU, and this machine has none")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gpu_plays_what_it_recorded(method, nasbench201):

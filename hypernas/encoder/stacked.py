@@ -14,6 +14,7 @@ from torch import Tensor
 from hypernas.encoder import KINDS, Place, in_sequence
 from hypernas.encoder.gated import gated, weighted_edges
 from hypernas.encoder.node_encoders import GATED, NetworkEncoder, NodeEncoder, n_heads, pooled, unrolled
+from hypernas.encoder.packed import alike
 from hypernas.encoder.sequences import rows_of
 from hypernas.graph import GraphBatch
 
@@ -86,12 +87,19 @@ def run(network: str, parameters: Parameters, x: Tensor, edges: Tensor) -> Tenso
 
 
 class StackedEncoders:
-    """S encoders like `encoder`, each for a set of n graphs of its own; their parameters come with each call."""
+    """S encoders like `encoder`, each for a set of n graphs of its own; their parameters come with each call.
+
+    `kinds` are those of the cells at each position of any network.
+    """
 
     def __init__(self, encoder: NodeEncoder | NetworkEncoder, graphs: Sequence[GraphBatch], device: str) -> None:
         names = ("ops", "adjacency", "mask", "kind", "sequence")
-        self.graphs = GraphBatch(*(torch.cat([getattr(batch, name) for batch in graphs]).to(device) for name in names))
-        self.encoder, self.n = encoder, len(graphs[0])
+        together = GraphBatch(*(torch.cat([getattr(batch, name) for batch in graphs]) for name in names))
+        kind = together.kind.gather(1, together.sequence.clamp(min=0))
+        there = (together.sequence >= 0).T
+        self.kinds = [kind[present, i].unique().tolist() for i, present in enumerate(there)]
+        self.encoder, self.n, self.alike = encoder, len(graphs[0]), alike(together)
+        self.graphs = together.to(device)
 
     def __call__(self, parameters: Parameters, index: Tensor) -> tuple[Tensor, Tensor]:
         """Parameters by their name in the encoder, index (S, b) -> h (S, b, D), nodes (S, C, b, N, D)."""
@@ -118,7 +126,7 @@ class StackedEncoders:
 
         def cell(at: Place, z: Tensor, i: int) -> Tensor:
             x, kind = self._inject(parameters, embed(parameters, batch.ops[at]), z, i), batch.kind[at]
-            first, *others = (run(network, networks[k], x, edges[at]) for k in kind.unique().tolist())
+            first, *others = (run(network, networks[k], x, edges[at]) for k in self.kinds[i])
             return torch.where(kind[:, None, None] == 0, first, others[0]) if others else first
 
         return in_sequence(batch, table.new_zeros(len(batch), table.shape[2]), cell)
