@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,9 +20,11 @@ from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
 from hypernas.target import Program, TargetHead, WeightKey
 from hypernas.target.sizes import map_sizes
+from hypernas.training import Logged, Recorder, Schedule, on_gpu
 
 PIXELS = 1 << 20
 JUDGED = 64
+LARGEST_SHARED = 1 << 18
 CURVE = 21
 _loaded = lru_cache(2)(load_images)
 
@@ -132,6 +134,39 @@ class GeneratingPredictor(ImagePredictor):
     def draw(self, b: int, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
         """A batch of M images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
         return self.pictures(self.choose(b, generators))
+
+    @property
+    def large(self) -> bool:
+        """Whether a target network on its images takes a GPU longer than the start of its work."""
+        if not getattr(self, "generate_weights", True):
+            return False
+        side = max(self.auxiliary.train_images.shape[2:]) // self.stem_stride
+        return self.image_batch * self.channels * side**2 > LARGEST_SHARED
+
+    def schedule(self) -> Schedule:
+        """On a GPU the steps of large target networks keep their architectures, so that nothing runs but these."""
+        return replace(super().schedule(), regroup=not (on_gpu(self.device) and self.large and not self.one_at_a_time))
+
+    def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
+        """That of any predictor, but that the target networks of a step are laid out by a frame."""
+        recorder = super().recorder(run, labels, steps)
+        if recorder is not None and run.programs is not None:
+            run.reserve(steps, self.auxiliary.train_images.shape[1:], each_apart=self.large)
+            recorder.draw, recorder.loss = partial(self._framed, run), partial(self._framed_loss, run, labels)
+        return recorder
+
+    def _framed(
+        self, run: FastPass, index: Tensor, generators: list[np.random.Generator]
+    ) -> tuple[Hashable, Sequence[Tensor]]:
+        """The kind of a step, and its inputs with the places of its frame."""
+        kind = run.kind(index, self.large)
+        run.frame = run.frames[kind]
+        return kind, (run.frame.fill(index.numpy()), *self.inputs(run, index, generators))
+
+    def _framed_loss(self, run: FastPass, labels: Tensor, places: Tensor, *inputs: Tensor) -> Logged:
+        assert run.frame is not None
+        run.frame.places.copy_(places)
+        return self.loss_of(run, labels, *inputs)
 
     @torch.no_grad()
     def target_accuracies(self, graphs: GraphBatch, n_test: int = 256) -> Tensor:

@@ -1,26 +1,36 @@
 """Claims about recorded steps: what a GPU plays again is what a step does, on new inputs."""
 
-from functools import partial
+import inspect
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from hypernas import predictors
-from hypernas.predictors.hypernas import HyperNAS
+from hypernas import fitting, generating, predictors
 from hypernas.training import Recorder, Schedule, train
 
-SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 8, "epochs": 3}
+SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 8, "n_blocks": 1, "epochs": 3}
 METHODS = ["hypernas", "hypernas-p", "hypernas-h"]
+TRAINED = [name for name in predictors.names() if predictors.can_fit_many(name)]
+
+
+def settings(name, **own):
+    """The small sizes that a method has, and its own."""
+    accepted = inspect.signature(predictors.get(name)).parameters
+    return {key: value for key, value in SMALL.items() if key in accepted} | own
 
 
 class Played(Recorder):
     """Stands in for a GPU: a record is a step that runs again, on inputs that were written to the same places."""
 
+    made: ClassVar[list] = []
+
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.plays, self.recorded = True, []
+        self.made.append(self)
 
     def _record(self, optimizer, kind):
         log = {}
@@ -30,17 +40,17 @@ class Played(Recorder):
 
 @pytest.fixture
 def played(monkeypatch):
-    """HyperNAS as on a GPU, and the recorders it makes."""
-    made = []
+    """A function after which steps are recorded as on a GPU; it returns the recorders that are made."""
 
-    def recorder(self, run, labels, steps):
-        if self.generate_weights:
-            run.reserve(steps, self.auxiliary.train_images.shape[1:], self.large)
-        made.append(Played(partial(self.inputs, run), partial(self.joint_loss, run, labels), "cpu"))
-        return made[-1]
+    def install():
+        for module in (fitting, generating):
+            monkeypatch.setattr(module, "on_gpu", lambda device: True)
+            monkeypatch.setattr(module, "Recorder", Played)
+        monkeypatch.setattr(Played, "made", [])
+        return Played.made
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    return made, partial(monkeypatch.setattr, HyperNAS, "recorder", recorder)
+    return install
 
 
 def few(benchmark, n, seed):
@@ -48,28 +58,36 @@ def few(benchmark, n, seed):
     return benchmark.graphs("contracted")[train_set], benchmark.validation[train_set].double()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_a_recorded_training_ends_as_one_that_is_not(method, nasbench201, double, played):
-    """14 architectures make steps of 10 and of 4: two kinds."""
-    made, install = played
+    """14 architectures make two kinds of steps, full ones and the last."""
     sets, labels = zip(*(few(nasbench201, 14, seed) for seed in (0, 1)), strict=True)
-    plain = predictors.fit_many(method, SMALL, sets, labels, [5, 6])
-    install()
-    recorded = predictors.fit_many(method, SMALL, sets, labels, [5, 6])
+    plain = predictors.fit_many(method, settings(method), sets, labels, [5, 6])
+    made = played()
+    recorded = predictors.fit_many(method, settings(method), sets, labels, [5, 6])
     for ours, theirs in zip(recorded, plain, strict=True):
         for a, b in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
         assert ours.history[-1] == pytest.approx(theirs.history[-1])
-    assert sorted(made[0].recorded) == [4, 10]
+    assert [len(recorder.recorded) for recorder in made] == [2]
 
 
-def test_large_networks_are_recorded_step_by_step(nasbench201, double, played, monkeypatch):
-    made, install = played
-    install()
-    monkeypatch.setattr(HyperNAS, "large", True)
-    monkeypatch.setattr(HyperNAS, "schedule", lambda self: Schedule(self.epochs, accumulate=5, regroup=False))
-    graphs, labels = few(nasbench201, 14, 0)
-    predictors.get("hypernas")(**SMALL).fit(graphs, labels)
+def test_the_plain_loop_is_never_recorded(nasbench201, played):
+    made = played()
+    predictors.get("hypernas")(**SMALL_PLAIN).fit(*few(nasbench201, 4, 0))
+    assert not made
+
+
+SMALL_PLAIN = {"n_layers": 1, "width": 8, "image_batch": 4, "epochs": 1, "engine": "plain"}
+
+
+def test_large_networks_are_recorded_step_by_step(nasbench201, played, monkeypatch):
+    monkeypatch.setattr(generating, "LARGEST_SHARED", 1)
+    made, method = played(), predictors.get("hypernas")(**settings("hypernas", accumulate=5))
+    assert method.large
+    assert not predictors.get("hypernas-p")().large
+    assert not method.schedule().regroup
+    method.fit(*few(nasbench201, 14, 0))
     assert len(made[0].recorded) == len({*made[0].recorded}) == 3
 
 
@@ -104,25 +122,27 @@ def test_a_recorder_without_a_gpu_does_what_a_loss_does():
 
 @pytest.mark.parametrize("encoder", ["gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_to_record_looks_at_no_value(method, encoder, nasbench201):
+def test_a_step_to_record_looks_at_no_value(method, encoder, nasbench201, monkeypatch):
     """On the device without memory every such look is an error."""
     sets, _ = zip(*(few(nasbench201, 6, seed) for seed in (0, 1)), strict=True)
-    here, away = (predictors.get(method)(device=to, encoder=encoder, **SMALL) for to in ("cpu", "meta"))
+    own = settings(method, encoder=encoder)
+    here, away = (predictors.get(method)(device=to, **own) for to in ("cpu", "meta"))
     run = away.new_pass([here.new_model(graphs) for graphs in sets], sets)
     index, generators = torch.tensor([[0, 2, 1], [5, 3, 4]]), [np.random.default_rng(seed) for seed in (0, 1)]
     assert run.recordable
-    if away.generate_weights:
-        run.reserve([index], away.auxiliary.train_images.shape[1:], each_apart=False)
-    kind, inputs = away.inputs(run, index, generators)
+    monkeypatch.setattr(fitting, "on_gpu", lambda device: True)
+    recorder = away.recorder(run, torch.zeros(2, 6, device="meta"), [index])
+    kind, inputs = recorder.draw(index, generators)
     assert kind == 3
-    loss, log = away.joint_loss(run, torch.zeros(2, 6, device="meta"), *(each.to("meta") for each in inputs))
+    loss, log = recorder.loss(*(each.to("meta") for each in inputs))
     loss.backward()
     assert {each.device.type for each in (loss, *log.values())} == {"meta"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records are made by a GPU, and this machine has none")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRAINED)
 def test_a_gpu_plays_what_it_recorded(method, nasbench201):
     graphs, labels = few(nasbench201, 14, 0)
-    on_cpu, on_gpu = (predictors.get(method)(device=to, **SMALL).fit(graphs, labels) for to in ("cpu", "cuda"))
+    own = settings(method)
+    on_cpu, on_gpu = (predictors.get(method)(device=to, **own).fit(graphs, labels) for to in ("cpu", "cuda"))
     assert on_gpu.history[-1] == pytest.approx(on_cpu.history[-1], rel=1e-2)

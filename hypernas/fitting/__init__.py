@@ -16,15 +16,19 @@ from torch import Tensor, nn
 from hypernas.errors import UserError
 from hypernas.fitting.labels import LabelScale
 from hypernas.graph import GraphBatch
-from hypernas.training import Checkpoint, Recorder, Schedule, own_stream, train
+from hypernas.training import Checkpoint, Logged, Recorder, Schedule, on_gpu, own_stream, train
 
 NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
 
 class Pass(Protocol):
-    """S models on their training sets: `trained` are their parameters, `write_back` ends the training."""
+    """S models on their training sets: `trained` are their parameters, `write_back` ends the training; `recordable`
+    where a step looks at no value on the host."""
 
     trained: list[Tensor]
+
+    @property
+    def recordable(self) -> bool: ...
 
     def write_back(self) -> None: ...
 
@@ -65,7 +69,8 @@ class FittedPredictor:
 
 @dataclass(kw_only=True, eq=False)
 class TrainedPredictor(FittedPredictor):
-    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `step` and `score`.
+    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `score`, and `loss_of`
+    with the `inputs` that it needs.
 
     `of_each` are the settings that may differ among those that train at once.
     """
@@ -92,15 +97,25 @@ class TrainedPredictor(FittedPredictor):
         """What runs S models, each on its own n architectures."""
         raise NotImplementedError
 
-    def step(
-        self, run: Any, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, summed over S models, of the architectures index (S, b) with standardised labels (S, n)."""
+    def inputs(self, run: Any, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """What a step reads from the host: architectures (S, b), and what is drawn for them."""
+        return (index,)
+
+    def loss_of(self, run: Any, labels: Tensor, *inputs: Tensor) -> Logged:
+        """The loss of `inputs`, summed over S models, with standardised labels (S, n); and what is logged of it."""
         raise NotImplementedError
 
+    def step(self, run: Any, labels: Tensor, index: Tensor, generators: list[np.random.Generator]) -> Logged:
+        """The loss of the architectures index (S, b), and what is logged of it."""
+        return self.loss_of(run, labels, *self.inputs(run, index, generators))
+
     def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
-        """What runs the `steps` (S, b) of a whole training on a GPU in place of `step`; None: nothing does."""
-        return None
+        """What runs the `steps` (S, b) of a whole training on a GPU in place of `step`, since there starting the work
+        of a step takes longer than doing it; None where it cannot be recorded."""
+        if not (on_gpu(self.device) and run.recordable):
+            return None
+        draw = lambda index, generators: (index.shape[1], self.inputs(run, index, generators))  # noqa: E731
+        return Recorder(draw, partial(self.loss_of, run, labels), self.device)
 
     def schedule(self) -> Schedule:
         """Epochs, rates and the size of a step."""

@@ -19,7 +19,7 @@ from hypernas.fitting.transformer import GraphTransformer, Shape, score
 from hypernas.graph import GraphBatch
 from hypernas.losses import pairwise_logistic
 from hypernas.model import Stack
-from hypernas.training import Schedule
+from hypernas.training import Logged, Schedule
 
 CHUNK = 8192
 
@@ -34,6 +34,8 @@ class CosineSchedule(Schedule):
 
 class TokenPass:
     """S transformers of equal shape, each on its own architectures, mapped over their stacked parameters."""
+
+    recordable = True
 
     def __init__(self, models: Sequence[Any], graphs: Sequence[GraphBatch], device: str) -> None:
         self.model, self.stack = models[0], Stack(models, device)
@@ -100,19 +102,24 @@ class TransformerPredictor(TrainedPredictor):
     def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> TokenPass:
         return TokenPass(models, graphs, self.device)
 
-    def step(
-        self, run: TokenPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The squared error of index (S, b), or the logistic loss of its pairs."""
-        shape = (run.model.n_dropouts, index.shape[1], run.fields[0].shape[2], self.d_model)
-        predicted, label = run(index, self.keep(generators, shape)), labels.gather(1, index.to(labels.device))
-        loss = ((predicted - label) ** 2).mean(1) if self.loss == "mse" else pairwise_logistic(predicted, label)
-        return loss.sum(), {"loss_pred": loss.detach()}
+    def inputs(self, run: TokenPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """Architectures (S, b), and what dropout leaves of each (S, K, b, T, D), drawn from each seed's generator."""
+        return index, self.keep(
+            generators, (run.model.n_dropouts, index.shape[1], run.fields[0].shape[2], self.d_model)
+        )
 
     def keep(self, generators: list[np.random.Generator], shape: tuple[int, ...]) -> Tensor:
         """What dropout leaves (S, *shape), drawn from each seed's generator."""
         noise = torch.from_numpy(np.stack([g.random(shape, dtype=np.float32) for g in generators]))
-        return ((noise >= self.dropout) / (1 - self.dropout)).to(self.device, torch.get_default_dtype())
+        return (noise >= self.dropout) / (1 - self.dropout)
+
+    def loss_of(self, run: TokenPass, labels: Tensor, *inputs: Tensor) -> Logged:
+        """The squared error of index (S, b), or the logistic loss of its pairs."""
+        index, keep = inputs
+        predicted = run(index, keep.to(self.device, torch.get_default_dtype()))
+        label = labels.gather(1, index.to(labels.device))
+        loss = ((predicted - label) ** 2).mean(1) if self.loss == "mse" else pairwise_logistic(predicted, label)
+        return loss.sum(), {"loss_pred": loss.detach()}
 
     def score(self, graphs: GraphBatch) -> Tensor:
         model = self.model

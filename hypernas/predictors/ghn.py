@@ -17,6 +17,7 @@ from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
 from hypernas.target import TargetHead
+from hypernas.training import Logged
 
 
 class GHNModel(nn.Module):
@@ -55,11 +56,14 @@ class GHN(GeneratingPredictor):
     def new_pass(self, models: Sequence[GHNModel], graphs: Sequence[GraphBatch]) -> FastPass:
         return FastPass(models, graphs, [self.programs(batch) for batch in graphs], device=self.device)
 
-    def step(
-        self, run: FastPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The cross-entropy of the networks of architectures index (S, b), images drawn."""
-        x, y = self.draw(index.shape[1], generators)
+    def inputs(self, run: FastPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """Architectures (S, b), images (S, b, M)."""
+        return index, self.choose(index.shape[1], generators)
+
+    def loss_of(self, run: FastPass, labels: Tensor, *inputs: Tensor) -> Logged:
+        """The cross-entropy of the networks of architectures (S, b) on images (S, b, M)."""
+        index, chosen = inputs
+        x, y = self.pictures(chosen)
         loss, accuracy = cross_entropy(run.networks(index, x), y)
         return loss.mean(1).sum(), {"loss_hyper": loss.detach().mean(1), "target_accuracy": accuracy}
 

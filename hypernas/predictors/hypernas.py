@@ -8,8 +8,8 @@ network so made on auxiliary images (`target.run`), and minimise the adaptive su
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,9 +28,8 @@ from hypernas.joint import FastPass
 from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.target import Program, TargetHead, run, run_recomputing
-from hypernas.training import Recorder, Schedule, on_gpu
+from hypernas.training import Logged
 
-LARGEST_RECORDED = 1 << 18
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS, "encoder": ENCODERS,
            "precision": tuple(PRECISIONS), "target_precision": tuple(PRECISIONS)}  # fmt: skip
@@ -62,6 +61,8 @@ class HyperNASModel(nn.Module):
 
 class PlainPass:
     """One model, one architecture and one target network at a time, as in the paper; the oracle of `joint.FastPass`."""
+
+    recordable = False
 
     def __init__(self, model: HyperNASModel, graphs: GraphBatch, programs: Sequence[Program] | None) -> None:
         self.model, self.graphs, self.programs = model, graphs, programs
@@ -154,56 +155,16 @@ class HyperNAS(GeneratingPredictor):
             return FastPass(models, graphs, programs, self.prefix, self.device, PRECISIONS[self.target_precision])
         return PlainPass(models[0].to(self.device), graphs[0].to(self.device), programs[0] if programs else None)
 
-    def step(
-        self, run: FastPass | PlainPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The adaptive sum of squared error and cross-entropy of architectures index (S, b), images drawn."""
-        chosen = self.choose(index.shape[1], generators) if self.generate_weights else None
-        return self.joint_loss(run, labels, index, chosen)
+    def inputs(self, run: Any, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """Architectures (S, b), and the images (S, b, M) of their networks."""
+        return (index, self.choose(index.shape[1], generators)) if self.generate_weights else (index,)
 
-    @property
-    def large(self) -> bool:
-        """Whether a target network on its images takes a GPU longer than the start of its work."""
-        image = self.auxiliary.train_images.shape[2:] if self.generate_weights else (1, 1)
-        return self.image_batch * self.channels * (max(image) // self.stem_stride) ** 2 > LARGEST_RECORDED
-
-    def schedule(self) -> Schedule:
-        """On a GPU the steps of large target networks keep their architectures, so that nothing runs but these."""
-        return replace(super().schedule(), regroup=not (on_gpu(self.device) and self.engine == "fast" and self.large))
-
-    def recorder(self, run: FastPass | PlainPass, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
-        """On a GPU, where starting the work of a step from the host takes longer than doing it."""
-        if not (on_gpu(self.device) and isinstance(run, FastPass) and run.recordable):
-            return None
-        if self.generate_weights:
-            run.reserve(steps, self.auxiliary.train_images.shape[1:], each_apart=self.large)
-        return Recorder(partial(self.inputs, run), partial(self.joint_loss, run, labels), self.device)
-
-    def inputs(
-        self, run: FastPass, index: Tensor, generators: list[np.random.Generator]
-    ) -> tuple[Hashable, Sequence[Tensor]]:
-        """The kind of a recorded step and what it reads: architectures (S, b), images (S, b, M), the frame's places."""
-        if not self.generate_weights:
-            return index.shape[1], (index,)
-        kind = run.kind(index, self.large)
-        run.frame = run.frames[kind]
-        return kind, (index, self.choose(index.shape[1], generators), run.frame.fill(index.numpy()))
-
-    def joint_loss(
-        self,
-        run: Any,
-        labels: Tensor,
-        index: Tensor,
-        chosen: Tensor | None = None,
-        places: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of architectures index (S, b), summed over models, their networks on images `chosen` (S, b, M), and
-        at `places` of the frame of the pass where it has one."""
+    def loss_of(self, run: FastPass | PlainPass, labels: Tensor, *inputs: Tensor) -> Logged:
+        """The adaptive sum of squared error and cross-entropy of architectures (S, b) on images (S, b, M)."""
+        index, *chosen = inputs
         losses, accuracy = {}, {}
-        if places is not None:
-            run.frame.places.copy_(places)
-        if chosen is not None:
-            x, y = self.pictures(chosen)
+        if chosen:
+            x, y = self.pictures(*chosen)
             predicted, logits = run(index, x)
             assert logits is not None
             losses["hyper"], accuracy["target_accuracy"] = cross_entropy(logits, y)
@@ -212,7 +173,7 @@ class HyperNAS(GeneratingPredictor):
         if self.predict_accuracy:
             losses = {"pred": self.regression_loss(predicted, labels.gather(1, index.to(labels.device)))} | losses
         log = {f"loss_{task}": value.detach().mean(-1) for task, value in losses.items()}
-        if chosen is None:
+        if not chosen:
             return losses["pred"].mean(1).sum(), log
         weights = 0.5 / (run.u.detach() ** 2 + U_MIN**2)
         log |= {f"weight_{task}": weights[:, t] for t, task in enumerate(losses)} | accuracy

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from hypernas.fitting import TrainedPredictor, n_operations
 from hypernas.graph import GraphBatch
 from hypernas.joint import FastPass
 from hypernas.model import ArchitecturePredictor, score
+from hypernas.training import Logged
 
 
 @dataclass(kw_only=True, eq=False)
@@ -33,10 +32,9 @@ class NeuralPredictor(TrainedPredictor):
     def new_pass(self, models: Sequence[ArchitecturePredictor], graphs: Sequence[GraphBatch]) -> FastPass:
         return FastPass(models, [single_cells(batch) for batch in graphs], device=self.device)
 
-    def step(
-        self, run: FastPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def loss_of(self, run: FastPass, labels: Tensor, *inputs: Tensor) -> Logged:
         """The squared error of index (S, b)."""
+        (index,) = inputs
         predicted, _ = run(index)
         losses = ((predicted - labels.gather(1, index.to(labels.device))) ** 2).mean(1)
         return losses.sum(), {"loss_pred": losses.detach()}

@@ -21,6 +21,7 @@ from hypernas.generating import ImagePredictor
 from hypernas.graph import GraphBatch
 from hypernas.losses import soft_kendall
 from hypernas.model import Stack
+from hypernas.training import Logged
 
 SAMPLED, CHUNK = 200, 4096
 FAR = 5.0
@@ -73,6 +74,8 @@ class ParZCModel(nn.Module):
 
 class StatisticsPass:
     """S models of equal shape, each on the statistics of its own architectures."""
+
+    recordable = True
 
     def __init__(self, models: Sequence[ParZCModel], sets: Sequence[tuple[Tensor, Tensor]], device: str) -> None:
         self.model, self.stack = models[0], Stack(models, device)
@@ -142,11 +145,13 @@ class ParZC(ImagePredictor):
     def new_pass(self, models: Sequence[ParZCModel], graphs: Sequence[GraphBatch]) -> StatisticsPass:
         return StatisticsPass(models, [model.training_set for model in models], self.device)
 
-    def step(
-        self, run: StatisticsPass, labels: Tensor, index: Tensor, generators: list[np.random.Generator]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def inputs(self, run: StatisticsPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """Architectures (S, b), the noise of the Bayesian layer (S, W)."""
+        return index, torch.from_numpy(np.stack([g.standard_normal(self.width, np.float32) for g in generators]))
+
+    def loss_of(self, run: StatisticsPass, labels: Tensor, *inputs: Tensor) -> Logged:
         """1 less the soft Kendall tau of index (S, b), and the divergence of the last layer."""
-        noise = torch.from_numpy(np.stack([g.standard_normal(self.width, np.float32) for g in generators]))
+        index, noise = inputs
         predicted = run(index, noise.to(self.device, torch.get_default_dtype()))
         loss = soft_kendall(predicted, labels.gather(1, index.to(labels.device)), self.alpha)
         return (loss + self.divergence * run.divergence()).sum(), {"loss_pred": loss.detach()}
