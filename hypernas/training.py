@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -159,7 +160,12 @@ class Recorder:
         for there, here in zip(self.inputs[kind], drawn, strict=True):
             there.copy_(here.pin_memory(), non_blocking=True)
         if kind not in self.records:
-            self.records[kind] = self._record(optimizer, kind)
+            try:
+                self.records[kind] = self._record(optimizer, kind)
+            except RuntimeError as error:
+                self.plays = False
+                warnings.warn(f"a step could not be recorded ({error}); training goes on without, slower", stacklevel=2)
+                return [self._run(optimizer, kind)]
         graph, log = self.records[kind]
         graph.replay()
         return [{name: value.clone() for name, value in log.items()}]

@@ -72,6 +72,20 @@ def test_a_recorded_training_ends_as_one_that_is_not(method, nasbench201, double
     assert [len(recorder.recorded) for recorder in made] == [2]
 
 
+def test_a_step_that_cannot_be_recorded_is_run(nasbench201, double, played, monkeypatch):
+    def refused(self, optimizer, kind):
+        raise RuntimeError("operation not permitted")
+
+    graphs, labels = few(nasbench201, 14, 0)
+    plain = predictors.get("hypernas")(**settings("hypernas")).fit(graphs, labels)
+    played()
+    monkeypatch.setattr(Played, "_record", refused)
+    with pytest.warns(UserWarning, match=r"could not be recorded \(operation not permitted\); training goes on"):
+        run = predictors.get("hypernas")(**settings("hypernas")).fit(graphs, labels)
+    for ours, theirs in zip(run.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
 def test_the_plain_loop_is_never_recorded(nasbench201, played):
     made = played()
     predictors.get("hypernas")(**SMALL_PLAIN).fit(*few(nasbench201, 4, 0))
