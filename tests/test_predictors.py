@@ -100,7 +100,8 @@ def test_fitting_leaves_the_callers_generators_and_data_alone(name, nasbench201)
 def test_a_little_set_is_learned_by_heart(name, nasbench201):
     if not getattr(make(name), "predict_accuracy", True):
         pytest.skip("learns no accuracies")
-    graphs, accuracy = few(nasbench201, 6)
+    graphs = nasbench201.graphs("contracted")[torch.arange(100, 13000, 2500)]
+    accuracy = torch.tensor([84.0, 90.0, 86.0, 92.0, 88.0, 94.0])
     fitted = make(name, epochs=40, learning_rate=2e-2, accumulate=6, image_batch=2, dropout=0.0).fit(graphs, accuracy)
     assert kendall_tau(fitted.predict(graphs), accuracy) > 0.7
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from hypernas.graph import GraphBatch, collate
 from hypernas.metrics import kendall_tau
 from hypernas.predictors.hypernas import HyperNAS, HyperNASModel
 from hypernas.target import count
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEVELOPMENT_SEED = 100
 EPOCHS_OF_A_RECORD = 20
@@ -237,3 +240,17 @@ def large_target(channels: int, c_max: int = 32, recompute: bool = False, image_
     image = method.auxiliary.train_images.shape[1:]
     size = count(method.programs(graphs[:1])[0], image, method.auxiliary.n_classes)[0]
     return {"target": size, "model": method.n_parameters, "seconds": took[0] / len(graphs), "memory": memory}
+
+
+def large_targets(channels: Sequence[int], whole: int) -> pd.DataFrame:
+    """`large_target` at these widths, with tiled heads and weights kept or made again, and the first `whole` of them
+    with heads as large as the largest weight; memory in MiB."""
+    import pandas as pd
+
+    tiled = [
+        {"channels": c, "made again": again, **large_target(c, 32, again)} for c in channels for again in (False, True)
+    ]
+    lines = tiled + [{"channels": c, "head": "whole", **large_target(c, 0)} for c in channels[:whole]]
+    found = pd.DataFrame(lines).fillna({"head": "tiled", "made again": False})
+    found["memory, MiB"] = (found.pop("memory") / 2**20).round()
+    return found
