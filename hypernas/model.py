@@ -144,7 +144,7 @@ def score(
             rule = f"operations must be below {encoder.embedding.num_embeddings}, as in the training set"
             raise UserError(f"{rule}, got {int(batch.ops.max())}; give collate the space of both sets")
         if device != "cpu" and is_fused(encoder) and alike(there := batch.to(device)):
-            results.append(_score_alike(model, there, chunk or 0, dtype))
+            results.append(_score_alike(model, there, chunk, dtype))
             continue
         first, inverse = batch.distinct()
         distinct = batch[first]
@@ -170,7 +170,9 @@ def _placed(model: ArchitecturePredictor, device: str, dtype: torch.dtype | None
     return parameters
 
 
-def _score_alike(model: ArchitecturePredictor, batch: GraphBatch, chunk: int, dtype: torch.dtype | None) -> Tensor:
+def _score_alike(
+    model: ArchitecturePredictor, batch: GraphBatch, chunk: int | None, dtype: torch.dtype | None
+) -> Tensor:
     """The predictions (B,) of a directed GCN for architectures of one sequence of kinds, on the device they are on.
 
     All are encoded, equal or not.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hypernas.encoder import GlobalEncoder, propagation
+from hypernas.encoder.scoring import added_context
 from hypernas.graph import GraphBatch
 
 NODES = 64
@@ -42,17 +43,9 @@ def embed_packed(encoder: GlobalEncoder, batch: GraphBatch) -> Tensor:
     cells = {column: _Packed(encoder, batch, *column, together) for column in dict.fromkeys(columns)}
     pooled: list[Tensor] = []
     for i, column in enumerate(columns):
-        pooled.append(cells[column].encode(_context(encoder, pooled[-1] if pooled else None, i)))
+        before = pooled[-1] if pooled and encoder.context != "none" else None
+        pooled.append(cells[column].encode(added_context(encoder, before, i)))
     return torch.stack(pooled).mean(0)[:b]
-
-
-def _context(encoder: GlobalEncoder, z: Tensor | None, i: int) -> Tensor | None:
-    """What is added to every node, (B, D) or (1, D), of the cell at position i, after `join` where there is one."""
-    if encoder.context == "position":
-        return encoder.position[i : i + 1]
-    if z is None or encoder.context == "none":
-        return None
-    return z @ encoder.join.weight[:, encoder.width :].T if encoder.context == "concat" else z
 
 
 class _Packed:

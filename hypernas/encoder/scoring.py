@@ -64,14 +64,14 @@ def _embed_group(encoder: GlobalEncoder, batch: GraphBatch, buffers: Buffers) ->
     if encoder.context == "none":
         each = [cells[column].encode(None) * columns.count(column) for column in cells]
         return torch.stack(each).sum(0) / len(columns)
-    total = z = cells[columns[0]].encode(_context(encoder, None, 0))
+    total = z = cells[columns[0]].encode(added_context(encoder, None, 0))
     for i, column in enumerate(columns[1:], 1):
-        z = cells[column].encode(_context(encoder, z, i))
+        z = cells[column].encode(added_context(encoder, z, i))
         total = total + z
     return total / len(columns)
 
 
-def _context(encoder: GlobalEncoder, z: Tensor | None, i: int) -> Tensor | None:
+def added_context(encoder: GlobalEncoder, z: Tensor | None, i: int) -> Tensor | None:
     """What is added to every node, (R, D) or (1, D), of the cell at position i, after `join` where there is one."""
     if encoder.context == "position":
         return encoder.position[i : i + 1]

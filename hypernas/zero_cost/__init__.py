@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -94,11 +94,7 @@ def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
 
 
 def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Architecture], device: str) -> list[Score]:
-    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last.
-
-    A GPU does not round the factors of a product, as it else may.
-    """
-    torch.backends.cudnn.allow_tf32 = False
+    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last."""
     shown, labels, images = batch_of(recipe, seed)
     shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
     found: list[Score] = []
@@ -106,9 +102,21 @@ def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Archit
         network = recipe.network(architecture, seed, images.n_classes)
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         start = time.perf_counter()
-        value = proxies.get(method)(network, shown, labels)
+        with _unrounded():
+            value = proxies.get(method)(network, shown, labels)
         found.append((value if value == value else None, time.perf_counter() - start))
     return found
+
+
+@contextmanager
+def _unrounded() -> Iterator[None]:
+    """Under it a GPU does not round the factors of a convolution, as it else may."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _one_thread() -> None:
