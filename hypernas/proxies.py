@@ -232,8 +232,11 @@ def eznas(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
 def grasp(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     """-Sum of w (H g), H the Hessian of the loss (Wang et al. 2020), with the sign of Abdelfattah et al. 2021.
 
-    The sum is small beside its terms, so that in float32, as published, a few networks get the wrong sign.
+    The sum is small beside its terms, so that in float32, as published, a few networks get the wrong sign. Channels do
+    not lie last here: differentiating batch normalisation twice takes longer then.
     """
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    images = images.contiguous()
     weights, gradients = _weights(network), _gradients(network, images, labels, again=True)
     length = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
     curved = torch.autograd.grad(length, weights, materialize_grads=True)
