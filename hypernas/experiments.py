@@ -17,6 +17,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.benchmark import Benchmark
 from hypernas.data.catalogue import cache_directory
+from hypernas.data.images import kind_of
 from hypernas.errors import UserError
 from hypernas.fitting.labels import LabelScale
 from hypernas.generating import told_of_networks
@@ -278,6 +279,8 @@ def _shared(experiment: Experiment) -> str:
         return dataclasses.replace(experiment, seed=0).key()
     own = predictors.settings_of_each(experiment.method)
     shared = {name: value for name, value in experiment.settings.items() if name not in own}
+    if "images" in own and "images" in experiment.settings:
+        shared["images"] = kind_of(experiment.settings["images"])
     return canonical_json({**dataclasses.asdict(experiment), "table": "", "seed": 0, "settings": shared})
 
 

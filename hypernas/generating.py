@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.data.images import Images, check_images, load_images
+from hypernas.data.images import Images, check_images, kind_of, load_images
 from hypernas.errors import UserError
 from hypernas.fitting import TrainedPredictor
 from hypernas.graph import GraphBatch
@@ -29,11 +29,24 @@ CURVE = 21
 _loaded = lru_cache(2)(load_images)
 
 
+class Deck(NamedTuple):
+    """The training images and labels of models that train at once, one set after another, and where each begins."""
+
+    images: Tensor
+    labels: Tensor
+    starts: dict[tuple[str, int], int]
+
+
 @lru_cache(2)
-def _on_device(images: str, n_images: int, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """All training images and labels."""
-    loaded = _loaded(images, n_images)
-    return loaded.train_images.to(device, dtype), loaded.train_labels.to(device)
+def _deck(sets: tuple[tuple[str, int], ...], device: str, dtype: torch.dtype) -> Deck:
+    """That of different sets, each a name and a number of images, which must be of one kind."""
+    loaded = [_loaded(*each) for each in sets]
+    images, labels = loaded[0].train_images, loaded[0].train_labels
+    if len(loaded) > 1:
+        images = torch.cat([each.train_images for each in loaded])
+        labels = torch.cat([each.train_labels for each in loaded])
+    starts = np.cumsum([0, *(len(each.train_labels) for each in loaded[:-1])]).tolist()
+    return Deck(images.to(device, dtype), labels.to(device), dict(zip(sets, starts, strict=True)))
 
 
 class GeneratedWeights(Mapping[WeightKey, Tensor]):
@@ -102,13 +115,17 @@ class GeneratingPredictor(ImagePredictor):
     hyper_width: int = 96
     c_max: int = 0
     prefix: ClassVar[str] = ""
+    of_each: ClassVar[tuple[str, ...]] = ("images", "n_images")
 
     def new_generator(self, graphs: GraphBatch, width: int, maximal: bool = False) -> tuple[Hypernetwork, TargetHead]:
         """A fresh hypernetwork on node features of `width`, and the head of the target networks.
 
         With `maximal` it has one head, of the largest weight of the space. Raises UserError where the images are too
-        small for the target network.
+        small for the target network, or of another kind than those of others that train at once.
         """
+        if len({kind_of(each.images) for each in self.beside}) > 1:
+            names = ", ".join(dict.fromkeys(each.images for each in self.beside))
+            raise UserError(f"images that train at once must have one size and number of classes, got {names}")
         (program,) = self.programs(graphs[:1])
         map_sizes(program, *self.auxiliary.train_images.shape[2:])
         heads: Sequence[tuple[int, int, int]] = program.heads
@@ -120,14 +137,24 @@ class GeneratingPredictor(ImagePredictor):
         c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
         return hypernetwork, TargetHead(c_image, program.channels, program.c_last, n_classes, self.stem_stride)
 
+    @property
+    def deck(self) -> Deck:
+        """The images of all that train at once."""
+        sets = tuple(dict.fromkeys(_set_of(each) for each in self.beside or [self]))
+        return _deck(sets, self.device, torch.get_default_dtype())
+
     def choose(self, b: int, generators: list[np.random.Generator]) -> Tensor:
-        """Which M images each of b architectures sees: (S, b, M)."""
-        n = len(self.auxiliary.train_labels)
-        return torch.from_numpy(np.stack([g.integers(n, size=(b, self.image_batch)) for g in generators]))
+        """Which M images of the deck each of b architectures sees: (S, b, M)."""
+        starts, shape = self.deck.starts, (b, self.image_batch)
+        drawn = [
+            starts[_set_of(each)] + generator.integers(len(each.auxiliary.train_labels), size=shape)
+            for each, generator in zip(self.beside or [self] * len(generators), generators, strict=True)
+        ]
+        return torch.from_numpy(np.stack(drawn))
 
     def pictures(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """The images chosen (S, b, M): x (S, b, M, C, H, W), y (S, b, M)."""
-        images, labels = _on_device(self.images, self.n_images, self.device, torch.get_default_dtype())
+        images, labels, _ = self.deck
         chosen = chosen.to(self.device)
         return images[chosen], labels[chosen]
 
@@ -181,6 +208,10 @@ class GeneratingPredictor(ImagePredictor):
             logits = fast.networks(torch.arange(len(part))[None], x.expand(1, len(part), *x.shape))
             accuracies.append((logits[0].argmax(-1) == y).float().mean(1) * 100)
         return torch.cat(accuracies).cpu()[inverse]
+
+
+def _set_of(predictor: ImagePredictor) -> tuple[str, int]:
+    return predictor.images, predictor.n_images
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -152,6 +152,17 @@ def test_a_mixed_image_keeps_its_label(folder, monkeypatch):
         assert int(mixed.train_labels[correlation.argmax()]) == int(part.train_labels[which]) + offset
 
 
+@pytest.mark.parametrize(
+    "name", ["digits", "digits-random-labels", "noise", "cifar10", "fashion-mnist", "digits+cifar10+fashion-mnist"]
+)
+def test_kind_is_what_the_images_turn_out_to_be(folder, monkeypatch, name):
+    cifar(folder, monkeypatch)
+    fashion(folder, monkeypatch)
+    loaded = load_images(name)
+    assert images.kind_of(name) == (*loaded.train_images.shape[1:3], loaded.n_classes)
+    assert loaded.train_images.shape[2] == loaded.train_images.shape[3]
+
+
 def test_random_labels_differ_from_the_true_ones_but_keep_class_frequencies():
     true, dealt = load_images("digits"), load_images("digits-random-labels")
     assert torch.equal(dealt.train_images, true.train_images)

@@ -397,6 +397,9 @@ def test_variants_of_the_loss_train_at_once_and_not_too_many(monkeypatch):
     fixed = replace(asked, table="preference", settings={**asked.settings, "q": 2.0, "learn_u": False})
     small = replace(asked, settings={**asked.settings, "image_batch": 64})
     more = replace(asked, n_train=78)
+    noise = replace(asked, table="auxiliary_data", settings={**asked.settings, "images": "noise", "n_images": 100})
+    large = replace(asked, table="auxiliary_data", settings={**asked.settings, "images": "cifar10"})
+    assert list(experiments._groups([asked, large, noise], 3)) == [[asked, noise], [large]]
     everything = [asked, small, second, fixed, more]
     assert list(experiments._groups(everything, 3)) == [[asked, second, fixed], [small], [more]]
     assert list(experiments._groups(everything, 2)) == [[asked, second], [fixed], [small], [more]]

@@ -302,10 +302,14 @@ def test_nothing_of_a_training_step_stays_behind_on_the_cpu(context, nasbench201
     assert all(parameter.grad is not None for parameter in run.trained)
 
 
-def test_variants_of_the_loss_train_together_as_each_alone(nasbench201, double):
+def test_variants_of_loss_and_images_train_together_as_each_alone(nasbench201, double):
     graphs, accuracy = few(nasbench201, 12)
     accuracy = accuracy.double()
-    variants = [{"q": 1.5}, {"q": 2.0, "learn_u": False}, {"q": 1.25, "reading": "text"}]
+    variants = [
+        {"q": 1.5},
+        {"q": 2.0, "learn_u": False, "images": "noise"},
+        {"q": 1.25, "reading": "text", "n_images": 100},
+    ]
     accepted = inspect.signature(predictors.get("hypernas")).parameters
     settings = {k: v for k, v in {"epochs": 2, **SMALL}.items() if k in accepted}
     together = predictors.fit_many("hypernas", settings, [graphs] * 3, [accuracy] * 3, [5, 6, 5], of_each=variants)
@@ -316,6 +320,15 @@ def test_variants_of_the_loss_train_together_as_each_alone(nasbench201, double):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
     assert torch.equal(together[1].model.loss.u, torch.ones(2))
     assert not torch.equal(together[0].model.loss.u, torch.ones(2))
+
+
+def test_images_of_two_kinds_do_not_train_at_once(nasbench201):
+    graphs, accuracy = few(nasbench201, 6)
+    own = [{"images": "digits"}, {"images": "digits+noise"}]
+    settings = {"epochs": 1, "n_layers": 1, "width": 8}
+    rule = "images that train at once must have one size and number of classes"
+    with pytest.raises(UserError, match=f"^{rule}, got digits, digits[+]noise$"):
+        predictors.fit_many("hypernas", settings, [graphs] * 2, [accuracy] * 2, [0, 1], of_each=own)
 
 
 def test_target_networks_in_half_the_precision_train_nearly_as_in_the_whole(nasbench201):

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,14 @@ from hypernas.errors import UserError
 
 FASHION_MNIST = ("fashion-mnist", "fashion-mnist-labels", "fashion-mnist-test", "fashion-mnist-test-labels")
 Labelled = tuple[np.ndarray, np.ndarray]
+
+
+class Kind(NamedTuple):
+    """What a target network must fit: images (channels, side, side) of so many classes."""
+
+    channels: int
+    side: int
+    n_classes: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,13 @@ def check_images(name: str) -> list[str]:
     return parts
 
 
+def kind_of(name: str) -> Kind:
+    """That of the auxiliary images `name`, known before they are loaded. Raises UserError for an unknown name."""
+    parts = [_LOADERS[part][1] for part in check_images(name)]
+    channels, sides, classes = zip(*parts, strict=True)
+    return Kind(max(channels), min(sides), sum(classes))
+
+
 def load_images(name: str, n_images: int = 0) -> Images:
     """The auxiliary images `name`, all for training or `n_images` of them.
 
@@ -61,7 +77,8 @@ def load_images(name: str, n_images: int = 0) -> Images:
     missing or altered file, and more images than there are.
     """
     parts = check_images(name)
-    images = _LOADERS[name]() if len(parts) == 1 else _mixture([_LOADERS[part]() for part in parts])
+    loaded = [_LOADERS[part][0]() for part in parts]
+    images = loaded[0] if len(parts) == 1 else _mixture(loaded, kind_of(name))
     n = len(images.train_labels)
     if not 0 <= n_images <= n:
         raise UserError(f"n_images must be from 1 to {n} for {name}, or 0 for all, got {n_images}")
@@ -174,27 +191,25 @@ def _dealt_out(images: Images) -> Images:
     return replace(images, train_labels=train, test_labels=test)
 
 
-def _mixture(parts: Sequence[Images]) -> Images:
+def _mixture(parts: Sequence[Images], kind: Kind) -> Images:
     """All images of the parts in a fixed random order, of the smallest side and the most channels, classes in a row."""
-    side = min(part.train_images.shape[-1] for part in parts)
-    channels = max(part.train_images.shape[1] for part in parts)
     offsets = np.cumsum([0, *(part.n_classes for part in parts[:-1])]).tolist()
 
     def joined(which: str) -> Labelled:
-        images = [F.adaptive_avg_pool2d(getattr(part, f"{which}_images"), side) for part in parts]
+        images = [F.adaptive_avg_pool2d(getattr(part, f"{which}_images"), kind.side) for part in parts]
         labels = [getattr(part, f"{which}_labels") + offset for part, offset in zip(parts, offsets, strict=True)]
         order = np.random.default_rng(0).permutation(sum(map(len, labels)))
-        shown = torch.cat([image.expand(-1, channels, -1, -1) for image in images]).numpy()
+        shown = torch.cat([image.expand(-1, kind.channels, -1, -1) for image in images]).numpy()
         return shown[order], torch.cat(labels).numpy()[order]
 
     name, source = "+".join(part.name for part in parts), "; ".join(part.source for part in parts)
-    return _standardised(name, f"{source}; all resized to {side} x {side}", joined("train"), joined("test"))
+    return _standardised(name, f"{source}; all resized to {kind.side} x {kind.side}", joined("train"), joined("test"))
 
 
-_LOADERS: dict[str, Callable[[], Images]] = {
-    "cifar10": _cifar10,
-    "digits": _digits,
-    "digits-random-labels": _digits_random_labels,
-    "fashion-mnist": _fashion_mnist,
-    "noise": _noise,
+_LOADERS: dict[str, tuple[Callable[[], Images], Kind]] = {
+    "cifar10": (_cifar10, Kind(3, 32, 10)),
+    "digits": (_digits, Kind(1, 8, 10)),
+    "digits-random-labels": (_digits_random_labels, Kind(1, 8, 10)),
+    "fashion-mnist": (_fashion_mnist, Kind(1, 32, 10)),
+    "noise": (_noise, Kind(1, 8, 10)),
 }

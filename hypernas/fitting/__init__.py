@@ -72,7 +72,8 @@ class TrainedPredictor(FittedPredictor):
     """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `score`, and `loss_of`
     with the `inputs` that it needs.
 
-    `of_each` are the settings that may differ among those that train at once.
+    `of_each` are the settings that may differ among those that train at once; the first of these knows them all, itself
+    among them, as `beside`.
     """
 
     of_each: ClassVar[tuple[str, ...]] = ()
@@ -83,6 +84,8 @@ class TrainedPredictor(FittedPredictor):
     progress: bool = False
     checkpoint: str | Path | Checkpoint | None = None
     device: str = "cpu"
+
+    beside: Sequence[Any] = field(default=(), init=False, repr=False)
 
     @property
     def one_at_a_time(self) -> bool:
@@ -153,6 +156,7 @@ def fit_together(
     if first.one_at_a_time and len(methods) > 1:
         return [fit_together([m], [g], [a], scale)[0] for m, g, a in zip(methods, graphs, accuracies, strict=True)]
     labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
+    first.beside = methods
     models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
     run = first.new_pass(models, graphs)
     checkpoint = first.checkpoint
@@ -174,6 +178,7 @@ def fit_together(
             recorder=first.recorder(run, labels, every_step),
         )
         run.write_back()
+    first.beside = ()
     for s, (method, model) in enumerate(zip(methods, models, strict=True)):
         method.model = model
         method.history = [{k: v[s] if isinstance(v, list) else v for k, v in row.items()} for row in history]

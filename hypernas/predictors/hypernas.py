@@ -119,7 +119,7 @@ class HyperNAS(GeneratingPredictor):
     predict_accuracy: bool = True
     generate_weights: bool = True
     prefix: ClassVar[str] = "predictor"
-    of_each: ClassVar[tuple[str, ...]] = ("q", "reading", "learn_u")
+    of_each: ClassVar[tuple[str, ...]] = ("q", "reading", "learn_u", *GeneratingPredictor.of_each)
 
     def __post_init__(self) -> None:
         super().__post_init__()
