@@ -96,21 +96,31 @@ def _answer(differences: pd.Series, margin: float) -> dict[str, Any]:
 
 
 def _lines(claim: Claim, found: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The claim on average over all places, where a seed of a space counts once, and then at each place."""
+    """The claim as a whole, and then at each place.
+
+    As a whole it is judged on average over all places, where a seed counts once in each space and dataset; figures are
+    reached where the place farthest below them reaches its own, `worst`.
+    """
     if found.empty:
-        yield {"where": ""} | _answer(found["difference"], claim.margin)
+        yield {"where": "", "worst": ""} | _answer(found["difference"], claim.margin)
         return
-    yield {"where": ""} | _answer(found.groupby(["space", "dataset", "seed"])["difference"].mean(), claim.margin)
-    by = told_apart(found.drop(columns="difference"), ["space", "n_train"])
+    by, places = told_apart(found.drop(columns="difference"), ["space", "n_train"]), []
     for place, part in found.groupby(by, dropna=False, sort=False):
         where = ", ".join(str(value) for value in place if value == value)
-        yield {"where": where} | _answer(part["difference"], claim.margin)
+        places.append({"where": where, "worst": ""} | _answer(part["difference"], claim.margin))
+    if claim.paper:
+        worst = min(places, key=lambda line: line["difference"])
+        yield worst | {"where": "", "worst": worst["where"]}
+    else:
+        each = found.groupby(["space", "dataset", "seed"])["difference"].mean()
+        yield {"where": "", "worst": ""} | _answer(each, claim.margin)
+    yield from places
 
 
 def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
-    """The claims of a page: one line on average, its `where` empty, and one a place.
+    """The claims of a page: one line for the whole, its `where` empty, and one a place.
 
-    Columns `page, says, source, metric, margin, where, n_seeds, difference, low, high, each, answer`; `each` lists the
+    Columns `page, says, source, metric, margin, where, worst, n_seeds, difference, low, high, each, answer`; `each` lists the
     differences behind the interval.
     """
     import pandas as pd
@@ -133,7 +143,7 @@ def on_average(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(found: pd.DataFrame) -> str:
-    """`answers` as Markdown: each claim with its answer on average, and below it the places by answer."""
+    """`answers` as Markdown: each claim with its answer as a whole, and below it the places by answer."""
     text = ""
     for _, lines in found.groupby("says", sort=False):
         whole, places = lines.iloc[0].to_dict(), lines.iloc[1:]
@@ -157,8 +167,9 @@ def overview(found: pd.DataFrame) -> str:
 
 
 def _said(line: Mapping[Any, Any]) -> str:
-    """The answer with its numbers."""
-    return f"*{line['answer']}*, {_numbers(line)}" if line["n_seeds"] else f"*{NONE}*"
+    """The answer with its numbers, and the place where it is that of one."""
+    where = f" at {line['worst']}, the lowest place" if line["worst"] else ""
+    return f"*{line['answer']}*, {_numbers(line)}{where}" if line["n_seeds"] else f"*{NONE}*"
 
 
 def _numbers(line: Mapping[Any, Any]) -> str:

@@ -118,6 +118,19 @@ def test_a_quoted_figure_is_reached_within_the_margin(ask, tmp_path, monkeypatch
     assert found["difference"].iloc[0] == pytest.approx(-0.0098)
 
 
+def test_figures_are_reached_where_the_place_farthest_below_reaches_them(ask, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    quoted = "table,space,dataset,method,n_train,metric,value,source\n"
+    quoted += "".join(f"t,toy,toyset,a,{n},kendall_tau,{tau},Table 2\n" for n, tau in ((39, 0.5), (78, 0.9)))
+    (tmp_path / "data" / "paper.csv").write_text(quoted)
+    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+    claim = Claim("page", "reaches", "Table 2", one={"method": "a"}, paper={"table": "t", "method": "a"}, margin=0.02)
+    found = ask(rows({("a", 78): [0.8] * 5, ("a", 39): [0.9] * 5}), claim)
+    assert found["answer"].tolist() == [FAILS, FAILS, HOLDS]
+    assert found["worst"].tolist() == ["toy, 78", "", ""]
+    assert "*does not hold*, −0.100, −0.100 to −0.100, 5 seeds at toy, 78, the lowest place." in claims.in_words(found)
+
+
 def test_a_page_without_claims_is_a_user_error():
     with pytest.raises(UserError, match="the page must be one of nasbench101, components"):
         claims.answers(pd.DataFrame(), "weather")
@@ -137,7 +150,7 @@ def test_every_page_with_a_grid_has_claims_and_says_so_where_no_rows_are(page, e
 
 
 def test_every_claim_chooses_sides_that_its_grid_computes():
-    place, planned = ("method", "space", "n_train"), {}
+    place, planned = ("method", "space", "dataset", "n_train"), {}
     for page in {claim.page for claim in claims.claims()}:
         first = [each for each in grids.grid(page) if each.seed == 0]
         planned[page] = [

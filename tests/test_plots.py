@@ -155,7 +155,15 @@ def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
     from hypernas import plots
     from hypernas.plots.style import BLUE, RED
 
-    line = {"says": "A over B", "metric": "kendall_tau", "margin": 0.0, "n_seeds": 2, "each": [0.1, 0.3]}
+    line = {
+        "page": "a",
+        "worst": "",
+        "says": "A over B",
+        "metric": "kendall_tau",
+        "margin": 0.0,
+        "n_seeds": 2,
+        "each": [0.1, 0.3],
+    }
     line |= {"difference": 0.2, "low": 0.1, "high": 0.3, "where": "", "answer": "holds"}
     found = pd.DataFrame([line, line | {"where": "toy, 39", "answer": "does not hold"}])
     ax = plots.differences(found)
@@ -163,6 +171,13 @@ def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
     assert [(list(drawn.get_xdata()), drawn.get_color()) for drawn in dots] == [([0.1, 0.3], BLUE), ([0.1, 0.3], RED)]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["on average", "toy, 39"]
     assert "A over B" in [text.get_text() for text in ax.texts]
+    assert "small dots: one seed each" in ax.get_xlabel()
+    both = pd.DataFrame([line, line | {"page": "b"}])
+    assert [tick.get_text() for tick in plots.differences(both).get_yticklabels()] == ["a", "b"]
+    accuracy = pd.DataFrame([line | {"metric": "test_accuracy", "worst": "toy, 39"}])
+    ax = plots.differences(accuracy, "test_accuracy")
+    assert ax.get_xlabel().startswith("difference in test accuracy, percentage points")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["lowest"]
 
 
 def test_the_figure_of_two_metrics_rings_what_no_other_beats():

@@ -24,6 +24,7 @@ FAMILIES = (
     ("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
     ("digits", "cifar10", "digits+cifar10", "fashion-mnist", "digits-random-labels", "noise"),
 )
+READ = "small dots: one seed each; circle or diamond: mean; line: 95 % bootstrap interval; hollow: too few pairs"
 ANSWERS = {"holds": BLUE, "does not hold": RED, "not clear": GREY, "too few pairs": GREY}
 
 
@@ -43,6 +44,10 @@ def _names(lines: pd.DataFrame) -> list[str]:
 
 def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _axis(metric: str) -> str:
+    return metric.replace("_", " ") + (", %" if metric.endswith("accuracy") else "")
 
 
 def _levels(values: pd.Series) -> list[Any]:
@@ -91,7 +96,7 @@ def means(lines: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | None = No
             hollow = {**style, "label": f"{style['label']}, quoted", "markerfacecolor": "white"}
             ax.plot(at, part["paper"].astype(float), **hollow)
     _place_axis(ax, places)
-    ax.set_ylabel(metric.replace("_", " ") + (", %" if metric.endswith("accuracy") else ""))
+    ax.set_ylabel(_axis(metric))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, borderaxespad=0)
     return ax
 
@@ -108,11 +113,14 @@ def _place_axis(ax: Axes, places: list[tuple[Any, Any]]) -> None:
 
 
 def differences(found: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | None = None) -> Axes:
-    """`claims.answers` of one metric: every pair a dot, the mean with its interval, coloured by the answer."""
+    """`claims.answers` of one metric: every pair a dot, the mean with its interval, coloured by the answer.
+
+    A claim as a whole has its page's name where claims of several pages are drawn.
+    """
     found = found[(found["metric"] == metric) & (found["n_seeds"] > 0)]
     if found.empty:
         return nothing("No two runs to compare are recorded yet.", ax)
-    height, ticks = 0.0, {}
+    height, ticks, several = 0.0, {}, found["page"].nunique() > 1
     ax = axes(ax, height=1.0 + 0.25 * (len(found) + 1.4 * found["says"].nunique()))
     for says, part in found.groupby("says", sort=False):
         height += 1.4
@@ -125,13 +133,14 @@ def differences(found: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | Non
             ax.plot([line["low"], line["high"]], [height] * 2, color=colour)
             face = "white" if line["answer"] == "too few pairs" else colour
             ax.plot(line["difference"], height, "D" if line["where"] else "o", color=colour, markerfacecolor=face)
-            ticks[height] = line["where"] or "on average"
+            ticks[height] = line["where"] or (line["page"] if several else "lowest" if line["worst"] else "on average")
             height += 1
     ax.set_yticks(list(ticks), list(ticks.values()))
     ax.set_ylim(height, 0)
     ax.grid(axis="y", visible=False)
     ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
-    ax.set_xlabel("difference in " + metric.replace("_", " "))
+    unit = ", percentage points" if metric.endswith("accuracy") else ""
+    ax.set_xlabel(f"difference in {metric.replace('_', ' ')}{unit}\n{READ}")
     return ax
 
 
@@ -184,6 +193,6 @@ def front(lines: pd.DataFrame, x: str, y: str, along: str, ax: Axes | None = Non
         ax.plot(*points.T, color=COLOURS[number % 6], marker=MARKERS[number % 6], label=label, linewidth=1)
         for (right, up), value in zip(points.tolist(), part[along], strict=True):
             ax.annotate(f"{value:g}", (right, up), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
+    ax.set(xlabel=_axis(x), ylabel=_axis(y))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, borderaxespad=0)
     return ax
