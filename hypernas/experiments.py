@@ -86,8 +86,8 @@ class Experiment:
 
     @property
     def together(self) -> bool:
-        """Whether several seeds can run at once."""
-        return predictors.can_fit_many(self.method)
+        """Whether several seeds can run at once; those of the plain engine run one after the other."""
+        return predictors.can_fit_many(self.method) and self.settings.get("engine") != "plain"
 
     @staticmethod
     def measure(group: list[Any], progress: bool, device: str) -> Iterator[Row]:

@@ -50,3 +50,13 @@ def test_experiments_run_where_no_cache_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert experiments._checkpoint([Experiment("few_shot", "nasbench201", "cifar10", "np", 20, 0)], "cpu") is None
+
+
+def test_seeds_of_the_plain_engine_do_not_share_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(experiments, "SAVE_SECONDS", 0.0)
+    settings = {"engine": "plain", "epochs": 1, "n_layers": 1, "width": 8, "n_test": 5}
+    asked = [Experiment("few_shot", "nasbench201", "cifar10", "hypernas-p", 4, s, settings=settings) for s in (0, 1)]
+    assert [row["seeds_together"] for row in run_many(asked, progress=False)] == [1, 1]
+    assert list((tmp_path / "cache" / "hypernas" / "checkpoints").iterdir()) == []
