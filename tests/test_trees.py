@@ -7,6 +7,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.fitting.cell_columns import ordered, varying
+from hypernas.fitting.graph_statistics import GraphStatistics
 from hypernas.graph import collate
 from hypernas.predictors.trees import OneHot
 
@@ -56,3 +57,11 @@ def test_a_cell_larger_than_those_of_the_training_set_is_a_user_error(architectu
     predictor = predictors.get("trees")(n_trees=5).fit(small, torch.arange(6.0))
     with pytest.raises(UserError, match="cells of at most 5 nodes, as in the training set, got 7"):
         predictor.predict(collate([architecture(n_nodes=(7, 4))]))
+
+
+@pytest.mark.parametrize("features", [OneHot, GraphStatistics])
+def test_architectures_with_fewer_cells_than_the_training_set_have_the_features_of_their_rows(features, architecture):
+    graphs = collate([architecture(), architecture((0,), (6,)), architecture((0, 0), (5,)), architecture((0, 1))])
+    describe, few = features(graphs), graphs[1:3].trimmed()
+    assert few.ops.shape[1] == 1
+    assert np.array_equal(describe(few), describe(graphs)[1:3])

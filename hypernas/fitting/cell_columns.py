@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from hypernas.graph import GraphBatch
 from hypernas.hashing import node_ids
@@ -25,6 +26,14 @@ def varying(graphs: GraphBatch) -> Columns:
 def repeats(graphs: GraphBatch) -> torch.Tensor:
     """How often (B, U) each unique cell stands in the sequence."""
     return torch.stack([(graphs.sequence == u).sum(1) for u in range(graphs.kind.shape[1])], 1)
+
+
+def with_cells(graphs: GraphBatch, columns: Columns) -> GraphBatch:
+    """The same architectures with room for the cells `columns`, empty ones where none of them has so many."""
+    more = max(0, max(columns) + 1 - graphs.kind.shape[1])
+    ops, mask = (F.pad(field, (0, 0, 0, more)) for field in (graphs.ops, graphs.mask))
+    adjacency, kind = F.pad(graphs.adjacency, (0, 0, 0, 0, 0, more)), F.pad(graphs.kind, (0, more))
+    return GraphBatch(ops, adjacency, mask, kind, graphs.sequence, graphs.space)
 
 
 def ordered(graphs: GraphBatch, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

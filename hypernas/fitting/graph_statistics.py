@@ -7,7 +7,7 @@ from itertools import chain, combinations
 
 import numpy as np
 
-from hypernas.fitting.cell_columns import repeats, varying
+from hypernas.fitting.cell_columns import repeats, varying, with_cells
 from hypernas.graph import GraphBatch
 
 ALL_SUBSETS = 8
@@ -58,6 +58,7 @@ class GraphStatistics:
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
         """The features (B, F), float32."""
+        graphs = with_cells(graphs, self.columns)
         times = repeats(graphs).numpy()
         parts = []
         for u, inner in zip(self.columns, self.inner, strict=True):

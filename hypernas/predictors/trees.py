@@ -9,7 +9,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from hypernas.errors import UserError
 from hypernas.fitting import n_operations
-from hypernas.fitting.cell_columns import ordered, repeats, varying
+from hypernas.fitting.cell_columns import ordered, repeats, varying, with_cells
 from hypernas.fitting.features import FeaturePredictor
 from hypernas.graph import GraphBatch
 
@@ -27,6 +27,7 @@ class OneHot:
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
         """The features (B, F), float32."""
+        graphs = with_cells(graphs, self.columns)
         ops, adjacency, mask = ordered(graphs, self.columns)
         b, u, n = ops.shape
         if n > self.n_nodes:
