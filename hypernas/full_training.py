@@ -163,7 +163,8 @@ def run(
 ) -> Row:
     """The recorded row of the training of the network in file `path`; a training that was stopped goes on.
 
-    Its state is kept beside the file, as `<path>.checkpoint`, and stays there: it holds the weights.
+    Its state is kept beside the file, as `<path>.checkpoint`, and stays there: it holds the weights. With `force` a
+    training that is finished is done again.
     """
     chosen, architecture = read_architecture(path, space)
     check_device(device)
@@ -182,7 +183,7 @@ def run(
         network = chosen.network(
             architecture, channels=recipe.channels, n_classes=loaded.n_classes, auxiliary=recipe.auxiliary > 0
         ).to(device)
-    checkpoint = Checkpoint(path.with_name(f"{path.name}.checkpoint"))
+    checkpoint = Checkpoint(path.with_name(f"{path.name}.checkpoint"), anew=force)
     made, began = stamp(device), time.perf_counter()
     history = fit(network, loaded, recipe, checkpoint, f"{key} {loaded.source}", progress)
     row |= {"test_accuracy": accuracy(network, loaded.test_images, loaded.test_labels)}

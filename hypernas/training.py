@@ -66,11 +66,13 @@ class Schedule:
 class Checkpoint:
     """A file that a training writes at the end of an epoch, `every` so many seconds, and resumes from.
 
-    `seconds` are those that earlier processes have spent on it, known once it is resumed.
+    `seconds` are those that earlier processes have spent on it, known once it is resumed. With `anew` a training that
+    is finished begins again, and one that was stopped goes on all the same.
     """
 
     path: Path
     every: float = 0.0
+    anew: bool = False
     seconds: float = field(default=0.0, init=False)
 
 
@@ -102,7 +104,7 @@ def train(
     history: list[dict[str, Any]] = []
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
     if checkpoint is not None and checkpoint.path.exists():
-        history = _resume(checkpoint, parameters, optimizer, fingerprint)
+        history = _resume(checkpoint, parameters, optimizer, fingerprint, schedule.epochs)
     started = saved = time.monotonic()
     for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
         schedule.begin(epoch, optimizer)
@@ -232,7 +234,7 @@ def _save(path: Path, parameters: Sequence[Tensor], optimizer: Any, fingerprint:
 
 
 def _resume(
-    checkpoint: Checkpoint, parameters: Sequence[Tensor], optimizer: Any, fingerprint: dict
+    checkpoint: Checkpoint, parameters: Sequence[Tensor], optimizer: Any, fingerprint: dict, epochs: int
 ) -> list[dict[str, Any]]:
     path = checkpoint.path
     try:
@@ -241,6 +243,8 @@ def _resume(
         raise UserError(f"a checkpoint must be a file of this library, {path} cannot be read; delete it") from error
     if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
         raise UserError(f"a checkpoint must be of the same settings and data, {path} is not; delete it or move it")
+    if checkpoint.anew and len(state["history"]) == epochs:
+        return []
     with torch.no_grad():
         for parameter, saved in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(saved)

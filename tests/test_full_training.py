@@ -197,3 +197,21 @@ def test_the_command_reads_a_recorded_row_and_says_it_in_words(file):
 def test_grey_images_without_an_auxiliary_head_are_trained_on_too():
     network = spaces.get("darts").network(spaces.get("darts").parse(V2), channels=2, auxiliary=False)
     assert 0 <= full_training.accuracy(network, torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2])) <= 100
+
+
+class Small(torch.nn.Linear):
+    """A network of one layer."""
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)), None
+
+
+def test_force_trains_again_what_is_finished(file, monkeypatch):
+    calls = []
+    monkeypatch.setattr(type(spaces.get("darts")), "network", lambda *_, **sizes: Small(3 * 32 * 32, 2))
+    monkeypatch.setattr(full_training, "augmented", lambda x, rng, cutout: calls.append(len(x)) or x)
+    row = full_training.run(file, SMALL)
+    assert full_training.run(file, SMALL) == row
+    assert calls == [4] * SMALL.epochs
+    full_training.run(file, SMALL, force=True)
+    assert calls == [4] * SMALL.epochs * 2

@@ -140,3 +140,14 @@ def test_progress_shows_a_bar_and_changes_nothing(capsys):
     loud.fit(progress=True)
     assert "epoch" in capsys.readouterr().err
     assert quiet.bits == loud.bits
+
+
+def test_a_finished_training_is_repeated_where_that_is_asked_and_a_stopped_one_goes_on(tmp_path):
+    first, again, stopped, resumed = Line(), Line(), Line(stop_at=4), Line()
+    history = first.fit(checkpoint=Checkpoint(tmp_path / "state"))
+    assert again.fit(checkpoint=Checkpoint(tmp_path / "state", anew=True)) == history
+    assert (again.calls, again.bits) == (first.calls, first.bits)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(checkpoint=Checkpoint(tmp_path / "state", anew=True))
+    assert resumed.fit(checkpoint=Checkpoint(tmp_path / "state", anew=True)) == history
+    assert resumed.calls == first.calls - 3

@@ -25,7 +25,7 @@ import click
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--force", is_flag=True, help="Replace the recorded row.")
+@click.option("--force", is_flag=True, help="Train again and replace the recorded row.")
 @click.option("--json", "as_json", is_flag=True, help="Print the row as one line of JSON.")
 def train(arch: Path, space: str, threads: int | None, device: str, force: bool, as_json: bool, **recipe: Any) -> None:
     """Train one found network as DARTS trains its own, and record its accuracy.
