@@ -145,3 +145,10 @@ def test_a_longer_fast_run_is_counted_by_the_epoch(monkeypatch):
 
 
 FOUND = ("ratio", "low", "high", "slow_seconds", "fast_seconds")
+
+
+def test_a_device_that_is_not_there_is_a_mistake_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(costs, "PARTS", {"training": pytest.fail, "scoring": pytest.fail})
+    for device in ("foo", "cuda:99"):
+        with pytest.raises(UserError, match=f"device must be one that this machine has .*, got '{device}'"):
+            costs.bench(2, 1, device)

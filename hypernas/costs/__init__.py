@@ -24,7 +24,7 @@ from hypernas.graph import GraphBatch, collate
 from hypernas.labelling import Recipe, train_group
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.results import Results
-from hypernas.results.provenance import device_name, stamp
+from hypernas.results.provenance import check_device, device_name, stamp
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +92,9 @@ def bench(n: int = 156, pairs: int = 3, device: str = "cpu", part: str = "") -> 
     """All ratios of the efficiency pages in one run, by name, or those of one of `PARTS`.
 
     What needs a table that is missing is left out. On a GPU also scoring in bfloat16, and the minutes of a whole
-    training at the paper's settings where CIFAR-10 is present.
+    training at the paper's settings where CIFAR-10 is present. Raises UserError for a device that is not there.
     """
+    check_device(device)
     found: dict[str, Any] = {"device": device_name(device), "threads": torch.get_num_threads()}
     for name, measure in PARTS.items():
         if part in ("", name):
