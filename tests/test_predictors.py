@@ -341,3 +341,12 @@ def test_target_networks_in_half_the_precision_train_nearly_as_in_the_whole(nasb
         make("hypernas", target_precision="bfloat16", engine="plain")
     with pytest.raises(UserError, match="target_precision must be one of float32, bfloat16, got 'int8'"):
         make("hypernas", target_precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "switch"),
+    [("hypernas-p", "predict_accuracy"), ("hypernas-h", "generate_weights")],
+)
+def test_a_model_that_does_nothing_is_a_user_error(name, switch):
+    with pytest.raises(UserError, match="predict_accuracy or generate_weights must be true, got false for both"):
+        predictors.get(name)(**{switch: False})

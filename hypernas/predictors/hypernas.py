@@ -127,6 +127,8 @@ class HyperNAS(GeneratingPredictor):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if not (self.predict_accuracy or self.generate_weights):
+            raise UserError("predict_accuracy or generate_weights must be true, got false for both: leave one as it is")
         if self.loss == "bce" and self.engine == "plain":
             raise UserError("loss must be mse with engine='plain', which never sees a pair of architectures, got 'bce'")
         if self.precision != "float32" and self.encoder != "gcn":
