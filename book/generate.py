@@ -88,15 +88,15 @@ def ours(line: Mapping[str, Any], metric: str = "kendall_tau") -> str:
 
 
 def comment(line: Mapping[str, Any], metric: str = "kendall_tau") -> str:
-    """Our mean against the paper's figure, in words and numbers."""
+    """Our mean and its interval against the paper's figure, in words and numbers."""
     if not line["n_seeds"]:
-        return "not run"
+        return "quoted only"
     seeds = f"{line['n_seeds']} seed" + "s" * (line["n_seeds"] > 1)
     if pd.isna(line["paper"]):
         return seeds
-    gap, std = line[f"{metric}_mean"] - line["paper"], line[f"{metric}_std"]
-    if not pd.isna(std) and abs(gap) <= std:
-        return f"{seeds}, within one std"
+    gap = line[f"{metric}_mean"] - line["paper"]
+    if line[f"{metric}_low"] <= line["paper"] <= line[f"{metric}_high"]:
+        return f"{seeds}, the figure lies in the 95 % interval"
     return f"{seeds}, {number(abs(gap), metric)} {'above' if gap > 0 else 'below'}"
 
 
@@ -110,7 +110,7 @@ def place_table(lines: pd.DataFrame) -> str:
     run, metric = lines[lines["n_seeds"] > 0], results.headline(lines)
     beside = [name for name in [results.HEADLINES[metric]] if f"{name}_mean" in lines]
     settings = ["profile", *(name for name in lines.columns if name not in SHOWN | STATISTICS)]
-    fields = ["method", "n_train", "graph_form", *(name for name in settings if run[name].nunique() > 1)]
+    fields = ["method", "n_train", "graph_form", *(name for name in settings if run[name].nunique(dropna=False) > 1)]
     rows = []
     for line in lines.to_dict("records"):
         row = ["–" if pd.isna(line[name]) else str(line[name]) for name in fields]
@@ -129,9 +129,9 @@ def quoted_table(lines: pd.DataFrame) -> str:
 
 
 def provenance(rows: pd.DataFrame) -> str:
-    """Where the rows come from: table of labels, profiles, devices, versions, commits, hours."""
+    """Where the rows come from: table of labels, profiles, precisions, devices, versions, commits, hours."""
     said = ""
-    for name in ("source", "profile", "protocol", "device", "version", "commit"):
+    for name in ("source", "profile", "protocol", "precision", "target_precision", "device", "version", "commit"):
         values = sorted(map(str, rows[name].dropna().unique())) if name in rows else []
         said += f"; {name} {', '.join(values[:4])}" if values else ""
         said += f" and {len(values) - 4} more" if len(values) > 4 else ""
@@ -144,7 +144,8 @@ def reproduction_page(names: list[str], quoted_only: list[str]) -> str:
     page += (
         "Kendall tau over every architecture of the table that is not in the training set, mean ± standard "
         "deviation over seeds; *unseen* leaves out the test rows that are the same function as a training "
-        "row ({term}`kendall_tau_unseen`); the comment says how far our mean is from the paper's figure. "
+        "row ({term}`kendall_tau_unseen`); the comment says whether the paper's figure lies in the 95 % bootstrap "
+        "interval of our mean, else how far our mean is from it. "
         "Of searches it is the validation accuracy of what was found, in percent, and its test accuracy. "
         "The numbers are the recorded rows in `data/results`; `hypernas table few_shot` prints them.\n"
     )
@@ -159,7 +160,11 @@ def reproduction_page(names: list[str], quoted_only: list[str]) -> str:
                 body = place_table(lines) + "\n" + provenance(of_place)
             page += f"\n### {space}, {dataset}\n\n{body}"
     if quoted_only:
-        page += "\n## Not run yet\n\nTables of the paper without a row of ours: " + ", ".join(quoted_only) + ".\n"
+        page += (
+            "\n## Elsewhere\n\nTables of the paper whose figures stand on pages of their own: "
+            + ", ".join(quoted_only)
+            + ".\n"
+        )
     return page
 
 
@@ -187,9 +192,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "book", help="folder of the pages")
     output = parser.parse_args().output
-    recorded = sorted(path.stem for path in results.results_directory().glob("*.jsonl"))
+    recorded = {path.stem for path in results.results_directory().glob("*.jsonl")} - {
+        "bench"
+    }  # times, on a page of its own
     quoted = pd.read_csv(ROOT / "data" / "paper.csv")
-    names = sorted({*recorded, "few_shot"})
+    names = sorted(recorded | {"few_shot"})
     write(output / "notes_paper.md", notes_page(list(notes(ROOT / "hypernas"))))
     others = sorted(set(quoted["table"]) - set(names))
     write(output / "reproduction.md", reproduction_page(names, others))

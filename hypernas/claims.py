@@ -120,8 +120,8 @@ def _lines(claim: Claim, found: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
     """The claims of a page: one line for the whole, its `where` empty, and one a place.
 
-    Columns `page, says, source, metric, margin, where, worst, n_seeds, difference, low, high, each, answer`; `each` lists the
-    differences behind the interval.
+    Columns `page, says, source, metric, margin, where, worst, n_seeds, difference, low, high, each, answer`; `each`
+    lists the differences behind the interval.
     """
     import pandas as pd
 

@@ -260,8 +260,8 @@ def test_notes_are_found_in_docstrings_and_comments(tmp_path):
 @pytest.mark.parametrize(
     ("mean", "std", "paper", "n_seeds", "said"),
     [
-        (np.nan, np.nan, 0.7, 0, "not run"),
-        (0.71, 0.02, 0.70, 5, "5 seeds, within one std"),
+        (np.nan, np.nan, 0.7, 0, "quoted only"),
+        (0.71, 0.02, 0.70, 5, "5 seeds, the figure lies in the 95 % interval"),
         (0.75, 0.02, 0.70, 5, "5 seeds, 0.050 above"),
         (0.65, np.nan, 0.70, 1, "1 seed, 0.050 below"),
         (0.65, 0.02, np.nan, 5, "5 seeds"),
@@ -269,6 +269,7 @@ def test_notes_are_found_in_docstrings_and_comments(tmp_path):
 )
 def test_the_comment_follows_from_the_numbers(mean, std, paper, n_seeds, said):
     line = {"kendall_tau_mean": mean, "kendall_tau_std": std, "paper": paper, "n_seeds": n_seeds}
+    line |= {"kendall_tau_low": mean - std, "kendall_tau_high": mean + std}
     assert generate.comment(line) == said
 
 

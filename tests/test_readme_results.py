@@ -56,9 +56,10 @@ def test_the_figures_of_nasbench101_are_recorded(monkeypatch: pytest.MonkeyPatch
 def test_what_the_hypernetwork_adds_in_the_other_spaces_is_recorded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
     said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    for page, name in (("darts", "DARTS"), ("mobilenetv3", "MobileNetV3"), ("vit", "vision transformers")):
+    places = (("darts", "DARTS", ""), ("mobilenetv3", "MobileNetV3", ""))
+    for page, name, where in (*places, ("vit", "vision transformers, first file,", "First file: ")):
         found = claims.on_average(claims.answers(grids.rows(page), page))
-        line = found[found["says"] == "HyperNAS ranks better than HyperNAS-P"].to_dict("records")[0]
+        line = found[found["says"] == f"{where}HyperNAS ranks better than HyperNAS-P"].to_dict("records")[0]
         middle, interval = estimate(line).split(", ")
         assert f"{name} {middle} ({interval})" in said
 
@@ -73,7 +74,7 @@ def test_what_the_context_adds_is_recorded(monkeypatch: pytest.MonkeyPatch):
     found = claims.on_average(claims.answers(rows, "context")).set_index("says").to_dict("index")
     for says, words in (
         ("Sum ranks better than no context", "better than no context, "),
-        ("Sum ranks better than a position embedding", "the sum over it "),
+        ("Sum ranks better than a position embedding", "sum minus position "),
     ):
         middle, interval = estimate(found[says]).split(", ")
         assert f"{words}{middle} ({interval})" in said
@@ -97,6 +98,40 @@ def test_what_the_preference_coefficient_does_is_recorded(monkeypatch: pytest.Mo
     for q, words in (("2", "q = 2 ({})"), ("3", "q = 3 ({})"), ("1.25", "than 1.25 ({})")):
         middle, interval = estimate(found.loc[f"q = 1.5 ranks better than q = {q}"].to_dict()).split(", ")
         assert words.format(f"{middle}, {interval}") in said
+    for q, words in (("2", "with 2 ({} percentage points, {})"), ("3", "with 3 ({}, {})")):
+        middle, interval = estimate(
+            found.loc[f"q = 1.5 generates better weights than q = {q}"].to_dict(), "target_test_accuracy"
+        ).split(", ")
+        assert words.format(middle, interval) in said
+
+
+def test_what_weights_each_component_generates_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = claims.on_average(claims.answers(grids.rows("components"), "components")).set_index("says")
+    for says, words in (
+        ("HyperNAS generates better weights than HyperNAS-H", "that task alone ({} percentage points, {})"),
+        ("HyperNAS-H generates better weights than GHN", "worse than GHN's ({}, {})"),
+    ):
+        assert words.format(*estimate(found.loc[says].to_dict(), "target_test_accuracy").split(", ")) in said
+
+
+def test_what_the_graph_and_counted_features_do_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    rows = grids.rows("graph_form")
+    found = claims.on_average(claims.answers(rows, "graph_form")).set_index("says")
+    gain, interval = estimate(found.loc["The contracted graph ranks better than the raw one"].to_dict()).split(", ")
+    pruned = estimate(found.loc["The pruned graph ranks better than the raw one"].to_dict()).split(", ")[0]
+    assert f"gains {gain} ({interval}) in tau over the raw one, {pruned} of it by".replace("+", "") in said
+    raw = rows.query("method == 'hypernas' and graph_form == 'raw'").groupby("n_train")["kendall_tau"].mean()
+    assert f"On the raw graph HyperNAS has {raw[78]:.3f} and {raw[156]:.3f} with 78 and 156 labels" in said
+    ours = grids.rows("peers").query("method == 'graph-features'").groupby(["space", "n_train"])["kendall_tau"].mean()
+    for space, sizes, words in (
+        ("nasbench201", (78, 156, 469), "{}, {} and {} with 78, 156 and 469 labels"),
+        ("nasbench101", (100, 172, 424), "{}, {} and {} with 100, 172 and 424"),
+    ):
+        assert words.format(*(f"{ours[space, n]:.3f}" for n in sizes)) in said
 
 
 def test_what_a_gpu_takes_is_recorded(monkeypatch: pytest.MonkeyPatch):
@@ -104,4 +139,6 @@ def test_what_a_gpu_takes_is_recorded(monkeypatch: pytest.MonkeyPatch):
     said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     ratios = costs.recorded()["NVIDIA H200"]
     assert f"takes {ratios['paper_training_minutes']:.1f} minutes" in said
+    rows = results.frame("precision").query("profile == 'paper'")
+    assert [f"{tau:.3f}" for tau in rows["kendall_tau"]] == re.findall(r"One row: tau ([0-9.]+),", said)
     assert f"has {round(ratios['scoring_bfloat16_over_paper'], -2):,.0f} times the paper's rate" in said

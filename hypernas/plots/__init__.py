@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hypernas.errors import UserError
+from hypernas.metrics import bootstrap_interval
 from hypernas.plots.cells import draw_cell, draw_cells, operation_colour
 from hypernas.plots.intervals import best_so_far, differences, front, means, nothing
 from hypernas.plots.style import BLUE, GREY, LINES, RED, axes, method_style, use_style
@@ -63,26 +64,10 @@ def predicted_against_true(data: Any, ax: Axes | None = None, low: float = 0.05)
     return ax
 
 
-def mean_interval(values: Any, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student's interval for it; the interval of a single value is the value.
-
-    >>> mean_interval([0.5])
-    (0.5, 0.5, 0.5)
-    """
-    from scipy import stats
-
-    x = np.asarray(values, float)
-    mean = float(x.mean())
-    if len(x) < 2:
-        return mean, mean, mean
-    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
-    return mean, mean - half, mean + half
-
-
 def tau_against_n_train(
     rows: pd.DataFrame, paper: pd.DataFrame | None = None, ax: Axes | None = None, metric: str = "kendall_tau"
 ) -> Axes:
-    """Recorded rows (`method, graph_form, n_train, seed`, `metric`): mean and 95 % interval over the seeds.
+    """Recorded rows (`method, graph_form, n_train, seed`, `metric`): mean and 95 % bootstrap interval over the seeds.
 
     `paper` (`method, n_train, paper`) adds quoted figures as hollow marks of the method's colour. UserError
     where two rows share method, graph form, n_train and seed: different settings must not be averaged.
@@ -103,9 +88,10 @@ def tau_against_n_train(
         by_size = group.groupby("n_train")[metric]
         beside = 1.025 ** (number - (len(groups) - 1) / 2)
         sizes = np.array(list(by_size.groups), float) * beside
-        mean, low, high = np.array([mean_interval(values) for _, values in by_size]).T
-        ax.plot(sizes, mean, linestyle=LINES.get(str(form), "-"), **style)
-        ax.vlines(sizes, low, high, color=style["color"], linewidth=1.5, alpha=0.6)
+        ax.plot(sizes, by_size.mean(), linestyle=LINES.get(str(form), "-"), **style)
+        for at, (_, values) in zip(sizes, by_size, strict=True):
+            if len(values) > 1:
+                ax.vlines(at, *bootstrap_interval(values.to_numpy()), color=style["color"], linewidth=1.5, alpha=0.6)
     for method, group in paper.groupby("method") if paper is not None else ():
         style = method_style(str(method))
         style["label"] += ", quoted"

@@ -156,7 +156,7 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
 
 
 def table(name: str) -> pd.DataFrame:
-    """Ours beside the paper's figures (`summary`): one line a method, n_train, graph form, profile and settings.
+    """Ours beside the paper's figures (`summary`), a line for each method, n_train, graph form, profile and setting.
 
     Of Kendall tau, or of the accuracies of a table that has none. Raises UserError for a table that nobody knows.
     """
@@ -167,7 +167,8 @@ def table(name: str) -> pd.DataFrame:
     if rows.empty and figures.empty:
         known = sorted(path.stem for path in results_directory().glob("*.jsonl"))
         raise UserError(f"the table must be a recorded one ({', '.join(known) or 'none yet'}), got {name!r}")
-    return summary(rows, figures, metrics, first=(*PLACE, "graph_form", "profile"))
+    lines = summary(rows, figures, metrics, first=(*PLACE, "graph_form", "profile", "protocol"))
+    return lines if lines["protocol"].nunique() > 1 else lines.drop(columns="protocol")
 
 
 def headline(lines: pd.DataFrame) -> str:
