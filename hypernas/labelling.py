@@ -28,6 +28,7 @@ from hypernas.graph import collate
 from hypernas.results.provenance import commit, device_name, version
 from hypernas.target import Program, count
 from hypernas.target.networks import Networks
+from hypernas.target.sizes import map_sizes
 from hypernas.training import Schedule
 
 SAMPLER_SEED = 0
@@ -52,7 +53,8 @@ class Recipe:
     n_validation: int = 360
 
     def __post_init__(self) -> None:
-        for name, least in (("n", 2), ("epochs", 1), ("seeds", 1), ("channels", 1), ("batch", 2), ("n_validation", 2)):
+        least_of = {"n": 2, "epochs": 1, "seeds": 1, "channels": 1, "stem_stride": 1, "batch": 2, "n_validation": 2}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.learning_rate < math.inf:
@@ -178,8 +180,7 @@ def label(recipe: Recipe, out: Path, processes: int | None = None, force: bool =
     """
     from tqdm import tqdm
 
-    space = spaces.get(recipe.space)
-    load_images(recipe.images)
+    space, size = spaces.get(recipe.space), load_images(recipe.images).train_images.shape[2:]
     with _alone(out):
         if out.exists() and not force:
             made = provenance_of(out)
@@ -188,7 +189,8 @@ def label(recipe: Recipe, out: Path, processes: int | None = None, force: bool =
             return out
         started = datetime.now(UTC).isoformat(timespec="seconds")
         notations = sample_distinct(space, recipe.n)
-        _programs(recipe, notations)
+        for program in _programs(recipe, notations):
+            map_sizes(program, *size)
         journal = Journal(out, recipe)
         missing = [notation for notation in notations if notation not in journal.records]
         groups = [missing[i : i + GROUP] for i in range(0, len(missing), GROUP)]

@@ -197,6 +197,7 @@ def test_other_processes_can_do_the_work(out):
         ({"n": 1}, "n must be at least 2, got 1"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"stem_stride": 0}, "stem_stride must be at least 1, got 0"),
     ],
 )
 def test_impossible_numbers_are_refused(change, rule):
@@ -211,6 +212,7 @@ def test_impossible_numbers_are_refused(change, rule):
         ({"images": "nothing"}, "images must be one of"),
         ({"channels": 1, "n": 40}, "channels must be at least"),
         ({"cells_per_stage": 9}, "cells_per_stage must be from 1 to 3, got 9"),
+        ({"space": "nasbench201", "stem_stride": 4}, "images must be large enough to be halved at every reduction"),
     ],
 )
 def test_what_cannot_be_built_is_refused_before_anything_is_trained(out, fake_training, change, rule):

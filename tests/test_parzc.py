@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from hypernas import spaces
+from hypernas.errors import UserError
 from hypernas.fitting.node_statistics import _identities, _names, _weights, node_statistics
 from hypernas.graph import collate
 from hypernas.losses import soft_kendall
 from hypernas.metrics import kendall_tau
+from hypernas.predictors import parzc
 from hypernas.predictors.parzc import ParZC, ParZCModel
 from hypernas.target import TargetHead, run
 
@@ -93,3 +95,9 @@ def test_its_gradient_ranks_better_than_chance_on_what_it_has_not_seen(nasbench2
     graphs = nasbench201.graphs("contracted")
     fitted = ParZC(epochs=40, seed=100).fit(graphs[train], nasbench201.validation[train])
     assert kendall_tau(fitted.predict(graphs[test[:500]]), nasbench201.test[test[:500]]) > 0.4
+
+
+def test_images_that_cannot_be_halved_are_refused_before_any_network_runs(nasbench201, monkeypatch):
+    monkeypatch.setattr(parzc, "node_statistics", pytest.fail)
+    with pytest.raises(UserError, match=r"images must be large enough .* got 8 x 8 with stem_stride 4"):
+        ParZC(stem_stride=4).fit(nasbench201.graphs("contracted")[:4], torch.arange(4.0))

@@ -21,6 +21,7 @@ from hypernas.generating import ImagePredictor
 from hypernas.graph import GraphBatch
 from hypernas.losses import soft_kendall
 from hypernas.model import Stack
+from hypernas.target.sizes import map_sizes
 from hypernas.training import Logged
 
 SAMPLED, CHUNK = 200, 4096
@@ -133,8 +134,12 @@ class ParZC(ImagePredictor):
         return found[0][inverse], found[1][inverse]
 
     def new_model(self, graphs: GraphBatch) -> ParZCModel:
-        """A model that knows its training set's statistics, and their means and deviations."""
-        self.programs(graphs[:1])
+        """A model that knows its training set's statistics, and their means and deviations.
+
+        Raises UserError where the images are too small for the target network.
+        """
+        (program,) = self.programs(graphs[:1])
+        map_sizes(program, *self.auxiliary.train_images.shape[2:])
         length = _longest(graphs.space, tuple(self.target_size.items()))
         model = ParZCModel(length, self.width, self.n_blocks)
         statistics, mask = self.statistics(graphs, length)

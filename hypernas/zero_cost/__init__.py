@@ -26,6 +26,7 @@ from hypernas.graph import Architecture
 from hypernas.results import Results, Row, frame, row_key
 from hypernas.results.provenance import check_device, stamp
 from hypernas.settings import checked
+from hypernas.target.sizes import map_sizes
 from hypernas.target.trainable import TrainableNetwork
 from hypernas.zero_cost.cells import Cells, benchmarks, judged, repeated
 from hypernas.zero_cost.journal import Score, ScoreJournal
@@ -66,6 +67,9 @@ class Recipe:
         own = inspect.signature(spaces.get(self.space).build).parameters
         sizes = ("channels", "cells_per_stage", "stem_stride")
         unset = {name: own[name].default for name in sizes if getattr(self, name) is None}
+        for name in sizes:
+            if name not in unset and getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         images = self.images or ("cifar10" if find("cifar10") else "digits")
         return replace(self, **unset, images=images)
 
@@ -164,7 +168,7 @@ def run(
         proxies.get(method)
         batch_of(recipe, checked("seed", seed))
     chosen = [Cells(benchmark, n, recipe.graph_form) for benchmark in benchmarks(recipe.space)]
-    recipe.network(chosen[0].graphs.architecture(0), 0, 2)
+    map_sizes(recipe.network(chosen[0].graphs.architecture(0), 0, 2).program, recipe.side, recipe.side)
     if keep:
         Results.of(TABLE).require_writable()
     return _rows(Scorer(recipe, device, workers), asked, chosen, force=force, keep=keep, progress=progress)
