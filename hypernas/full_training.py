@@ -22,6 +22,7 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.results import Results, Row, row_key
 from hypernas.results.provenance import check_device, stamp
+from hypernas.settings import checked
 from hypernas.training import Checkpoint, Schedule, train
 
 TEST_BATCH = 256
@@ -77,7 +78,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch": 2, "auxiliary": 0, "cutout": 0, "seed": 0, "drop_path": 0}
+        least = {"epochs": 1, "batch": 2, "auxiliary": 0, "cutout": 0, "drop_path": 0}
         for name, lowest in least.items():
             if not getattr(self, name) >= lowest:
                 raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
@@ -87,6 +88,7 @@ class Recipe:
                 raise UserError(f"{name} must be {rule}, got {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        checked("seed", self.seed)
 
 
 def read_architecture(path: Path, space: str) -> tuple[Any, Architecture]:

@@ -17,6 +17,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "paper": {"epochs": 200, "images": "cifar10", "channels": 16, "cells_per_stage": 5, "stem_stride": 1},
 }
 GRAPH_FORMS = ("raw", "pruned", "contracted")
+MAX_SEED = 2**32 - 1  # that of NumPy's older generators, which scikit-learn draws from
 RECORDED = ("context", "loss", "q", "reading", "epochs", "images")
 
 
@@ -26,9 +27,13 @@ def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n_train": (lambda value: value >= 2, "at least 2"),
-    "seed": (lambda value: value >= 0, "at least 0"),
+    "seed": (lambda value: 0 <= value <= MAX_SEED, f"from 0 to {MAX_SEED}"),
     "epochs": (lambda value: value >= 1, "at least 1"),
     "q": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
+    "learning_rate": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
+    "weight_decay": (lambda value: value >= 0, "at least 0"),
+    "subsample": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "image_batch": (lambda value: value >= 2, "at least 2"),
     "profile": _one_of(*PROFILES),
     "protocol": _one_of("clean", "pinat"),
     "graph_form": _one_of(*GRAPH_FORMS),
@@ -71,11 +76,14 @@ def typed(name: str, value: Any, kind: type | None) -> Any:
     if isinstance(value, str) and kind is not str:
         try:
             literal = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             literal = value
         value = float(value) if kind is float and value.strip().lstrip("+-") in ("nan", "inf") else literal
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise UserError(f"{name} must be a finite number, got {value}") from error
     if kind is None or type(value) is kind:
         return value
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -153,9 +153,14 @@ def test_without_unseen_rows_the_row_still_parses(toy):
         ({"profile": "huge"}, "profile must be one of quick, standard, paper"),
         ({"protocol": "lucky"}, "protocol must be"),
         ({"table": "../x"}, "table's name must be"),
-        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "seed must be from 0 to 4294967295, got 4294967296"),
         *[({"n_train": n}, "n_train must be") for n in (0, 1, -3, 41, 2.5)],
         *[({"settings": {"q": q}}, "q must be") for q in (0, -1.0, float("nan"), "nan", float("inf"), "two", True)],
+        *[
+            ({"settings": {"q": q}}, "q must be a (finite )?number, got")
+            for q in ("9" * 400, 10**400, "{[]:1}", "-" * 9999 + "1")
+        ],
         ({"settings": {"epochs": 2.5}}, "epochs must be a whole number"),
         ({"settings": {"graph_form": "round"}}, "graph_form must be one of raw"),
         ({"settings": {"colour": 1}}, "a setting of linear must be one of"),

@@ -157,7 +157,8 @@ def test_a_wrong_file_is_told_what_is_wrong(tmp_path, content, told):
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
         ({"drop_path": 1.0}, "drop_path must be below 1, got 1"),
         ({"auxiliary": float("nan")}, "auxiliary must be at least 0, got nan"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "seed must be from 0 to 4294967295, got 4294967296"),
     ],
 )
 def test_impossible_settings_are_refused(change, told):

@@ -350,3 +350,21 @@ def test_target_networks_in_half_the_precision_train_nearly_as_in_the_whole(nasb
 def test_a_model_that_does_nothing_is_a_user_error(name, switch):
     with pytest.raises(UserError, match="predict_accuracy or generate_weights must be true, got false for both"):
         predictors.get(name)(**{switch: False})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "rule"),
+    [
+        ("learning_rate", 0.0, "a finite number above 0"),
+        ("learning_rate", float("nan"), "a finite number above 0"),
+        ("weight_decay", -1e-3, "at least 0"),
+        ("subsample", 1.5, "above 0 and at most 1"),
+        ("image_batch", 1, "at least 2"),
+        ("seed", 2**32, "from 0 to 4294967295"),
+    ],
+)
+def test_settings_that_only_the_training_would_find_wrong_are_a_user_error(name, setting, value, rule):
+    if setting not in inspect.signature(predictors.get(name)).parameters:
+        pytest.skip("has no such setting")
+    with pytest.raises(UserError, match=f"{setting} must be {rule}, got {value}"):
+        predictors.get(name)(**{setting: value})

@@ -283,7 +283,7 @@ def test_a_recorded_search_is_read_and_not_done_again(hypernas, tmp_path):
         ("--max-params few", "max-params"),
         ("--oracle crystal", "oracle must be one of table, surrogate, got crystal"),
         ("--seed 3:3", "seed must hold at least one number"),
-        ("--seed -1", "seed must be at least 0, got -1"),
+        ("--seed -1", "seed must be from 0 to 4294967295, got -1"),
         ("--set step=0", "step must be at least 1, got 0"),
         ("--set colour=1", "a setting of guided must be one of"),
         ("--first 4 --set first=4", "a setting must be given once, got 'first' twice"),

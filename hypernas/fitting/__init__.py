@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from hypernas.errors import UserError
 from hypernas.fitting.labels import LabelScale
 from hypernas.graph import GraphBatch
+from hypernas.settings import checked
 from hypernas.training import Checkpoint, Logged, Recorder, Schedule, on_gpu, own_stream, train
 
+RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch")
 NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
 
@@ -45,12 +47,17 @@ class FittedPredictor:
     n_parameters: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Every whole-number setting counts something; only no epochs make sense, and 0 where it is the default."""
+        """Every whole-number setting counts something; only no epochs make sense, and 0 where it is the default.
+
+        Those of `RULED` obey the rules of an experiment too.
+        """
         for setting in fields(self):
             least = 0 if setting.name == "epochs" or setting.default == 0 else 1
             value = getattr(self, setting.name)
             if type(setting.default) is int and setting.init and value < least:
                 raise UserError(f"{setting.name} must be at least {least}, got {value}")
+            if setting.name in RULED:
+                checked(setting.name, value)
 
     def score(self, graphs: GraphBatch) -> Tensor:
         """Standardised accuracy (B,)."""
