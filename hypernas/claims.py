@@ -155,6 +155,12 @@ def in_words(found: pd.DataFrame) -> str:
     return text
 
 
+def briefly(found: pd.DataFrame) -> str:
+    """`answers` as a Markdown list, a line a claim as a whole."""
+    lines = on_average(found).to_dict("records")
+    return "\n".join(f"- {line['says']}: {_said(line)}." for line in lines)
+
+
 def overview(found: pd.DataFrame) -> str:
     """`on_average` of any pages as a Markdown table, each claim with a link to its page."""
     text = "| claim | page | answer | difference |\n|" + " --- |" * 4 + "\n"

@@ -128,7 +128,9 @@ def test_figures_are_reached_where_the_place_farthest_below_reaches_them(ask, tm
     found = ask(rows({("a", 78): [0.8] * 5, ("a", 39): [0.9] * 5}), claim)
     assert found["answer"].tolist() == [FAILS, FAILS, HOLDS]
     assert found["worst"].tolist() == ["toy, 78", "", ""]
-    assert "*does not hold*, −0.100, −0.100 to −0.100, 5 seeds at toy, 78, the lowest place." in claims.in_words(found)
+    said = "*does not hold*, −0.100, −0.100 to −0.100, 5 seeds at toy, 78, the lowest place."
+    assert said in claims.in_words(found)
+    assert claims.briefly(found) == f"- reaches: {said}"
 
 
 def test_a_page_without_claims_is_a_user_error():
