@@ -1,5 +1,6 @@
 """Claims about the command line: what it prints, where, with which exit code."""
 
+import errno
 import json
 import os
 import subprocess
@@ -177,6 +178,26 @@ def test_bad_input_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, w
     assert (code, out, len(err)) == (2, [], 1)
     assert err[0].startswith("Error: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(hypernas, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    code, out, err = hypernas("label", "--space", "nasbench101", "--out", file / "table.parquet")
+    assert (code, out, len(err)) == (2, [], 1)
+    assert str(file) in err[0]
+    assert file.read_text() == ""
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(hypernas, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, out, err = hypernas(*EXPERIMENT, "--n-train", 5)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "got No space left on device" in err[0]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["few_shot.jsonl.lock"]
 
 
 def test_a_table_is_printed_in_three_formats(hypernas, monkeypatch):

@@ -281,6 +281,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         store.add({**ROW, "seed": 1})
     assert store.path.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "rows.jsonl.lock"]
 
 
 def test_of_two_rows_with_one_key_the_first_stays_unless_replaced(tmp_path):

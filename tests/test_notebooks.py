@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypernas import notebooks
+from hypernas.cli import main
 from hypernas.errors import UserError
 from hypernas.notebooks import check_parameters
 
@@ -120,6 +121,13 @@ def test_an_executed_notebook_never_replaces_its_source(notebook, tmp_path):
     with pytest.raises(UserError, match="must not replace"):
         notebooks.run(notebook, {}, tmp_path)
     assert notebook.read_bytes() == before
+
+
+def test_a_folder_that_is_a_file_is_one_sentence(notebook, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(notebook), "-o", str(notebook)], prog_name="hypernas")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"Error: a file or folder must be one that can be used, got {notebook} ")
 
 
 @pytest.mark.notebook

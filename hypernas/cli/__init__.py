@@ -20,13 +20,19 @@ from hypernas.errors import UserError
 
 
 class Commands(click.Group):
-    """A group whose mistakes of a user are one sentence on stderr and exit code 2."""
+    """A group whose mistakes of a user, and files that it cannot use, are one sentence on stderr and exit code 2."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            told = error.strerror or str(error)
+            place = told if error.filename is None else f"{error.filename} ({told})"
+            rule = "a file or folder must be one that can be used"
+            click.echo(f"Error: {rule}, got {place}: check its permissions and the free space", err=True)
             sys.exit(2)
         except click.ClickException as error:
             prefix = "" if isinstance(error, click.exceptions.NoArgsIsHelpError) else "Error: "

@@ -116,11 +116,14 @@ class Results:
             rows.pop(key, None)
             rows[key] = new
             temporary = path.with_name(f".{path.name}.tmp")
-            with temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(each, allow_nan=False) + "\n" for each in rows.values())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            try:
+                with temporary.open("w", encoding="utf-8") as file:
+                    file.writelines(json.dumps(each, allow_nan=False) + "\n" for each in rows.values())
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
         return new
 
 
