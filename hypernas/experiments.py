@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,6 +126,8 @@ def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
         return None
     name = canonical_json([[each.key() for each in group], version(), commit(), device])
     return Checkpoint(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt", every=SAVE_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -179,6 +180,9 @@ def run(
     if known is not None:
         return known
     results.require_writable()
+    if not os.access(path.parent, os.W_OK):
+        rule = "the folder of the architecture must be writable"
+        raise UserError(f"{rule}, {path.parent} is not: copy the file to one that is, its state is kept there")
     loaded = load_images(images, recipe.n_images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -95,8 +95,8 @@ def train(
     resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data
     that the file belongs to, which keeps all `parameters`, also those without a gradient, such as running statistics.
     `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's loop). On a GPU a
-    `recorder` can run the steps in place of `loss`. Raises UserError for a checkpoint that is damaged or belongs to
-    another training.
+    `recorder` can run the steps in place of `loss`. Raises UserError for a checkpoint that is damaged, belongs to
+    another training or cannot be written.
     """
     learned = [p for p in parameters if p.requires_grad]
     optimizer = schedule.optimizer(learned, recorded=True) if recorder is not None else schedule.optimizer(learned)
@@ -224,11 +224,14 @@ def _told(epochs: range, total: int, tell: Callable[[int, int], Any]) -> Iterato
 
 
 def _save(path: Path, parameters: Sequence[Tensor], optimizer: Any, fingerprint: dict, told: dict[str, Any]) -> None:
+    """Raises UserError where the file cannot be written, of which PyTorch tells in several ways."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     state = {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict()}
     try:
         torch.save(state | told | {"fingerprint": fingerprint}, temporary)
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} must be writable, got {error}: free space or check its folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 

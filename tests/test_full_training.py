@@ -1,7 +1,9 @@
 """Claims about `hypernas train`: what a step is, that a stopped training goes on, what bad input is told."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +218,11 @@ def test_force_trains_again_what_is_finished(file, monkeypatch):
     assert calls == [4] * SMALL.epochs
     full_training.run(file, SMALL, force=True)
     assert calls == [4] * SMALL.epochs * 2
+
+
+def test_a_folder_that_cannot_keep_the_state_is_refused_before_images_are_read(file, monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path_factory.mktemp("results")))
+    monkeypatch.setattr(full_training, "load_images", pytest.fail)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file.parent)
+    with pytest.raises(UserError, match=f"the folder of the architecture must be writable, {file.parent} is not"):
+        full_training.run(file, SMALL)

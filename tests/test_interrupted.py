@@ -1,5 +1,6 @@
 """Claims about experiments that are stopped half way: nothing is lost, nothing else changes."""
 
+import os
 import time
 
 import pytest
@@ -60,3 +61,11 @@ def test_seeds_of_the_plain_engine_do_not_share_a_checkpoint(tmp_path, monkeypat
     asked = [Experiment("few_shot", "nasbench201", "cifar10", "hypernas-p", 4, s, settings=settings) for s in (0, 1)]
     assert [row["seeds_together"] for row in run_many(asked, progress=False)] == [1, 1]
     assert list((tmp_path / "cache" / "hypernas" / "checkpoints").iterdir()) == []
+
+
+def test_experiments_run_where_the_cache_is_read_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = [Experiment("few_shot", "nasbench201", "cifar10", "np", 20, 0)]
+    assert experiments._checkpoint(asked, "cpu").path.parent == tmp_path / "hypernas" / "checkpoints"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert experiments._checkpoint(asked, "cpu") is None

@@ -151,3 +151,15 @@ def test_a_finished_training_is_repeated_where_that_is_asked_and_a_stopped_one_g
         stopped.fit(checkpoint=Checkpoint(tmp_path / "state", anew=True))
     assert resumed.fit(checkpoint=Checkpoint(tmp_path / "state", anew=True)) == history
     assert resumed.calls == first.calls - 3
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_checkpoint_that_cannot_be_written_is_a_user_error_and_leaves_no_file(error, tmp_path, monkeypatch):
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"state must be writable, got .*(No space left|unexpected pos)"):
+        Line().fit(checkpoint=Checkpoint(tmp_path / "state"))
+    assert list(tmp_path.iterdir()) == []
