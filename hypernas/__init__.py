@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from hypernas import predictors, spaces
     from hypernas.benchmark import Benchmark
     from hypernas.errors import UserError
+    from hypernas.saved import load, save
 
-__all__ = ["Benchmark", "UserError", "predictors", "spaces"]
+__all__ = ["Benchmark", "UserError", "load", "predictors", "save", "spaces"]
 _HOMES = {"Benchmark": "hypernas.benchmark", "UserError": "hypernas.errors"}
+_HOMES |= dict.fromkeys(("load", "save"), "hypernas.saved")
 
 
 def __getattr__(name: str) -> Any:

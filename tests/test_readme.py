@@ -15,16 +15,16 @@ def blocks(language):
 
 @pytest.fixture(scope="module")
 def shown():
-    (code,) = blocks("python")
-    return code
+    return blocks("python")[0]
 
 
 def test_the_library_is_shown_in_six_lines(shown):
     assert len([line for line in shown.splitlines() if line.strip()]) <= 6
 
 
-def test_the_six_lines_run_and_give_what_the_sentence_below_says(shown):
+def test_what_is_shown_runs_and_gives_what_the_sentences_say(shown, tmp_path, monkeypatch):
     """With two epochs in place of many, and a few predictions in place of all."""
+    monkeypatch.chdir(tmp_path)
     quick, replaced = re.subn(r"epochs=\d+", "epochs=2", shown)
     assert replaced == 1
     assert "predict(graphs[test])" in quick
@@ -34,6 +34,10 @@ def test_the_six_lines_run_and_give_what_the_sentence_below_says(shown):
     assert names["predicted"].shape == (200,)
     assert names["predicted"].isfinite().all()
     assert 0 < torch.median(names["predicted"]) < 100
+    exec(compile(blocks("python")[1], str(README), "exec"), names)
+    assert names["accuracy"].shape == (1,)
+    assert torch.allclose(names["accuracy"], names["predictor"].predict(names["graphs"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["predictor.pt"]
 
 
 def test_every_path_that_the_readme_links_exists():

@@ -43,6 +43,7 @@ class FittedPredictor:
 
     model: Any = field(default=None, init=False, repr=False)
     scale: Any = field(default=None, init=False, repr=False)
+    space: str | None = field(default=None, init=False, repr=False)
     history: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     n_parameters: int = field(default=0, init=False, repr=False)
 
@@ -206,7 +207,7 @@ def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, sca
     own = LabelScale.of(accuracy)
     if len(accuracy) != len(graphs):
         raise UserError(f"fit needs one accuracy an architecture, got {len(accuracy)} for {len(graphs)}")
-    method.scale = scale or own
+    method.scale, method.space = scale or own, graphs.space.name if graphs.space is not None else None
     return method.scale.standardise(accuracy)
 
 
