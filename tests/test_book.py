@@ -295,3 +295,13 @@ def test_a_recorded_row_appears_beside_the_figure_of_the_paper(tmp_path, monkeyp
 
 def test_a_missing_number_is_a_dash():
     assert generate.number(pd.NA) == "–"
+
+
+def test_the_code_of_the_page_on_spaces_of_your_own_runs(tmp_path, monkeypatch, capsys):
+    """With one epoch in place of many."""
+    (code,) = re.findall(r"```python\n(.*?)```", (BOOK / "own_space.md").read_text(encoding="utf-8"), re.DOTALL)
+    quick = code.replace('get("hypernas-p")()', 'get("hypernas-p")(epochs=1)')
+    assert quick != code
+    monkeypatch.chdir(tmp_path)
+    exec(compile(quick, "own_space.md", "exec"), {})
+    assert re.fullmatch(r"tensor\(\[[0-9.]+\]\)\n", capsys.readouterr().out)
