@@ -73,6 +73,18 @@ def test_every_cell_that_differs_is_described(architecture):
     assert {name.split(":")[0] for name in statistics.names} == {"cell 0", "cell 1"}
 
 
+def test_an_input_that_differs_from_graph_to_graph_is_counted(rng):
+    """In AutoFormer's space the input of a layer is the embedding dimension, and nothing else says it."""
+    space = spaces.get("vit")
+    layers = [(3, 3.5)] * 12
+    graphs = collate([space.architecture(dim, layers) for dim in (192, 240, 192)], space)
+    statistics = GraphStatistics(graphs)
+    told = statistics(graphs)
+    assert (told[0] == told[2]).all()
+    assert (told[0] != told[1]).any()
+    assert features(statistics, graphs, 1)[f"cell 0: nodes of {space.ops.index('embed_240')}"] == 1
+
+
 def test_how_often_a_cell_repeats_is_a_feature(architecture):
     base = architecture((0, 1, 0))
     longer = type(base)(base.cells, (0, 1, 0, 0, 1))

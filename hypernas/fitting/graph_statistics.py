@@ -27,7 +27,8 @@ def subsets(operations: Iterable[int]) -> list[tuple[int, ...]]:
 class GraphStatistics:
     """The features of GRAF (Kadlecova et al. 2024) for the cells in which the training graphs differ.
 
-    For each operation how many nodes have it. For each set of operations, with the nodes of all others taken out: the
+    For each operation how many nodes have it, of inputs and outputs where that differs. For each set of the operations
+    between, with the nodes of all others taken out: the
     shortest and the longest path from input to output, how many edges leave the inputs, how many enter the outputs,
     how many there are, and how many a node has on average. Inputs and outputs are the nodes whose operation never
     stands between two others in the training graphs. Parallel edges count as often as they are. `names` says what each
@@ -40,7 +41,8 @@ class GraphStatistics:
     def __init__(self, graphs: GraphBatch) -> None:
         self.columns, self.far = varying(graphs), graphs.ops.shape[2]
         self.inner = [self._inner(graphs, u) for u in self.columns]
-        self.names = [name for u, inner in zip(self.columns, self.inner, strict=True) for name in self._names(u, inner)]
+        self.outer = [self._outer(graphs, u, inner) for u, inner in zip(self.columns, self.inner, strict=True)]
+        self.names = [name for each in zip(self.columns, self.inner, self.outer, strict=True) for name in _names(*each)]
 
     @staticmethod
     def _inner(graphs: GraphBatch, u: int) -> list[int]:
@@ -50,25 +52,33 @@ class GraphStatistics:
         return sorted(set(graphs.ops[:, u][between].tolist()))
 
     @staticmethod
-    def _names(u: int, inner: list[int]) -> list[str]:
-        of_a_set = ("shortest path", "longest path", "input degree", "output degree", "edges", "mean degree")
-        names = ["repeats", *(f"nodes of {op}" for op in inner)]
-        names += [f"{what} over {','.join(map(str, chosen))}" for chosen in subsets(inner) for what in of_a_set]
-        return [f"cell {u}: {name}" for name in names]
+    def _outer(graphs: GraphBatch, u: int, inner: list[int]) -> list[int]:
+        """The other operations that not all graphs have on equally many nodes."""
+        ops = graphs.ops[:, u].masked_fill(~graphs.mask[:, u], -1)
+        others = sorted({*ops.flatten().tolist()} - {-1, *inner})
+        return [op for op in others if (ops == op).sum(1).unique().numel() > 1]
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
         """The features (B, F), float32."""
         graphs = with_cells(graphs, self.columns)
         times = repeats(graphs).numpy()
         parts = []
-        for u, inner in zip(self.columns, self.inner, strict=True):
+        for u, inner, outer in zip(self.columns, self.inner, self.outer, strict=True):
             ops, mask = graphs.ops[:, u].numpy(), graphs.mask[:, u].numpy() & (times[:, u, None] > 0)
             edges = graphs.adjacency[:, u].numpy() * mask[:, :, None] * mask[:, None]
-            parts += [times[:, u], *(((ops == op) & mask).sum(1) for op in inner)]
+            parts += [times[:, u], *(((ops == op) & mask).sum(1) for op in [*inner, *outer])]
             end = mask & ~np.isin(ops, inner)
             for chosen in subsets(inner):
                 parts += _of_a_set(edges, end, end | (mask & np.isin(ops, chosen)), self.far)
         return np.stack(parts, 1).astype(np.float32)
+
+
+def _names(u: int, inner: list[int], outer: list[int]) -> list[str]:
+    """Of the features of one cell."""
+    of_a_set = ("shortest path", "longest path", "input degree", "output degree", "edges", "mean degree")
+    names = ["repeats", *(f"nodes of {op}" for op in [*inner, *outer])]
+    names += [f"{what} over {','.join(map(str, chosen))}" for chosen in subsets(inner) for what in of_a_set]
+    return [f"cell {u}: {name}" for name in names]
 
 
 def _of_a_set(edges: np.ndarray, end: np.ndarray, kept: np.ndarray, far: int) -> list[np.ndarray]:
