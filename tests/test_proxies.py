@@ -15,7 +15,7 @@ from torch import nn
 from hypernas import proxies, results, spaces, zero_cost
 from hypernas.cli import main
 from hypernas.errors import UserError
-from hypernas.results import Results
+from hypernas.results import Results, provenance
 from hypernas.target.trainable import TrainableNetwork
 from hypernas.zero_cost.cells import Cells, benchmarks
 from hypernas.zero_cost.journal import ScoreJournal
@@ -47,7 +47,8 @@ def batch():
 
 @pytest.fixture
 def own(monkeypatch, tmp_path):
-    """Results and cache in folders of the test."""
+    """Results and cache in folders of the test, by the code of a commit."""
+    monkeypatch.setattr(provenance, "commit", lambda: "abc1234")
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
@@ -250,6 +251,32 @@ def test_a_journal_forgets_a_torn_line_and_keeps_what_is_not_finite(own):
     journal.path.write_bytes(journal.path.read_bytes() + b"[7, 1.")
     assert ScoreJournal("here").scores == {-3: (None, 0.5), 4: (1.5, 0.25)}
     assert ScoreJournal("elsewhere").scores == {}
+
+
+def test_what_is_added_after_a_torn_line_is_not_lost(own):
+    ScoreJournal("here").add({4: (1.5, 0.25)})
+    path = ScoreJournal("here").path
+    path.write_bytes(path.read_bytes() + b"[7, 1.")
+    again = ScoreJournal("here")
+    again.add({8: (2.5, 0.5)})
+    again.add({9: (3.5, 0.5)})
+    assert ScoreJournal("here").scores == {4: (1.5, 0.25), 8: (2.5, 0.5), 9: (3.5, 0.5)}
+    assert path.read_bytes().count(b"\n") == 4
+
+
+def test_scores_are_kept_for_one_version_and_commit_alone(own, monkeypatch):
+    recipe, folder = zero_cost.Recipe("nasbench201", "digits", 8, 8, 2, 1), own / "cache" / "hypernas" / "zero_cost"
+    for commit in ("abc1234+dirty", "unknown"):
+        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
+        next(zero_cost.run(recipe, ["params"], 4, [0]))
+        assert not folder.exists()
+        (own / "results" / "zero_cost.jsonl").unlink()
+    monkeypatch.setattr(provenance, "commit", lambda: "abc1234")
+    for version in ("1.0", "1.1"):
+        monkeypatch.setattr(provenance, "version", lambda version=version: version)
+        next(zero_cost.run(recipe, ["params"], 4, [0]))
+        (own / "results" / "zero_cost.jsonl").unlink()
+    assert len(list(folder.iterdir())) == 2
 
 
 class Elsewhere:

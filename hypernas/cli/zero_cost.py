@@ -32,7 +32,8 @@ def zero_cost(
 ) -> None:
     """Score untrained networks and record one row a method, initialisation and dataset of the space.
 
-    The command may be stopped at any moment and repeated: scores and rows that are there are not computed again.
+    The command may be stopped at any moment and repeated: rows that are there are not computed again, nor are scores of
+    the same commit.
     """
     from hypernas import proxies, zero_cost
 

@@ -159,8 +159,8 @@ def run(
 ) -> Iterator[Row]:  # fmt: skip
     """A row a method, initialisation and dataset, methods outermost; a recorded one is read, unless `force`.
 
-    Scores are kept in the user cache, so that a stopped call goes on where it was. With `keep` off nothing is read
-    or written. Raises UserError before the first score for what could not run.
+    Scores of a library as committed are kept in the user cache, so that a stopped call goes on where it was. With
+    `keep` off nothing is read or written. Raises UserError before the first score for what could not run.
     """
     check_device(device)
     recipe, asked = recipe.resolved(), list(product(methods, seeds))
@@ -208,8 +208,9 @@ def _rows(
                 yield from rows  # type: ignore[misc]
                 continue
             facts = _facts(scorer) | {"published_repeat_rho": repeated(chosen, method)}
-            identity = [asdict(scorer.recipe), method, seed, facts["device"], facts["commit"]]
-            journal = ScoreJournal(identity, keep and not force)
+            made = [facts[name] for name in ("device", "version", "commit")]
+            known = facts["commit"] != "unknown" and not facts["commit"].endswith("+dirty")
+            journal = ScoreJournal([asdict(scorer.recipe), method, seed, *made], keep and not force and known)
             todo = {key: a for key, a in architectures.items() if key not in journal.scores}
             bar.update(len(architectures) - len(todo))
             for found in scorer(method, seed, todo):

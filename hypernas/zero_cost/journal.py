@@ -20,9 +20,9 @@ class ScoreJournal:
     def __init__(self, identity: Any, keep: bool = True) -> None:
         name = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
         self.path = cache_directory() / "zero_cost" / f"{name}.jsonl" if keep else None
-        self.scores: dict[int, Score] = {}
-        if self.path and self.path.exists():
-            self.scores = dict(filter(None, map(_parsed, self.path.read_bytes().splitlines())))
+        content = self.path.read_bytes() if self.path and self.path.exists() else b""
+        self.scores: dict[int, Score] = dict(filter(None, map(_parsed, content.splitlines())))
+        self.torn = content[-1:] not in (b"", b"\n")
 
     def add(self, scores: Mapping[int, Score]) -> None:
         """Raises UserError where the file cannot be written."""
@@ -31,8 +31,10 @@ class ScoreJournal:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            lines = "".join(f"{json.dumps([i, *score])}\n" for i, score in scores.items())
             with self.path.open("ab") as file:
-                file.write("".join(f"{json.dumps([i, *score])}\n" for i, score in scores.items()).encode())
+                file.write(("\n" * self.torn + lines).encode())
+            self.torn = False
         except OSError as error:
             raise UserError(f"{self.path} must be writable, got {error.strerror}: set $XDG_CACHE_HOME") from error
 
