@@ -188,6 +188,18 @@ def test_the_first_of_every_front_come_before_what_a_smaller_one_beats():
     assert sorted(search.by_front(Task(Line(), 9), accuracy, [0, 1, 2, 3])[:2].tolist()) == [0, 1]
 
 
+def test_what_has_no_prediction_comes_last_and_ends_no_search():
+    accuracy = np.array([np.nan, 2.0, np.nan, 3.0])
+    order = search.by_front(Task(Line(), 9), accuracy, [0, 1, 2, 3]).tolist()
+    assert (sorted(order[:2]), sorted(order[2:])) == ([1, 3], [0, 2])
+
+
+def test_top_k_ends_where_all_that_it_draws_is_known(monkeypatch):
+    monkeypatch.setattr(Line, "graphs", lambda self, numbers, form: np.stack(numbers))
+    domain, answers = searched("top-k", queries=9, domain=Line(n=4, rows=False), first=2)
+    assert len(answers) == len(domain.read) == 2
+
+
 @pytest.fixture
 def small(nasbench201):
     """The 1,000 first rows of a table."""

@@ -150,6 +150,8 @@ def top_k(task: Task, *, predictor: str = "np", first: int = 0, candidates: int 
     labelled = yield from task.start(task.first(first))
     rows = task.domain.rows
     others = task.new([task.draw() for _ in range(candidates)] if rows is None else rows, labelled)
+    if not others:
+        return
     for i in np.argsort(-task.fit(predictor, labelled)(others), kind="stable"):
         if task.fits(others[i]):
             yield others[i]
@@ -208,14 +210,18 @@ def by_prediction(task: Task, accuracy: np.ndarray, candidates: Sequence[Candida
 
 
 def by_front(task: Task, accuracy: np.ndarray, candidates: Sequence[Candidate]) -> np.ndarray:
-    """Front after front of accuracy against multiply-adds; the first few of a front lie all along it."""
+    """Front after front of accuracy against multiply-adds; the first few of a front lie all along it.
+
+    What has no accuracy comes last.
+    """
     adds = np.array([task.domain.count(candidate)[1] for candidate in candidates], float)
-    order, left = [], np.arange(len(accuracy))
+    order, unknown = [], ~(accuracy > -np.inf)
+    left, last = np.flatnonzero(~unknown), np.flatnonzero(unknown)
     while len(left):
         front = pareto_front(adds[left], accuracy[left])
         order += left[front[np.argsort(np.arange(len(front)) * GOLDEN % 1)]].tolist()
         left = np.delete(left, front)
-    return np.array(order, int)
+    return np.array([*order, *last], int)
 
 
 METHODS: dict[str, Callable[..., Asking]] = {
