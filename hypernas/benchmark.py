@@ -25,16 +25,18 @@ def _read(space: SearchSpace, dataset: str) -> tuple[str, Table]:
 
 def _first_present(space: SearchSpace) -> tuple[str, Table]:
     """The first dataset of the space whose table is present, else the labelled table."""
+    missing: list[MissingTable] = []
     for dataset in space.datasets:
         try:
             return dataset, space.read(dataset)
         except MissingTable as error:
-            missing = error
+            missing.append(error)
     path = find_labelled(space.name)
     if path is None:
-        if "hypernas label" in str(missing):
-            raise missing
-        raise MissingTable(f"{missing}, and `hypernas label --space {space.name}` makes a small one") from missing
+        first = missing[0]
+        if "hypernas label" in str(first):
+            raise first
+        raise MissingTable(f"{first}, and `hypernas label --space {space.name}` makes a small one") from first
     return provenance_of(path)["images"], read_labelled(path)
 
 

@@ -176,7 +176,8 @@ def _results(recipe: Recipe, groups: Sequence[Sequence[str]], processes: int) ->
 def label(recipe: Recipe, out: Path, processes: int | None = None, force: bool = False, progress: bool = True) -> Path:
     """Train what is not trained yet and write the table `out`. Stopped at any moment, the same call goes on from there.
 
-    Raises UserError for a table or a journal of other settings, unless `force`.
+    Raises UserError for a journal of other settings, and for a table of other settings unless `force`, with which the
+    table is made anew whatever it holds.
     """
     from tqdm import tqdm
 

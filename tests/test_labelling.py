@@ -13,6 +13,7 @@ from hypernas.benchmark import Benchmark
 from hypernas.data import labelled, load_images
 from hypernas.errors import MissingTable, UserError
 from hypernas.labelling import Recipe, label, sample_distinct, train_group
+from hypernas.spaces import nasbench201
 from hypernas.target.networks import Networks
 from hypernas.training import Schedule
 
@@ -136,6 +137,15 @@ def test_held_out_images_are_not_trained_on(monkeypatch):
     assert not rows["train"] & rows[1]
     assert not rows["train"] & rows[2]
     assert len(seen[1]) == len(seen[2]) == 360
+
+
+def test_without_any_table_nasbench201_names_what_brings_one_as_other_spaces_do(folder, monkeypatch):
+    monkeypatch.setattr(nasbench201, "find", lambda name: None)
+    words = r"no nasbench201 table is present; `pip install analog-nasbench.* `hypernas label --space nasbench201`"
+    with pytest.raises(MissingTable, match=words):
+        Benchmark("nasbench201")
+    with pytest.raises(MissingTable, match="holds cifar10 only, got 'cifar100'"):
+        Benchmark("nasbench201", "cifar100")
 
 
 def test_a_stopped_run_goes_on_and_a_torn_line_is_trained_again(out, monkeypatch, fake_training):

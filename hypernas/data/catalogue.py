@@ -132,9 +132,9 @@ def remedy(source: Source, path: Path | None = None) -> str:
 def find(name: str) -> Path | None:
     """The checked file of the source `name`, None where it is nowhere.
 
-    Looks in `$HYPERNAS_DATA`, then the user cache, then inside the installed distribution of an embedded
-    source. Raises UserError for an unknown name, and for a file whose checksum is not the known one: a bad
-    file is never passed over in silence.
+    Looks in `$HYPERNAS_DATA`, then the user cache, then inside the installed distribution of an embedded source, then
+    where a package of the system puts it. Raises UserError for an unknown name, and for a file whose checksum is not
+    the known one: a bad file is never passed over in silence.
     """
     source = get_source(name)
     found = locate(source)

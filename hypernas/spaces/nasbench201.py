@@ -25,7 +25,7 @@ from hypernas.blocks.edge_cells import (
     write_cell,
 )
 from hypernas.data import Table, find, load_npz, read_analog
-from hypernas.errors import UserError
+from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
 from hypernas.target import Program, ProgramWriter, count
 
@@ -115,13 +115,13 @@ class NASBench201:
         if path is not None:
             return self._official(path, dataset)
         if dataset != "cifar10":
-            raise UserError(
+            raise MissingTable(
                 f"the embedded nasbench201 table holds cifar10 only, got {dataset!r}; "
                 "put nasbench201/nasbench201.npz under $HYPERNAS_DATA, see `hypernas data list`"
             )
         path = find("analog-nasbench")
         if path is None:
-            raise UserError("no nasbench201 table is present; `pip install analog-nasbench==0.1.3` brings one")
+            raise MissingTable("no nasbench201 table is present; `pip install analog-nasbench==0.1.3` brings one")
         ids, accuracy = read_analog(path)
         edge_ops = np.array(ANALOG_OPS)[ids][:, [ANALOG_EDGES.index(edge) for edge in EDGES]]
         source = "embedded table of the package analog-nasbench 0.1.3 (all 15,625 cells re-trained on CIFAR-10)"
