@@ -75,7 +75,9 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--profile", default="standard", show_default=True, help="quick, standard or paper.")
 @click.option("--protocol", default="clean", show_default=True, help="clean, or pinat to compare with its figures.")
 @setting_options
-@click.option("--set", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method.")
+@click.option(
+    "--set", "--setting", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--force", is_flag=True, help="Train again and replace the recorded row.")

@@ -20,7 +20,9 @@ from hypernas.cli.rows import in_words, pairs, plan, with_progress
 @click.option("--seeds", "seed", default="0:10", show_default=True, help="Seeds: 0:10 or with commas.")
 @click.option("--profile", default="standard", show_default=True, help="quick, standard or paper.")
 @click.option("--protocol", default="clean", show_default=True, help="clean, or pinat to compare with its figures.")
-@click.option("--setting", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for the methods with it.")
+@click.option(
+    "--set", "--setting", "settings", multiple=True, metavar="KEY=VALUE", help="For the methods that have it."
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a process.")
 @click.option("--together", type=click.IntRange(min=1), help="Seeds of a process, at most.  [default: all of --seeds]")
@@ -42,7 +44,7 @@ def sweep(
     from hypernas.benchmark import Benchmark
 
     options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
-    experiments = plan(pairs(settings, "--setting"), options)
+    experiments = plan(pairs(settings), options)
     todo = sweeping.parts(experiments, together, force, device)
     if dry_run:
         click.echo("\n".join(grids.plan(experiments)))
