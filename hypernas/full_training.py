@@ -24,14 +24,14 @@ from hypernas.graph import Architecture
 from hypernas.results import Results, Row, row_key
 from hypernas.results.provenance import check_device, stamp
 from hypernas.settings import checked
-from hypernas.training import Checkpoint, Schedule, train
+from hypernas.training import Checkpoint, CosineSchedule, train
 
 TEST_BATCH = 256
 FORM = "an architecture's file must hold its notation, or a JSON object with it as `architecture` or `notation`"
 
 
 @dataclass(frozen=True)
-class Descent(Schedule):
+class Descent(CosineSchedule):
     """Settings of DARTS on CIFAR-10: SGD with momentum, the rate along a cosine to 0, gradients of at most norm `clip`.
 
     The network's drop path grows linearly from 0 towards `drop_path`.
@@ -45,9 +45,6 @@ class Descent(Schedule):
     clip: float = 5.0
     drop_path: float = 0.2
     network: Any = field(default=None, repr=False, compare=False)
-
-    def rate(self, epoch: int) -> float:
-        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
     def optimizer(self, parameters: Sequence[Tensor], recorded: bool = False) -> torch.optim.Optimizer:
         def clip(*_: Any) -> None:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from hypernas import hashing
 from hypernas.errors import UserError
+from hypernas.settings import GRAPH_FORMS
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 NORMAL, REDUCTION = 0, 1
 MAX_COUNT = 255
-GRAPH_FORMS = ("raw", "pruned", "contracted")
 
 
 @dataclass(frozen=True)

@@ -154,16 +154,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _results(recipe: Recipe, groups: Sequence[Sequence[str]], processes: int) -> Iterator[list[Record]]:
     """The records of each group as it is done; one process a core, one thread a process."""
     if processes == 1 or not groups:
         yield from (train_group(recipe, group) for group in groups)
         return
-    with ProcessPoolExecutor(min(processes, len(groups)), get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(min(processes, len(groups)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         try:
             for done in as_completed([pool.submit(train_group, recipe, group) for group in groups]):
                 yield done.result()

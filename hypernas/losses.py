@@ -62,15 +62,16 @@ class AdaptiveLoss(nn.Module):
         self.u = nn.Parameter(torch.ones(len(tasks)), requires_grad=learn_u)
 
     def u_squared(self) -> Tensor:
-        return self.u**2 + U_MIN**2
+        return bounded_square(self.u)
 
     def forward(self, losses: dict[str, Tensor]) -> Tensor:
         """Losses (B,) of each task, one an architecture -> their joint loss, a scalar, the mean over architectures."""
         return adaptive_sum([losses[task] for task in self.tasks], self.u, self.p)
 
-    def weights(self) -> dict[str, float]:
-        """The task weights 1 / (2 u^2)."""
-        return {task: 1 / (2 * u) for task, u in zip(self.tasks, self.u_squared().tolist(), strict=True)}
+
+def bounded_square(u: Tensor) -> Tensor:
+    """u^2 with its bound; the weight of a task is 1 / (2 u^2)."""
+    return u**2 + U_MIN**2
 
 
 def adaptive_sum(losses: Sequence[Tensor], u: Tensor, p: float | Tensor) -> Tensor:
@@ -80,7 +81,7 @@ def adaptive_sum(losses: Sequence[Tensor], u: Tensor, p: float | Tensor) -> Tens
     """
     total = torch.zeros_like(u[..., 0])
     for t, loss in enumerate(losses):
-        u_squared = u[..., t] ** 2 + U_MIN**2
+        u_squared = bounded_square(u[..., t])
         total = total + (loss.clamp(min=LOSS_MIN) ** p).mean(-1) / (2 * u_squared) + torch.log1p(u_squared)
     return total
 
@@ -89,9 +90,7 @@ def pairwise_logistic(predicted: Tensor, target: Tensor) -> Tensor:
     """predicted, target (..., B) -> (...,): the logistic loss of every ordered pair, its label which one is better."""
     difference = predicted[..., :, None] - predicted[..., None, :]
     better = (target[..., :, None] > target[..., None, :]).to(predicted.dtype)
-    pair = (target[..., :, None] != target[..., None, :]).to(predicted.dtype)
-    loss = F.softplus(-difference) * better * pair
-    return loss.sum((-1, -2)) / (better * pair).sum((-1, -2)).clamp(min=1)
+    return (F.softplus(-difference) * better).sum((-1, -2)) / better.sum((-1, -2)).clamp(min=1)
 
 
 def soft_kendall(predicted: Tensor, target: Tensor, alpha: float) -> Tensor:

@@ -42,11 +42,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_flops": (lambda value: value >= 0, "at least 0"),
     "max_params": (lambda value: value >= 0, "at least 0"),
     "oracle": _one_of("table", "surrogate"),
-    "context": _one_of("sum", "concat", "position", "none"),
-    "encoder": _one_of("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
     "reading": _one_of("printed", "text"),
-    "precision": _one_of("float32", "bfloat16"),
-    "target_precision": _one_of("float32", "bfloat16"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -60,6 +61,14 @@ class Schedule:
         if self.regroup:
             return generators, steps
         return generators, tuple(steps[i] for i in np.random.default_rng([epoch, 0x6E]).permutation(len(steps)))
+
+
+@dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """The rate falls to zero along a half cosine."""
+
+    def rate(self, epoch: int) -> float:
+        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
 
 @dataclass

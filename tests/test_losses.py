@@ -89,12 +89,6 @@ def test_a_solved_task_and_a_vanished_u_give_finite_numbers(p, double):
     assert value.item() == pytest.approx(LOSS_MIN**p / 2e-4 + math.log1p(1e-4))
 
 
-def test_weights_are_the_factors_of_the_losses():
-    loss = AdaptiveLoss()
-    loss.u.data = torch.tensor([1.0, 2.0])
-    assert loss.weights() == pytest.approx({"pred": 0.5, "hyper": 0.125}, rel=1e-3)
-
-
 @pytest.mark.parametrize("q", [0, -1, float("nan"), float("inf"), "1.5", None])
 def test_a_preference_that_is_no_number_above_0_is_a_user_error(q):
     with pytest.raises(UserError, match="q must be a finite number above 0, got"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,49 +13,24 @@ from torch import Tensor
 from hypernas.errors import UserError
 from hypernas.fitting import TrainedPredictor, n_operations
 from hypernas.fitting.cell_columns import varying
+from hypernas.fitting.mapped import MappedPass
 from hypernas.fitting.tokens import tokens
 from hypernas.fitting.transformer import GraphTransformer, Shape, score
 from hypernas.graph import GraphBatch
 from hypernas.losses import pairwise_logistic
-from hypernas.model import Stack
-from hypernas.training import Logged, Schedule
+from hypernas.training import CosineSchedule, Logged, Schedule
 
 CHUNK = 8192
 
 
-@dataclass(frozen=True)
-class CosineSchedule(Schedule):
-    """The rate falls to zero along a half cosine."""
-
-    def rate(self, epoch: int) -> float:
-        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
-
-
-class TokenPass:
-    """S transformers of equal shape, each on its own architectures, mapped over their stacked parameters."""
-
-    recordable = True
+class TokenPass(MappedPass):
+    """S transformers, each on the tokens of its own architectures."""
 
     def __init__(self, models: Sequence[Any], graphs: Sequence[GraphBatch], device: str) -> None:
-        self.model, self.stack = models[0], Stack(models, device)
-        self.trained = list(self.stack.parameters.values())
-        if len({model.columns for model in models}) > 1:
+        model = models[0]
+        if len({each.columns for each in models}) > 1:
             raise UserError("seeds trained together need training sets that differ in the same cells; fit one by one")
-        sets = [tokens(batch, self.model.columns, self.model.shape.n_positions) for batch in graphs]
-        self.fields = [torch.stack(field).to(device) for field in zip(*sets, strict=True)]
-        self.seeds = torch.arange(len(models), device=device)[:, None]
-
-    def __call__(self, index: Tensor, keep: Tensor) -> Tensor:
-        """index (S, b), keep (S, K, b, T, D) -> standardised accuracy (S, b)."""
-        index = index.to(self.seeds.device)
-        picked = tuple(field[self.seeds, index] for field in self.fields)
-        return torch.vmap(self._one)(self.stack.parameters, picked, keep)
-
-    def _one(self, parameters: dict[str, Tensor], picked: tuple[Tensor, ...], keep: Tensor) -> Tensor:
-        return torch.func.functional_call(self.model, parameters, (*picked, keep))
-
-    def write_back(self) -> None:
-        self.stack.write_back()
+        super().__init__(models, [tokens(batch, model.columns, model.shape.n_positions) for batch in graphs], device)
 
 
 @dataclass(kw_only=True, eq=False)

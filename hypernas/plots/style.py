@@ -22,7 +22,6 @@ METHODS = {
     "hypernas": ("HyperNAS", RED, "o"),
     "hypernas-p": ("HyperNAS-P", BLUE, "^"),
     "hypernas-h": ("HyperNAS-H", PINK, "v"),
-    "hypernas-plus": ("HyperNAS-plus", BLACK, "*"),
     "pinat-mse": ("PINAT (MSE)", ORANGE, "D"),
     "pinat-bce": ("PINAT (BCE)", ORANGE, "d"),
     "tnasp-mse": ("TNASP (MSE)", OLIVE, "P"),

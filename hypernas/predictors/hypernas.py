@@ -25,7 +25,7 @@ from hypernas.generating import GeneratedWeights, GeneratingPredictor, cross_ent
 from hypernas.graph import GraphBatch
 from hypernas.hypernetwork import Hypernetwork
 from hypernas.joint import FastPass
-from hypernas.losses import U_MIN, AdaptiveLoss, adaptive_sum, check_preference, pairwise_logistic
+from hypernas.losses import AdaptiveLoss, adaptive_sum, bounded_square, check_preference, pairwise_logistic
 from hypernas.model import ArchitecturePredictor, score
 from hypernas.target import Program, TargetHead, run, run_recomputing
 from hypernas.training import Logged
@@ -177,7 +177,7 @@ class HyperNAS(GeneratingPredictor):
         log = {f"loss_{task}": value.detach().mean(-1) for task, value in losses.items()}
         if not chosen:
             return losses["pred"].mean(1).sum(), log
-        weights = 0.5 / (run.u.detach() ** 2 + U_MIN**2)
+        weights = 0.5 / bounded_square(run.u.detach())
         log |= {f"weight_{task}": weights[:, t] for t, task in enumerate(losses)} | accuracy
         return adaptive_sum(list(losses.values()), run.u, run.power).sum(), log
 

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hypernas.fitting.mapped import MappedPass
 from hypernas.fitting.node_statistics import N_STATISTICS, node_statistics
 from hypernas.generating import ImagePredictor
 from hypernas.graph import GraphBatch
 from hypernas.losses import soft_kendall
-from hypernas.model import Stack
 from hypernas.target.sizes import map_sizes
 from hypernas.training import Logged
 
@@ -73,30 +73,13 @@ class ParZCModel(nn.Module):
         return pooled @ (self.mean + F.softplus(self.spread) * noise) + self.bias
 
 
-class StatisticsPass:
-    """S models of equal shape, each on the statistics of its own architectures."""
-
-    recordable = True
-
-    def __init__(self, models: Sequence[ParZCModel], sets: Sequence[tuple[Tensor, Tensor]], device: str) -> None:
-        self.model, self.stack = models[0], Stack(models, device)
-        self.trained = list(self.stack.parameters.values())
-        self.statistics, self.mask = (torch.stack(part).to(device) for part in zip(*sets, strict=True))
-        self.seeds = torch.arange(len(models), device=device)[:, None]
-
-    def __call__(self, index: Tensor, noise: Tensor) -> Tensor:
-        """index (S, b), noise (S, D) -> score (S, b)."""
-        index = index.to(self.seeds.device)
-        picked = self.statistics[self.seeds, index], self.mask[self.seeds, index], noise
-        return torch.vmap(lambda p, *x: torch.func.functional_call(self.model, p, x))(self.stack.parameters, *picked)
+class StatisticsPass(MappedPass):
+    """S models, each on the statistics of its own architectures."""
 
     def divergence(self) -> Tensor:
         """Of each last layer's weights from a standard normal distribution, (S,), a mean over them."""
         mean, spread = self.stack.parameters["mean"], F.softplus(self.stack.parameters["spread"])
         return (0.5 * (mean**2 + spread**2 - 1) - spread.log()).mean(1)
-
-    def write_back(self) -> None:
-        self.stack.write_back()
 
 
 @lru_cache

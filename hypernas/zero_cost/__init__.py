@@ -123,18 +123,15 @@ def _unrounded() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 class Scorer:
     """Scores architectures of one recipe, a few at a time, in this process or in several of one thread each."""
 
     def __init__(self, recipe: Recipe, device: str, workers: int) -> None:
         self.recipe, self.device = recipe, device
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) if workers > 1 else None
+        self.pool = None
         if workers > 1:
-            _one_thread()
+            torch.set_num_threads(1)
+            self.pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,))
 
     def __call__(self, method: str, seed: int, todo: Mapping[int, Architecture]) -> Iterator[dict[int, Score]]:
         """The scores by id, as they come."""
