@@ -98,7 +98,7 @@ def test_what_the_preference_coefficient_does_is_recorded(monkeypatch: pytest.Mo
     for q, words in (("2", "q = 2 ({})"), ("3", "q = 3 ({})"), ("1.25", "than 1.25 ({})")):
         middle, interval = estimate(found.loc[f"q = 1.5 ranks better than q = {q}"].to_dict()).split(", ")
         assert words.format(f"{middle}, {interval}") in said
-    for q, words in (("2", "with 2 ({} percentage points, {})"), ("3", "with 3 ({}, {})")):
+    for q, words in (("2", "as q = 2 does ({} percentage points, {})"), ("3", "better ones than q = 3 ({}, {})")):
         middle, interval = estimate(
             found.loc[f"q = 1.5 generates better weights than q = {q}"].to_dict(), "target_test_accuracy"
         ).split(", ")
