@@ -156,8 +156,9 @@ def run(
 ) -> Iterator[Row]:  # fmt: skip
     """A row a method, initialisation and dataset, methods outermost; a recorded one is read, unless `force`.
 
-    Scores of a library as committed are kept in the user cache, so that a stopped call goes on where it was. With
-    `keep` off nothing is read or written. Raises UserError before the first score for what could not run.
+    Scores are kept in the user cache, so that a stopped call goes on where it was, but for a library with changes that
+    are not committed. With `keep` off nothing is read or written. Raises UserError before the first score for what
+    could not run.
     """
     check_device(device)
     recipe, asked = recipe.resolved(), list(product(methods, seeds))
@@ -206,8 +207,8 @@ def _rows(
                 continue
             facts = _facts(scorer) | {"published_repeat_rho": repeated(chosen, method)}
             made = [facts[name] for name in ("device", "version", "commit")]
-            known = facts["commit"] != "unknown" and not facts["commit"].endswith("+dirty")
-            journal = ScoreJournal([asdict(scorer.recipe), method, seed, *made], keep and not force and known)
+            keeps = keep and not force and not facts["commit"].endswith("+dirty")
+            journal = ScoreJournal([asdict(scorer.recipe), method, seed, *made], keeps)
             todo = {key: a for key, a in architectures.items() if key not in journal.scores}
             bar.update(len(architectures) - len(todo))
             for found in scorer(method, seed, todo):
