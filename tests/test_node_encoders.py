@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import predictors, settings
+from hypernas import predictors
 from hypernas.encoder import GlobalEncoder
 from hypernas.encoder.gated import GatedGNN, shortest_paths, virtual_edges
 from hypernas.encoder.node_encoders import (
@@ -209,5 +209,3 @@ def test_the_default_encoder_is_the_directed_gcn_and_the_rule_names_all():
     assert encoder_class("gcn") is GlobalEncoder
     with pytest.raises(UserError, match=f"^encoder must be one of {', '.join(ENCODERS)}, got 'mlp'$"):
         predictors.get("hypernas")(encoder="mlp")
-    with pytest.raises(UserError, match=f"^encoder must be one of {', '.join(ENCODERS)}, got mlp$"):
-        settings.checked("encoder", "mlp")

@@ -164,7 +164,8 @@ def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
     found = pd.DataFrame([line, line | {"where": "toy, 39", "answer": "does not hold"}])
     ax = plots.differences(found)
     dots = [drawn for drawn in ax.lines if drawn.get_markersize() == 3]
-    assert [(list(drawn.get_xdata()), drawn.get_color()) for drawn in dots] == [([0.1, 0.3], BLUE), ([0.1, 0.3], RED)]
+    found = [(*map(list, drawn.get_data()), drawn.get_color()) for drawn in dots]
+    assert found == [([0.1, 0.3], [1.4, 1.4], BLUE), ([0.1, 0.3], [2.4, 2.4], RED)]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["on average", "toy, 39"]
     assert "A over B" in [text.get_text() for text in ax.texts]
     assert "small dots: one seed each" in ax.get_xlabel()

@@ -89,9 +89,11 @@ def tau_against_n_train(
         beside = 1.025 ** (number - (len(groups) - 1) / 2)
         sizes = np.array(list(by_size.groups), float) * beside
         ax.plot(sizes, by_size.mean(), linestyle=LINES.get(str(form), "-"), **style)
-        for at, (_, values) in zip(sizes, by_size, strict=True):
-            if len(values) > 1:
-                ax.vlines(at, *bootstrap_interval(values.to_numpy()), color=style["color"], linewidth=1.5, alpha=0.6)
+        known = [
+            (at, *bootstrap_interval(v.to_numpy())) for at, (_, v) in zip(sizes, by_size, strict=True) if len(v) > 1
+        ]
+        if known:
+            ax.vlines(*zip(*known, strict=True), color=style["color"], linewidth=1.5, alpha=0.6)
     for method, group in paper.groupby("method") if paper is not None else ():
         style = method_style(str(method))
         style["label"] += ", quoted"

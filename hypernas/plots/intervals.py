@@ -117,24 +117,31 @@ def differences(found: pd.DataFrame, metric: str = "kendall_tau", ax: Axes | Non
 
     A claim as a whole has its page's name where claims of several pages are drawn.
     """
+    import pandas as pd
+
     found = found[(found["metric"] == metric) & (found["n_seeds"] > 0)]
     if found.empty:
         return nothing("No two runs to compare are recorded yet.", ax)
     height, ticks, several = 0.0, {}, found["page"].nunique() > 1
     ax = axes(ax, height=1.0 + 0.25 * (len(found) + 1.4 * found["says"].nunique()))
+    drawn = []
     for says, part in found.groupby("says", sort=False):
         height += 1.4
         ax.text(-0.2, height - 0.75, str(says), transform=ax.get_yaxis_transform(), fontsize=9, fontweight="bold")
         margin = float(part["margin"].iloc[0])
         ax.vlines(-margin, height - 0.5, height + len(part) - 0.5, color=GREY, linestyle=":" if margin else "-")
         for line in part.to_dict("records"):
-            colour = ANSWERS[line["answer"]]
-            ax.plot(line["each"], [height] * len(line["each"]), "o", color=colour, markersize=3, alpha=0.35)
-            ax.plot([line["low"], line["high"]], [height] * 2, color=colour)
-            face = "white" if line["answer"] == "too few pairs" else colour
-            ax.plot(line["difference"], height, "D" if line["where"] else "o", color=colour, markerfacecolor=face)
+            drawn.append({**line, "height": height, "mark": "D" if line["where"] else "o"})
             ticks[height] = line["where"] or (line["page"] if several else "lowest" if line["worst"] else "on average")
             height += 1
+    for answer, part in pd.DataFrame(drawn).groupby("answer", sort=False):
+        colour = ANSWERS[str(answer)]
+        dots = part.explode("each")
+        ax.plot(dots["each"].astype(float), dots["height"], "o", color=colour, markersize=3, alpha=0.35)
+        ax.hlines(part["height"], part["low"], part["high"], color=colour)
+        face = "white" if answer == "too few pairs" else colour
+        for mark, lines in part.groupby("mark", sort=False):
+            ax.plot(lines["difference"], lines["height"], str(mark), color=colour, markerfacecolor=face)
     ax.set_yticks(list(ticks), list(ticks.values()))
     ax.set_ylim(height, 0)
     ax.grid(axis="y", visible=False)

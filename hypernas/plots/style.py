@@ -34,6 +34,9 @@ METHODS = {
     "graph-features": ("graph features", OLIVE, "h"),
 }
 COORDINATE = re.compile(r"(?<![\w.])([1-9]\d*\.\d\d)\d+")
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+LETTER = re.compile(r'<use xlink:href="#DejaVuSans-([\w-]+)" transform="translate\((\d+)[.\d]* 0\)"/>')
+INDENTATION = re.compile(r"\n\s*(?=<)")
 LINES = {"contracted": "-", "pruned": "--", "raw": ":"}
 STYLE: Any = {
     "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK]})",
@@ -77,12 +80,17 @@ def _drawn(figure: Figure) -> str | None:
 
 
 def short(svg: str) -> str:
-    """The same picture with two digits in place of six behind the point of every coordinate of one and more.
+    """The same picture in fewer characters: two digits in place of six behind the point of coordinates of one and more,
+    none behind that of a letter's place in its line, no indentation, no comments.
 
     >>> short("M 106.605299 7.25 L 0.015625 12.5")
     'M 106.60 7.25 L 0.015625 12.5'
+    >>> short('<!-- a -->\\n  <use xlink:href="#DejaVuSans-44" transform="translate(63.378906 0)"/>')
+    '<use href="#s-44" transform="translate(63 0)"/>'
     """
-    return COORDINATE.sub(r"\1", svg)
+    svg = LETTER.sub(r'<use href="#s-\1" transform="translate(\2 0)"/>', COMMENT.sub("", svg))
+    svg = svg.replace("DejaVuSans-", "s-").replace("xlink:href", "href")
+    return INDENTATION.sub("", COORDINATE.sub(r"\1", svg))
 
 
 def method_style(method: str) -> dict[str, Any]:
