@@ -45,7 +45,8 @@ def save(predictor: Any, path: str | Path) -> None:
 
 
 def load(path: str | Path, device: str = "cpu") -> Any:
-    """The predictor that `save` wrote, ready to predict. Raises UserError for a file that is not one."""
+    """The predictor that `save` wrote, ready to predict. Raises UserError for a file that is not one, and where its
+    images are not here."""
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         space = spaces.get(content["space"])
@@ -55,6 +56,8 @@ def load(path: str | Path, device: str = "cpu") -> Any:
             predictor.model = predictor.new_model(collate([drawn], space))
         predictor.model.load_state_dict(content["weights"])
         predictor.scale, predictor.space = LabelScale(**content["scale"]), space.name
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"a saved predictor must be a file, got {path}: hypernas.save writes one") from error
     except Exception as error:

@@ -48,6 +48,16 @@ def test_what_cannot_be_saved_is_one_sentence_and_leaves_no_file(trained, nasben
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_saved_predictor_whose_images_are_missing_says_so(trained, tmp_path, monkeypatch):
+    hypernas.save(trained[0]["hypernas"], tmp_path / "p.pt")
+    content = torch.load(tmp_path / "p.pt", weights_only=True)
+    content["settings"]["images"] = "cifar10"
+    torch.save(content, tmp_path / "p.pt")
+    monkeypatch.setattr("hypernas.data.images.find", lambda name: None)
+    with pytest.raises(UserError, match="images 'cifar10' need a file that is not here"):
+        hypernas.load(tmp_path / "p.pt")
+
+
 def test_a_file_of_another_kind_is_refused_and_no_pickle_runs(tmp_path):
     class Harmful:
         def __reduce__(self):

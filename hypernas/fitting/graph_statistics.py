@@ -28,11 +28,10 @@ class GraphStatistics:
     """The features of GRAF (Kadlecova et al. 2024) for the cells in which the training graphs differ.
 
     For each operation how many nodes have it, of inputs and outputs where that differs. For each set of the operations
-    between, with the nodes of all others taken out: the
-    shortest and the longest path from input to output, how many edges leave the inputs, how many enter the outputs,
-    how many there are, and how many a node has on average. Inputs and outputs are the nodes whose operation never
-    stands between two others in the training graphs. Parallel edges count as often as they are. `names` says what each
-    feature is.
+    between, with the nodes of all others taken out: the shortest and the longest path from input to output, how many
+    edges leave the inputs, how many enter the outputs, how many there are, and how many a node has on average. Inputs
+    and outputs are the nodes whose operation never stands between two others in the training graphs. Parallel edges
+    count as often as they are. `names` says what each feature is.
 
     What is ours: GRAF's operations sit on edges or nodes as the space has it, here they are always nodes; the number of
     times the network repeats a cell is a feature.
