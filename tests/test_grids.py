@@ -123,3 +123,16 @@ def test_a_recorded_row_is_found_by_the_key_of_its_experiment():
     row = record(experiment)
     assert row_key(json.loads(json.dumps(row))) == experiment.key()
     assert grids.recorded([experiment]) == [row]
+
+
+def test_force_makes_recorded_rows_again(monkeypatch):
+    from click.testing import CliRunner
+
+    from hypernas import cli, experiments
+
+    record(grids.grid("connectivity")[0])
+    asked = []
+    monkeypatch.setattr(experiments, "run_many", lambda planned, force, *rest: asked.append((len(planned), force)) or [])
+    for words in ([], ["--force"]):
+        assert CliRunner().invoke(cli.main, ["grid", "connectivity", "--only", "n_train=100", *words]).exit_code == 0
+    assert [force for _, force in asked] == [False, True]

@@ -6,12 +6,12 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.fitting.tokens import laplacian_positions, tokens
+from hypernas.fitting.tokens import laplacian, tokens
 from hypernas.fitting.transformer import GraphTransformer, Shape, full, related
 from hypernas.fitting.transformers import CosineSchedule, TokenPass, TransformerPredictor
 from hypernas.graph import collate
 
-SMALL = {"n_blocks": 2, "d_model": 16, "n_heads": 4, "d_head": 4, "d_inner": 16, "d_regressor": 8, "n_positions": 5}
+SMALL = {"n_blocks": 2, "d_model": 16, "n_heads": 4, "d_head": 4, "d_inner": 16, "d_regressor": 8}
 SHAPES = {
     "tnasp": Shape(**SMALL),
     "pinat": Shape(**SMALL, invariant=4),
@@ -32,26 +32,21 @@ def graphs(rng):
 
 def model_of(shape, graphs, columns=(0,)):
     torch.manual_seed(0)
-    return GraphTransformer(len(graphs.space.ops) if graphs.space else 7, columns, shape)
+    return GraphTransformer(len(graphs.space.ops) if graphs.space else 7, 5, columns, shape)
 
 
 # Tokens.
 
 
-def test_positions_are_eigenvectors_of_the_laplacian_in_ascending_order(graphs):
-    adjacency, mask = graphs.adjacency[:, 0].numpy(), graphs.mask[:, 0].numpy()
-    positions = laplacian_positions(adjacency, mask, 7)
-    for edges, real, found in zip(adjacency, mask, positions, strict=True):
-        n = real.sum()
-        undirected = edges[:n, :n].astype(float) + edges[:n, :n].T
-        scale = np.diag(undirected.sum(0) ** -0.5)
-        laplacian, vectors = np.eye(n) - scale @ undirected @ scale, found[:n, :n].astype(float)
-        values = np.diag(vectors.T @ laplacian @ vectors)
-        assert np.allclose(laplacian @ vectors, vectors * values, atol=1e-5)
-        assert np.allclose(vectors.T @ vectors, np.eye(n), atol=1e-5)
-        assert (np.diff(values) > -1e-6).all()
-        assert not found[n:].any()
-        assert not found[:, n:].any()
+def test_a_row_of_the_laplacian_is_how_many_edges_leave_a_node_less_those_to_each_other(graphs):
+    adjacency = graphs.adjacency[:, 0].numpy()
+    n = adjacency.shape[1]
+    found = laplacian(adjacency, n + 2)
+    for edges, rows in zip(adjacency.astype(float), found, strict=True):
+        assert np.allclose(rows[:, :n], np.diag(edges.sum(1)) - edges)
+        assert not rows[:, n:].any()
+        assert np.allclose(rows.sum(1), 0)
+    assert np.allclose(laplacian(adjacency, 3), found[:, :, :3])
 
 
 def test_isomorphic_cells_become_equal_tokens(architecture, twin):
@@ -119,7 +114,7 @@ def test_the_gradient_reaches_every_parameter(shape, architecture):
 
 
 def test_seeds_in_one_pass_are_each_as_their_model_alone(shape, graphs):
-    models = [GraphTransformer(6, (0,), shape) for _ in range(3)]
+    models = [GraphTransformer(6, 5, (0,), shape) for _ in range(3)]
     sets = [graphs[:8], graphs[4:], graphs[:8]]
     run = TokenPass(models, sets, "cpu")
     index = torch.tensor([[0, 3], [1, 2], [7, 5]])
@@ -133,7 +128,7 @@ def test_seeds_in_one_pass_are_each_as_their_model_alone(shape, graphs):
 def test_training_sets_that_differ_in_other_cells_are_not_trained_together(architecture):
     same = architecture()
     batch = collate([same, same, architecture(), architecture()])
-    models = [GraphTransformer(7, columns, SHAPES["tnasp"]) for columns in ((0,), (0, 1))]
+    models = [GraphTransformer(7, 6, columns, SHAPES["tnasp"]) for columns in ((0,), (0, 1))]
     with pytest.raises(UserError, match="differ in the same cells; fit one by one"):
         TokenPass(models, [batch, batch], "cpu")
 

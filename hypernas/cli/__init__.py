@@ -110,7 +110,10 @@ def experiment(
 @click.option("--dry-run", is_flag=True, help="List the experiments and how many are recorded, compute nothing.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-def grid(name: str, only: tuple[str, ...], profile: str, dry_run: bool, threads: int | None, device: str) -> None:
+@click.option("--force", is_flag=True, help="Train again and replace the recorded rows.")
+def grid(
+    name: str, only: tuple[str, ...], profile: str, dry_run: bool, threads: int | None, device: str, force: bool
+) -> None:
     """Compute the missing rows of the page NAME; `hypernas/grids.toml` lists all. It may be stopped and repeated."""
     import torch
 
@@ -122,7 +125,7 @@ def grid(name: str, only: tuple[str, ...], profile: str, dry_run: bool, threads:
         click.echo("\n".join(grids.plan(experiments)))
         return
     torch.set_num_threads(threads or torch.get_num_threads())
-    for row in with_progress(run_many(experiments, False, sys.stderr.isatty(), device), len(experiments)):
+    for row in with_progress(run_many(experiments, force, sys.stderr.isatty(), device), len(experiments)):
         click.echo(in_words(row))
 
 

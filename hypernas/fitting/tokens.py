@@ -16,7 +16,7 @@ class Tokens(NamedTuple):
     """The nodes of the cells of B architectures side by side, T each.
 
     `ops (B, T)`, `cell (B, T)` which cell a node is of, `mask (B, T)`, `adjacency (B, T, T)` edge counts within cells,
-    `positions (B, T, P)`.
+    `positions (B, T, P)` its row of the cell's Laplacian.
     """
 
     ops: Tensor
@@ -26,12 +26,14 @@ class Tokens(NamedTuple):
     positions: Tensor
 
 
-def tokens(graphs: GraphBatch, columns: Columns, n_positions: int) -> Tokens:
-    """The unique cells `columns` of each architecture; nodes are in canonical order, so isomorphic ones are equal."""
+def tokens(graphs: GraphBatch, columns: Columns, width: int) -> Tokens:
+    """The unique cells `columns` of each architecture; nodes are in canonical order, so isomorphic ones are equal.
+
+    Rows of a Laplacian are `width` wide.
+    """
     ops, adjacency, mask = ordered(graphs, columns)
     b, u, n = ops.shape
-    cells = (b * u, n)
-    positions = laplacian_positions(adjacency.reshape(*cells, n), mask.reshape(cells), n_positions)
+    positions = laplacian(adjacency.reshape(b * u, n, n), width)
     edges = np.zeros((b, u, n, u, n), np.float32)
     for column in range(u):
         edges[:, column, :, column] = adjacency[:, column]
@@ -40,33 +42,20 @@ def tokens(graphs: GraphBatch, columns: Columns, n_positions: int) -> Tokens:
         torch.arange(u).repeat_interleave(n).expand(b, -1),
         torch.from_numpy(mask.reshape(b, u * n)),
         torch.from_numpy(edges.reshape(b, u * n, u * n)),
-        torch.from_numpy(positions.reshape(b, u * n, n_positions)),
+        torch.from_numpy(positions.reshape(b, u * n, width)),
     )
 
 
-def laplacian_positions(adjacency: np.ndarray, mask: np.ndarray, n_positions: int) -> np.ndarray:
-    """Edge counts (R, N, N), mask (R, N) -> float32 (R, N, P): the first eigenvectors of each graph's Laplacian.
+def laplacian(adjacency: np.ndarray, width: int) -> np.ndarray:
+    """Edge counts (R, N, N) of directed graphs -> float32 (R, N, width): their D - A, D the edges that leave a node.
 
-    L = I - D^-1/2 A D^-1/2 of the undirected graph, eigenvalues ascending, padded with zeros; the first entry of a
-    vector that is not zero is positive. Each different matrix is decomposed once.
+    A row is padded with zeros, or cut where the graph has more nodes than `width`.
 
-    >>> edges = np.array([[[0, 1], [0, 0]]])
-    >>> laplacian_positions(edges, np.ones((1, 2), bool), 3).astype(float).round(3).tolist()
-    [[[0.707, 0.707, 0.0], [0.707, -0.707, 0.0]]]
+    >>> laplacian(np.array([[[0, 1], [0, 0]]]), 3).astype(int).tolist()
+    [[[1, -1, 0], [0, 0, 0]]]
     """
-    out = np.zeros((*mask.shape, n_positions), np.float32)
-    sizes = mask.sum(1)
-    for n in np.unique(sizes[sizes > 0]):
-        rows = np.flatnonzero(sizes == n)
-        flat = np.ascontiguousarray(adjacency[rows, :n, :n].astype(np.uint8).reshape(len(rows), -1))
-        _, first, inverse = np.unique(flat.view(f"V{n * n}")[:, 0], return_index=True, return_inverse=True)
-        edges = flat[first].reshape(-1, n, n).astype(np.float64)
-        edges += edges.transpose(0, 2, 1)
-        degree = edges.sum(2)
-        scale = np.where(degree > 0, degree.clip(1) ** -0.5, 0)
-        _, vectors = np.linalg.eigh(np.eye(n) - scale[:, :, None] * edges * scale[:, None])
-        leading = np.argmax(np.abs(vectors) > 1e-6, 1)
-        sign = np.sign(np.take_along_axis(vectors, leading[:, None], 1))
-        kept = (vectors * sign)[:, :, :n_positions]
-        out[rows, :n, : kept.shape[2]] = kept[inverse]
-    return out
+    n = adjacency.shape[-1]
+    out = np.zeros((*adjacency.shape[:2], max(n, width)), np.float32)
+    out[:, :, :n] = -adjacency.astype(np.float32)
+    out[:, np.arange(n), np.arange(n)] += adjacency.sum(2)
+    return out[:, :, :width]

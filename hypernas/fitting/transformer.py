@@ -16,7 +16,7 @@ from hypernas.fitting.tokens import Tokens
 class Shape:
     """Sizes of a `GraphTransformer`, and how it knows the graph.
 
-    `positions`: a linear map of the Laplacian's eigenvectors is added to each node; `invariant`: width of the
+    `positions`: a linear map of its row of the Laplacian is added to each node; `invariant`: width of the
     permutation-invariant module in the embedding and beside the heads, 0 for none; `relations`: heads see only
     predecessors, successors and siblings, and the feed-forward layers pass on what neighbours hold.
     """
@@ -27,7 +27,6 @@ class Shape:
     d_head: int
     d_inner: int
     d_regressor: int
-    n_positions: int
     positions: bool = True
     invariant: int = 0
     relations: bool = False
@@ -109,16 +108,16 @@ class Block(nn.Module):
 class GraphTransformer(nn.Module):
     """Embedding of the operations, blocks, mean over the nodes, regressor: `Tokens` -> standardised accuracy (B,).
 
-    `columns` are the unique cells that it reads.
+    `columns` are the unique cells that it reads, `n_nodes` the width of a row of their Laplacian.
     """
 
-    def __init__(self, n_ops: int, columns: Columns, shape: Shape) -> None:
+    def __init__(self, n_ops: int, n_nodes: int, columns: Columns, shape: Shape) -> None:
         super().__init__()
         d = shape.d_model
-        self.columns, self.shape = columns, shape
+        self.n_nodes, self.columns, self.shape = n_nodes, columns, shape
         self.operation = nn.Embedding(n_ops, d)
         self.cell = nn.Embedding(len(columns), d) if len(columns) > 1 else None
-        self.position = nn.Linear(shape.n_positions, d) if shape.positions else None
+        self.position = nn.Linear(n_nodes, d) if shape.positions else None
         self.invariant = PermutationInvariant(d, shape.invariant, d) if shape.invariant else None
         self.norm = nn.LayerNorm(d)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.n_blocks))

@@ -30,7 +30,7 @@ class TokenPass(MappedPass):
         model = models[0]
         if len({each.columns for each in models}) > 1:
             raise UserError("seeds trained together need training sets that differ in the same cells; fit one by one")
-        super().__init__(models, [tokens(batch, model.columns, model.shape.n_positions) for batch in graphs], device)
+        super().__init__(models, [tokens(batch, model.columns, model.n_nodes) for batch in graphs], device)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -39,7 +39,8 @@ class TransformerPredictor(TrainedPredictor):
 
     Each unique cell is read once, the cells in which the training set's architectures differ; how often the network
     repeats a cell is not seen. Dropout acts on the embedding, on what attention and feed-forward layers add, and on the
-    mean over the nodes.
+    mean over the nodes. Of an architecture with larger cells than any of the training set's, the rows of the Laplacian
+    are cut.
     """
 
     epochs: int = 300
@@ -53,7 +54,6 @@ class TransformerPredictor(TrainedPredictor):
     d_head: int = 64
     d_inner: int = 512
     d_regressor: int = 96
-    n_positions: int = 7
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,14 +64,13 @@ class TransformerPredictor(TrainedPredictor):
 
     def shape(self) -> Shape:
         """The sizes of the transformer, and how it knows the graph."""
-        return Shape(self.n_blocks, self.d_model, self.n_heads, self.d_head, self.d_inner, self.d_regressor,
-                     self.n_positions)  # fmt: skip
+        return Shape(self.n_blocks, self.d_model, self.n_heads, self.d_head, self.d_inner, self.d_regressor)
 
     def schedule(self) -> Schedule:
         return CosineSchedule(self.epochs, self.learning_rate, self.accumulate, weight_decay=self.weight_decay)
 
     def new_model(self, graphs: GraphBatch) -> GraphTransformer:
-        return GraphTransformer(n_operations(graphs), varying(graphs), self.shape())
+        return GraphTransformer(n_operations(graphs), graphs.ops.shape[2], varying(graphs), self.shape())
 
     def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> TokenPass:
         return TokenPass(models, graphs, self.device)
@@ -109,6 +108,6 @@ def _score(model: GraphTransformer, graphs: GraphBatch, device: str) -> Tensor:
     order = graphs.mask.sum((1, 2)).argsort(stable=True)
     scores = torch.empty(len(graphs), dtype=model.hidden.weight.dtype)
     for rows in order.split(CHUNK):
-        part = tokens(graphs[rows].trimmed(), model.columns, model.shape.n_positions)
+        part = tokens(graphs[rows].trimmed(), model.columns, model.n_nodes)
         scores[rows] = score(model, part, device=device)
     return scores

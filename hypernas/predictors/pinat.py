@@ -17,10 +17,10 @@ from hypernas.fitting.transformers import TransformerPredictor
 class PINAT(TransformerPredictor):
     """`TransformerPredictor` with permutation-invariant modules of width `d_invariant`.
 
-    Written from the paper's description, not from its authors' code. Ours: predecessors and successors are summed
-    apart, nodes stand in canonical order, so that isomorphic graphs get one prediction, eigenvectors have a fixed sign,
-    no dropout inside the softmax, one ReLU in the regressor. The `standard` profile trains all predictors for equally
-    many epochs, fewer than the 300 of this class.
+    Written from the paper's description; that positions are the rows of D - A of the directed graph, its authors' code
+    says. Ours: predecessors and successors are summed apart, nodes stand in canonical order, so that isomorphic graphs
+    get one prediction, absent nodes are not attended to, no dropout inside the softmax, one ReLU in the regressor. The
+    `standard` profile trains all predictors for equally many epochs, fewer than the 300 of this class.
     """
 
     d_invariant: int = 16

@@ -8,7 +8,8 @@ from hypernas.fitting.transformers import TransformerPredictor
 
 
 class TNASP(TransformerPredictor):
-    """`TransformerPredictor` as it is: edges reach it through the eigenvectors of the Laplacian alone.
+    """`TransformerPredictor` as it is: edges reach it through the rows of the Laplacian alone, a linear map of which is
+    added to each node, as its authors' code does.
 
     Left out: the self-evolution framework, which trains on estimates of the validation set's labels as well. Ours is
     what is ours in `pinat`.
