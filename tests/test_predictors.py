@@ -250,12 +250,13 @@ def test_the_fast_engine_is_the_plain_one(method, space, double, rng):
     assert kendall_tau(*scores) >= 0.999
 
 
-def test_the_plain_engine_trains_every_seed(nasbench201):
+def test_the_plain_engine_trains_every_seed_with_a_checkpoint_of_its_own(nasbench201, tmp_path):
     sets = [few(nasbench201, 12, seed) for seed in (0, 1)]
-    settings = {"engine": "plain", "epochs": 1, "n_layers": 2, "width": 16}
+    settings = {"engine": "plain", "epochs": 1, "n_layers": 2, "width": 16, "checkpoint": tmp_path / "state.pt"}
     fitted = predictors.fit_many("hypernas-p", settings, [g for g, _ in sets], [a for _, a in sets], [5, 6])
     alone = make("hypernas-p", seed=6, **settings).fit(*sets[1])
     assert torch.equal(fitted[1].predict(sets[1][0]), alone.predict(sets[1][0]))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["state-0.pt", "state-1.pt", "state.pt"]
 
 
 def test_u_is_learned_unless_it_is_fixed(nasbench201):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -162,14 +162,14 @@ def fit_together(
     """
     first = methods[0]
     if first.one_at_a_time and len(methods) > 1:
+        for s, method in enumerate(methods):
+            method.checkpoint = _checkpoint_of(method, s)
         return [fit_together([m], [g], [a], scale)[0] for m, g, a in zip(methods, graphs, accuracies, strict=True)]
     labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
     first.beside = methods
     models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
     run = first.new_pass(models, graphs)
-    checkpoint = first.checkpoint
-    if isinstance(checkpoint, str | Path):
-        checkpoint = Checkpoint(Path(checkpoint))
+    checkpoint = _as_checkpoint(first.checkpoint)
     n, schedule, seeds = labels.shape[1], first.schedule(), [method.seed for method in methods]
     every_step = (step for epoch in range(schedule.epochs) for step in schedule.steps(epoch, n, seeds)[1])
     with own_stream(first.device):
@@ -192,6 +192,16 @@ def fit_together(
         method.history = [{k: v[s] if isinstance(v, list) else v for k, v in row.items()} for row in history]
         method.n_parameters = sum(p.numel() for p in model.parameters())
     return methods
+
+
+def _as_checkpoint(given: str | Path | Checkpoint | None) -> Checkpoint | None:
+    return Checkpoint(Path(given)) if isinstance(given, str | Path) else given
+
+
+def _checkpoint_of(method: TrainedPredictor, s: int) -> Checkpoint | None:
+    """A file of its own for the s-th of several that train one after another."""
+    given = _as_checkpoint(method.checkpoint)
+    return given and replace(given, path=given.path.with_stem(f"{given.path.stem}-{s}"))
 
 
 def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
