@@ -6,19 +6,20 @@ Parameters are stacked, and what PyTorch Geometric does over lists of edges is d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.encoder import KINDS, Place, in_sequence
-from hypernas.encoder.gated import gated, weighted_edges
+from hypernas.encoder import KINDS, Place, gated, in_sequence
 from hypernas.encoder.node_encoders import GATED, NetworkEncoder, NodeEncoder, n_heads, pooled, unrolled
 from hypernas.encoder.packed import alike
 from hypernas.encoder.sequences import rows_of
 from hypernas.graph import GraphBatch
 
 Parameters = Mapping[str, Tensor]
+Layer = tuple[Parameters, Tensor, Tensor]
 SLOPE = 0.2
 
 
@@ -51,21 +52,34 @@ def gat(parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
 
 
 def transformer(parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
-    """TransformerConv (Shi et al. 2021), like `gat`; a node without an edge gets nothing but its own."""
-    maps = (linear(parameters, f"lin_{name}", x) for name in ("query", "key", "value"))
-    q, k, v = (y.view(*x.shape[:2], n_heads(x.shape[2]), -1).transpose(1, 2) for y in maps)
-    y = F.scaled_dot_product_attention(q, k, v, edges[:, None]).transpose(1, 2).flatten(2)
-    return y + linear(parameters, "lin_skip", x)
+    """TransformerConv (Shi et al. 2021), like `gat`, its four maps as one; a node without an edge gets but its own."""
+    *maps, own = linear(parameters, "lin", x).chunk(4, 2)
+    q, k, v = (y.unflatten(2, (n_heads(x.shape[2]), -1)).transpose(1, 2) for y in maps)
+    return F.scaled_dot_product_attention(q, k, v, edges[:, None]).transpose(1, 2).flatten(2) + own
 
 
 LAYERS = {"gin": gin, "gat": gat, "transformer": transformer}
+MAPS = ("query", "key", "value", "skip")
 
 
-def message_passing(layer: str, parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
-    """`node_encoders.MessagePassing` of S models: x (S*B, N, D), `edges_of` their graphs -> (S*B, N, D)."""
+def prepared(network: str, parameters: Parameters) -> Any:
+    """What all calls of `run` in a step share, of S networks of one kind, one of `NETWORKS`: each layer's parameters,
+    and the scale and shift of its normalisation (S, 1, D)."""
+    if network in GATED:
+        return gated.prepared(parameters)
+    layers = []
     for i in range(sum(name.startswith("norms.") and name.endswith(".weight") for name in parameters)):
-        scale, shift = (parameters[f"norms.{i}.{of}"][:, None] for of in ("weight", "bias"))
-        y = F.layer_norm(LAYERS[layer](below(parameters, f"layers.{i}."), x, edges), x.shape[-1:])
+        own = below(parameters, f"layers.{i}.")
+        if network == "transformer":
+            own = {f"lin.{of}": torch.cat([own[f"lin_{name}.{of}"] for name in MAPS], 1) for of in ("weight", "bias")}
+        layers.append((own, *(parameters[f"norms.{i}.{of}"][:, None] for of in ("weight", "bias"))))
+    return layers
+
+
+def message_passing(layer: str, layers: Sequence[Layer], x: Tensor, edges: Tensor) -> Tensor:
+    """`node_encoders.MessagePassing` of S models: x (S*B, N, D), `edges_of` their graphs -> (S*B, N, D)."""
+    for own, scale, shift in layers:
+        y = F.layer_norm(LAYERS[layer](own, x, edges), x.shape[-1:])
         x = F.relu(torch.addcmul(shift, y.view(len(scale), -1, x.shape[2]), scale)).view(x.shape)
     return x
 
@@ -73,7 +87,7 @@ def message_passing(layer: str, parameters: Parameters, x: Tensor, edges: Tensor
 def edges_of(network: str, adjacency: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Edge counts (..., N, N) of `mask` (..., N) -> what `run` wants of them, one of `NETWORKS`."""
     if network in GATED:
-        return weighted_edges(adjacency, network == "ghn2", dtype)
+        return gated.weighted_edges(adjacency, network == "ghn2", dtype)
     edges = adjacency.to(dtype) * mask[..., None, :] * mask[..., None]
     edges = edges + edges.mT
     if network == "gin":
@@ -81,9 +95,9 @@ def edges_of(network: str, adjacency: Tensor, mask: Tensor, dtype: torch.dtype) 
     return (edges + torch.eye(edges.shape[-1], dtype=dtype, device=edges.device) if network == "gat" else edges).log()
 
 
-def run(network: str, parameters: Parameters, x: Tensor, edges: Tensor) -> Tensor:
-    """S networks of one kind, one of `NETWORKS`: x (S*B, N, D), `edges_of` their graphs -> (S*B, N, D)."""
-    return gated(parameters, x, edges) if network in GATED else message_passing(network, parameters, x, edges)
+def run(network: str, of: Any, x: Tensor, edges: Tensor) -> Tensor:
+    """S networks, `prepared`: x (S*B, N, D), `edges_of` their graphs -> (S*B, N, D)."""
+    return gated.gated(of, x, edges) if network in GATED else message_passing(network, of, x, edges)
 
 
 class StackedEncoders:
@@ -115,12 +129,13 @@ class StackedEncoders:
         ops, adjacency, mask = unrolled(batch)
         network, x = self.encoder.name, embed(parameters, ops)
         edges = edges_of(network, adjacency, mask, x.dtype)
-        nodes = run(network, below(parameters, "network."), x, edges) * mask[..., None]
+        nodes = run(network, prepared(network, below(parameters, "network.")), x, edges) * mask[..., None]
         return pooled(nodes, mask, batch)
 
     def _by_cell(self, parameters: Parameters, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """`NodeEncoder.forward` for S*b architectures, seed by seed."""
-        network, networks = self.encoder.name, [below(parameters, f"gcn.{k}.") for k in range(KINDS)]
+        network = self.encoder.name
+        networks = [prepared(network, below(parameters, f"gcn.{k}.")) for k in range(KINDS)]
         table = parameters["embedding.weight"]
         edges = edges_of(network, batch.adjacency, batch.mask, table.dtype)
 
