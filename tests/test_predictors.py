@@ -257,6 +257,7 @@ def test_the_plain_engine_trains_every_seed_with_a_checkpoint_of_its_own(nasbenc
     alone = make("hypernas-p", seed=6, **settings).fit(*sets[1])
     assert torch.equal(fitted[1].predict(sets[1][0]), alone.predict(sets[1][0]))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["state-0.pt", "state-1.pt", "state.pt"]
+    assert fitted[1].checkpoint == tmp_path / "state.pt"
 
 
 def test_u_is_learned_unless_it_is_fixed(nasbench201):

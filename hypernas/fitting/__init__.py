@@ -155,21 +155,22 @@ def fit_together(
     graphs: Sequence[GraphBatch],
     accuracies: Sequence[Tensor],
     scale: LabelScale | None = None,
+    part: int | None = None,
 ) -> Sequence[TrainedPredictor]:
     """Fit S predictors at once that are equal but for seed, data and `of_each`; each ends as its own `fit` would.
 
-    `scale` is that of the labels, by default each training set's own.
+    `scale` is that of the labels, by default each training set's own; a `part` of several that train one after another
+    has a checkpoint of its own.
     """
     first = methods[0]
     if first.one_at_a_time and len(methods) > 1:
-        for s, method in enumerate(methods):
-            method.checkpoint = _checkpoint_of(method, s)
-        return [fit_together([m], [g], [a], scale)[0] for m, g, a in zip(methods, graphs, accuracies, strict=True)]
+        each = enumerate(zip(methods, graphs, accuracies, strict=True))
+        return [fit_together([m], [g], [a], scale, s)[0] for s, (m, g, a) in each]
     labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
     first.beside = methods
     models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
     run = first.new_pass(models, graphs)
-    checkpoint = _as_checkpoint(first.checkpoint)
+    checkpoint = _checkpoint(first.checkpoint, part)
     n, schedule, seeds = labels.shape[1], first.schedule(), [method.seed for method in methods]
     every_step = (step for epoch in range(schedule.epochs) for step in schedule.steps(epoch, n, seeds)[1])
     with own_stream(first.device):
@@ -194,14 +195,12 @@ def fit_together(
     return methods
 
 
-def _as_checkpoint(given: str | Path | Checkpoint | None) -> Checkpoint | None:
-    return Checkpoint(Path(given)) if isinstance(given, str | Path) else given
-
-
-def _checkpoint_of(method: TrainedPredictor, s: int) -> Checkpoint | None:
-    """A file of its own for the s-th of several that train one after another."""
-    given = _as_checkpoint(method.checkpoint)
-    return given and replace(given, path=given.path.with_stem(f"{given.path.stem}-{s}"))
+def _checkpoint(given: str | Path | Checkpoint | None, part: int | None) -> Checkpoint | None:
+    """The one given, or that of a part of several, whose file has its number in its name."""
+    found = Checkpoint(Path(given)) if isinstance(given, str | Path) else given
+    if found is None or part is None:
+        return found
+    return replace(found, path=found.path.with_stem(f"{found.path.stem}-{part}"))
 
 
 def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
