@@ -1,5 +1,7 @@
 """Claims about the transformers: what their tokens are, what each of them knows of the edges, seeds in one pass."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.fitting.tokens import laplacian, tokens
-from hypernas.fitting.transformer import GraphTransformer, Shape, full, related
+from hypernas.fitting.transformer import FeedForward, GraphTransformer, Shape, full, related
 from hypernas.fitting.transformers import CosineSchedule, TokenPass, TransformerPredictor
 from hypernas.graph import collate
 
@@ -108,6 +110,16 @@ def test_the_gradient_reaches_every_parameter(shape, architecture):
     model = model_of(shape, batch, (0, 1))
     model(*tokens(batch, (0, 1), 5), full(model)).square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_what_neighbours_add_has_weights_of_its_own_half_from_predecessors_half_from_successors():
+    layer = FeedForward(replace(SHAPES["nn-former"], d_model=3, d_inner=4))
+    x, adjacency = torch.rand(1, 5, 3), torch.triu(torch.rand(1, 5, 5) < 0.5, 1).float()
+    h = torch.stack([layer.inner(node) for node in x[0]])
+    for i, j in adjacency[0].nonzero().tolist():
+        h[j, :2] += layer.passed.weight[:2] @ x[0, i]
+        h[i, 2:] += layer.passed.weight[2:] @ x[0, j]
+    assert torch.allclose(layer(x, adjacency)[0], layer.outer(h.relu()), atol=1e-6)
 
 
 # Training.

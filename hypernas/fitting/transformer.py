@@ -79,16 +79,18 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers at each node; with `relations` the inner one is added up along and against the edges."""
+    """Two layers at each node; with `relations` neighbours add to the inner one, through weights of their own."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.relations = shape.relations
         self.inner, self.outer = nn.Linear(shape.d_model, shape.d_inner), nn.Linear(shape.d_inner, shape.d_model)
+        self.passed = nn.Linear(shape.d_model, shape.d_inner, bias=False) if shape.relations else None
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         h = self.inner(x)
-        return self.outer(F.relu(h + neighbours(h, adjacency) if self.relations else h))
+        if self.passed is not None:
+            h = h + neighbours(self.passed(x), adjacency)
+        return self.outer(F.relu(h))
 
 
 class Block(nn.Module):

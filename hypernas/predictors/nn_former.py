@@ -13,8 +13,8 @@ class NNFormer(TransformerPredictor):
     """Each of four heads sees a node's predecessors, its successors, or those that share one of either with it.
 
     The structure is the paper's: adjacency-sibling attention, bidirectional graph isomorphism feed-forward layers, no
-    positions. Sizes, loss and schedule are those of TNASP and PINAT, not its own, which are larger, train much longer
-    and choose the epoch on extra labels; so its quoted figures are no target for this.
+    positions. Sizes, norms, loss and schedule are those of TNASP and PINAT, not its own, which are larger, train much
+    longer and choose the epoch on extra labels; so its quoted figures are no target for this.
     """
 
     def shape(self) -> Shape:
