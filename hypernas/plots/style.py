@@ -81,14 +81,14 @@ def _drawn(figure: Figure) -> str | None:
 
 def short(svg: str) -> str:
     """The same picture in fewer characters: two digits in place of six behind the point of coordinates of one and more,
-    none behind that of a letter's place in its line, no indentation, no comments.
+    a letter's place in its line as a whole number, no indentation, no comments.
 
     >>> short("M 106.605299 7.25 L 0.015625 12.5")
     'M 106.60 7.25 L 0.015625 12.5'
     >>> short('<!-- a -->\\n  <use xlink:href="#DejaVuSans-44" transform="translate(63.378906 0)"/>')
-    '<use href="#s-44" transform="translate(63 0)"/>'
+    '<use href="#s-44" x="63"/>'
     """
-    svg = LETTER.sub(r'<use href="#s-\1" transform="translate(\2 0)"/>', COMMENT.sub("", svg))
+    svg = LETTER.sub(r'<use href="#s-\1" x="\2"/>', COMMENT.sub("", svg))
     svg = svg.replace("DejaVuSans-", "s-").replace("xlink:href", "href")
     return INDENTATION.sub("", COORDINATE.sub(r"\1", svg))
 
