@@ -113,6 +113,7 @@ def test_the_gradient_reaches_every_parameter(shape, architecture):
 
 
 def test_what_neighbours_add_has_weights_of_its_own_half_from_predecessors_half_from_successors():
+    torch.manual_seed(0)
     layer = FeedForward(replace(SHAPES["nn-former"], d_model=3, d_inner=4))
     x, adjacency = torch.rand(1, 5, 3), torch.triu(torch.rand(1, 5, 5) < 0.5, 1).float()
     h = torch.stack([layer.inner(node) for node in x[0]])
