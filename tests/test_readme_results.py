@@ -116,6 +116,25 @@ def test_what_weights_each_component_generates_is_recorded(monkeypatch: pytest.M
         assert words.format(*estimate(found.loc[says].to_dict(), "target_test_accuracy").split(", ")) in said
 
 
+def test_what_images_and_encoders_do_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = claims.on_average(claims.answers(grids.rows("auxiliary_data"), "auxiliary_data")).set_index("says")
+    for says, words in (
+        ("CIFAR-10 images rank better than digits", "CIFAR-10 in place of digits"),
+        ("Digits rank better than digits with random labels", "digits with their labels in place of random ones"),
+        ("Digits rank better than noise", "digits in place of noise"),
+    ):
+        middle, interval = estimate(found.loc[says].to_dict()).split(", ")
+        assert f"{words} {middle} ({interval})" in said
+    found = claims.on_average(claims.answers(grids.rows("encoder"), "encoder")).set_index("says")
+    line = found.loc["The GCN generates better weights than GHN's GatedGNN"]
+    turned = {"difference": -line["difference"], "low": -line["high"], "high": -line["low"]}
+    middle, interval = estimate(turned, "target_test_accuracy").split(", ")
+    assert f"better weights than the GCN ({middle} percentage points, {interval}, against Figure 6b)" in said
+    assert found.loc["In HyperNAS the GCN ranks better than GHN's GatedGNN", "answer"] == claims.HOLDS
+
+
 def test_what_the_graph_and_counted_features_do_is_recorded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
     said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
@@ -142,3 +161,6 @@ def test_what_a_gpu_takes_is_recorded(monkeypatch: pytest.MonkeyPatch):
     rows = results.frame("precision").query("profile == 'paper'")
     assert [f"{tau:.3f}" for tau in rows["kendall_tau"]] == re.findall(r"One row: tau ([0-9.]+),", said)
     assert f"has {round(ratios['scoring_bfloat16_over_paper'], -2):,.0f} times the paper's rate" in said
+    rows = grids.rows("nasbench101").query("method == 'hypernas' and n_train == 100 and seed < 3")
+    tau = rows.groupby("profile")["kendall_tau"].mean().map("{:.3f}".format)
+    assert f"with 100 labels, in float32, have {tau['paper']}, and {tau['standard']} with the digits" in said
