@@ -86,7 +86,8 @@ def test_what_wider_networks_of_nasbench101_learned_is_recorded(monkeypatch: pyt
     found = claims.on_average(claims.answers(grids.rows("nasbench101"), "nasbench101")).set_index("says")
     middle, interval = estimate(found.loc["HyperNAS ranks better than HyperNAS-P"].to_dict()).split(", ")
     assert f"Nor on NAS-Bench-101, three seeds: HyperNAS over HyperNAS-P {middle} ({interval})" in said
-    rows = results.frame("few_shot").query("space == 'nasbench101' and method == 'hypernas' and n_train == 100")
+    chosen = "space == 'nasbench101' and method == 'hypernas' and n_train == 100 and seed < 3"
+    rows = results.frame("few_shot").query(chosen)
     read = rows[rows["n_test"] > 20000].groupby(rows["channels"].fillna(4))["target_test_accuracy"].mean()
     assert f"read {read[8]:.0f} % of the held-out digits in place of {read[4]:.0f} % with 100 labels" in said
 
