@@ -85,7 +85,7 @@ def test_what_wider_networks_of_nasbench101_learned_is_recorded(monkeypatch: pyt
     said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     found = claims.on_average(claims.answers(grids.rows("nasbench101"), "nasbench101")).set_index("says")
     middle, interval = estimate(found.loc["HyperNAS ranks better than HyperNAS-P"].to_dict()).split(", ")
-    assert f"Nor on NAS-Bench-101, three seeds: HyperNAS over HyperNAS-P {middle} ({interval})" in said
+    assert f"Nor on NAS-Bench-101, ten seeds: HyperNAS over HyperNAS-P {middle} ({interval})" in said
     chosen = "space == 'nasbench101' and method == 'hypernas' and n_train == 100 and seed < 3"
     rows = results.frame("few_shot").query(chosen)
     read = rows[rows["n_test"] > 20000].groupby(rows["channels"].fillna(4))["target_test_accuracy"].mean()
