@@ -79,12 +79,13 @@ def recorded(experiments: list[Experiment]) -> list[Row | None]:
     return found
 
 
-def rows(name: str) -> pd.DataFrame:
-    """The recorded rows of a page, of the profiles `standard` and `paper`; each has every setting the page is about."""
+def rows(name: str, profile: str = "paper") -> pd.DataFrame:
+    """The recorded rows of a page, each with every setting the page is about: those of the profile `standard`, and with
+    `profile` `paper` those of it too."""
     asked = {key for block in _blocks()[name] for key in block} - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
     found = []
-    for profile in RECORDED_PROFILES:
-        experiments = grid(name, profile)
+    for each in RECORDED_PROFILES if profile == "paper" else ("standard",):
+        experiments = grid(name, each)
         for experiment, row in zip(experiments, recorded(experiments), strict=True):
             if row is not None:
                 own = {key: value for key, value in experiment.accepted().items() if key in asked}

@@ -177,7 +177,7 @@ def test_every_notebook_is_short_defines_nothing_and_is_stripped(path):
 def test_every_grid_is_recorded_shown_and_judged_by_the_notebook_of_its_name(name):
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    calls = ("grids.record({}, profile", "grids.rows({})", "grids.state({})", "claims.answers(rows, {})")
+    calls = ("grids.record({}, profile", "grids.rows({}", "grids.state({})", "claims.answers(rows, {})")
     assert [call for call in calls if call.format(f'"{name}"') not in code] == []
 
 

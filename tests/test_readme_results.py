@@ -13,6 +13,16 @@ LINE = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)
 COLUMNS = ("np", "hypernas-p", "hypernas")
 
 
+@pytest.fixture(autouse=True)
+def recorded_rows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+
+
+@pytest.fixture
+def said() -> str:
+    return " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
 def lines() -> list[tuple[int, list[str]]]:
     text = (ROOT / "README.md").read_text().split("## What reproduces")[1].split("\n## ")[0]
     return [(int(n), cells.split(" | ")) for n, cells in LINE.findall(text)]
@@ -23,8 +33,7 @@ def test_the_table_has_lines():
 
 
 @pytest.mark.parametrize(("n_train", "cells"), lines())
-def test_every_figure_of_the_table_is_recorded(n_train: int, cells: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+def test_every_figure_of_the_table_is_recorded(n_train: int, cells: list[str]):
     rows = results.frame("few_shot").query(
         "space == 'nasbench201' and dataset == 'cifar10' and graph_form == 'contracted' and n_train == @n_train"
         " and profile == 'standard' and seed < 5"
@@ -38,12 +47,10 @@ def test_every_figure_of_the_table_is_recorded(n_train: int, cells: list[str], m
         assert cell == (f"{quoted.iloc[0]:.3f}" if len(quoted) else "–")
 
 
-def test_the_figures_of_nasbench101_are_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
+def test_the_figures_of_nasbench101_are_recorded(said: str):
     rows, paper = grids.rows("nasbench101"), results.paper_figures("few_shot").query("space == 'nasbench101'")
     ours = rows.groupby(["method", "n_train"])["kendall_tau"].mean().map("{:.3f}".format)
     quoted = paper.set_index(["method", "n_train"])["paper"].map("{:.3f}".format)
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     several = [
         ", ".join(side[method, n] for n in (100, 172, 424))
         for side, method in ((ours, "hypernas-p"), (quoted, "hypernas"))
@@ -53,9 +60,7 @@ def test_the_figures_of_nasbench101_are_recorded(monkeypatch: pytest.MonkeyPatch
     assert f"NP itself has {ours['np', 100]} with 100 labels here and {quoted['np', 100]} in the paper" in said
 
 
-def test_what_the_hypernetwork_adds_in_the_other_spaces_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_the_hypernetwork_adds_in_the_other_spaces_is_recorded(said: str):
     places = (("darts", "DARTS", ""), ("mobilenetv3", "MobileNetV3", ""))
     for page, name, where in (*places, ("vit", "vision transformers, first file,", "First file: ")):
         found = claims.on_average(claims.answers(grids.rows(page), page))
@@ -64,9 +69,7 @@ def test_what_the_hypernetwork_adds_in_the_other_spaces_is_recorded(monkeypatch:
         assert f"{name} {middle} ({interval})" in said
 
 
-def test_what_the_context_adds_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_the_context_adds_is_recorded(said: str):
     found = claims.on_average(claims.answers(grids.rows("connectivity"), "connectivity")).to_dict("records")[0]
     middle, interval = estimate(found).split(", ")
     assert f"ten seeds, {middle} ({interval})" in said
@@ -80,21 +83,17 @@ def test_what_the_context_adds_is_recorded(monkeypatch: pytest.MonkeyPatch):
         assert f"{words}{middle} ({interval})" in said
 
 
-def test_what_wider_networks_of_nasbench101_learned_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_wider_networks_of_nasbench101_learned_is_recorded(said: str):
     found = claims.on_average(claims.answers(grids.rows("nasbench101"), "nasbench101")).set_index("says")
     middle, interval = estimate(found.loc["HyperNAS ranks better than HyperNAS-P"].to_dict()).split(", ")
-    assert f"Nor on NAS-Bench-101, ten seeds: HyperNAS over HyperNAS-P {middle} ({interval})" in said
+    assert f"ten seeds, five with 424 labels: HyperNAS over HyperNAS-P {middle} ({interval})" in said
     chosen = "space == 'nasbench101' and method == 'hypernas' and n_train == 100 and seed < 3"
     rows = results.frame("few_shot").query(chosen)
     read = rows[rows["n_test"] > 20000].groupby(rows["channels"].fillna(4))["target_test_accuracy"].mean()
     assert f"read {read[8]:.0f} % of the held-out digits in place of {read[4]:.0f} % with 100 labels" in said
 
 
-def test_what_the_preference_coefficient_does_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_the_preference_coefficient_does_is_recorded(said: str):
     found = claims.on_average(claims.answers(grids.rows("preference"), "preference")).set_index("says")
     for q, words in (("2", "q = 2 ({})"), ("3", "q = 3 ({})"), ("1.25", "than 1.25 ({})")):
         middle, interval = estimate(found.loc[f"q = 1.5 ranks better than q = {q}"].to_dict()).split(", ")
@@ -106,9 +105,7 @@ def test_what_the_preference_coefficient_does_is_recorded(monkeypatch: pytest.Mo
         assert words.format(middle, interval) in said
 
 
-def test_what_weights_each_component_generates_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_weights_each_component_generates_is_recorded(said: str):
     found = claims.on_average(claims.answers(grids.rows("components"), "components")).set_index("says")
     for says, words in (
         ("HyperNAS generates better weights than HyperNAS-H", "that task alone ({} percentage points, {})"),
@@ -117,14 +114,12 @@ def test_what_weights_each_component_generates_is_recorded(monkeypatch: pytest.M
         assert words.format(*estimate(found.loc[says].to_dict(), "target_test_accuracy").split(", ")) in said
 
 
-def test_what_images_and_encoders_do_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_images_and_encoders_do_is_recorded(said: str):
     found = claims.on_average(claims.answers(grids.rows("auxiliary_data"), "auxiliary_data")).set_index("says")
     for says, words in (
-        ("CIFAR-10 images rank better than digits", "CIFAR-10 in place of digits"),
-        ("Digits rank better than digits with random labels", "digits with their labels in place of random ones"),
-        ("Digits rank better than noise", "digits in place of noise"),
+        ("CIFAR-10 images rank better than digits", "CIFAR-10 for digits"),
+        ("Digits rank better than digits with random labels", "digits with their own labels for random ones"),
+        ("Digits rank better than noise", "digits for noise"),
     ):
         middle, interval = estimate(found.loc[says].to_dict()).split(", ")
         assert f"{words} {middle} ({interval})" in said
@@ -137,9 +132,7 @@ def test_what_images_and_encoders_do_is_recorded(monkeypatch: pytest.MonkeyPatch
     assert f"ranks worse (the GCN over it {estimate(line)})" in said
 
 
-def test_what_the_graph_and_counted_features_do_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_the_graph_and_counted_features_do_is_recorded(said: str):
     rows = grids.rows("graph_form")
     found = claims.on_average(claims.answers(rows, "graph_form")).set_index("says")
     gain, interval = estimate(found.loc["The contracted graph ranks better than the raw one"].to_dict()).split(", ")
@@ -155,9 +148,7 @@ def test_what_the_graph_and_counted_features_do_is_recorded(monkeypatch: pytest.
         assert words.format(*(f"{ours[space, n]:.3f}" for n in sizes)) in said
 
 
-def test_what_a_gpu_takes_is_recorded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(ROOT / "data" / "results"))
-    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_what_a_gpu_takes_is_recorded(said: str):
     ratios = costs.recorded()["NVIDIA H200"]
     assert f"takes {ratios['paper_training_minutes']:.1f} minutes" in said
     rows = results.frame("precision").query("profile == 'paper'")
