@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from hypernas import results
 from hypernas.errors import UserError
-from hypernas.results import formats
+from hypernas.lab import formats
+from hypernas.lab import rows as results
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = "<!-- Written by book/generate.py; a change here is lost at the next build. -->\n\n"

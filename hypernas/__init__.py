@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hypernas import predictors, spaces
-    from hypernas.benchmark import Benchmark
     from hypernas.errors import UserError
-    from hypernas.saved import load, save
+    from hypernas.lab.benchmark import Benchmark
+    from hypernas.lab.persistence import load, save
 
 __all__ = ["Benchmark", "UserError", "load", "predictors", "save", "spaces"]
-_HOMES = {"Benchmark": "hypernas.benchmark", "UserError": "hypernas.errors"}
-_HOMES |= dict.fromkeys(("load", "save"), "hypernas.saved")
+_HOMES = {"Benchmark": "hypernas.lab.benchmark", "UserError": "hypernas.errors"}
+_HOMES |= dict.fromkeys(("load", "save"), "hypernas.lab.persistence")
 
 
 def __getattr__(name: str) -> Any:

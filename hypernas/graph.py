@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas import hashing
+from hypernas import canonical as hashing
 from hypernas.errors import UserError
-from hypernas.settings import GRAPH_FORMS
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 NORMAL, REDUCTION = 0, 1
+GRAPH_FORMS = ("raw", "pruned", "contracted")
 MAX_COUNT = 255
 
 

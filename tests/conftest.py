@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas.benchmark import Benchmark
 from hypernas.graph import Architecture, Cell
+from hypernas.lab.benchmark import Benchmark
 
 
 def random_cell(rng, n_nodes, n_ops=5, kind=0):

@@ -274,7 +274,7 @@ def test_the_comment_follows_from_the_numbers(mean, std, paper, n_seeds, said):
 
 
 def test_a_recorded_row_appears_beside_the_figure_of_the_paper(tmp_path, monkeypatch):
-    from hypernas import results
+    from hypernas.lab import rows as results
 
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
     row = {

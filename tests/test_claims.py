@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from hypernas import claims, grids, results
-from hypernas.claims import FAILS, FEW, HOLDS, NONE, UNCLEAR, Claim
 from hypernas.errors import UserError
+from hypernas.lab import claims, grids
+from hypernas.lab import rows as results
+from hypernas.lab.claims import FAILS, FEW, HOLDS, NONE, UNCLEAR, Claim
 
 ASKED = Claim("page", "A ranks better than B", "Table 1", one={"method": "a"}, other={"method": "b"})
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hypernas import experiments
 from hypernas.cli import main
 from hypernas.cli.rows import pairs, whole_numbers
 from hypernas.errors import UserError
+from hypernas.lab import experiment as experiments
 
 EXPERIMENT = "experiment --space toy --dataset toyset --method linear --profile quick".split()
 

@@ -5,10 +5,9 @@ import time
 import pytest
 import torch
 
-from hypernas import costs
-from hypernas.costs import timing, training_costs
 from hypernas.errors import UserError
-from hypernas.results import Results
+from hypernas.lab import costs, timing, training_costs
+from hypernas.lab.rows import Results
 
 WAYS = ("forward", "backward")
 

@@ -6,8 +6,8 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.fitting.counts import counts
 from hypernas.graph import collate
+from hypernas.predictors.shared.counts import counts
 
 
 @pytest.fixture(params=["darts", "mobilenetv3", "vit"])

@@ -3,10 +3,10 @@
 import pytest
 
 from hypernas import spaces
-from hypernas.benchmark import Benchmark
-from hypernas.blocks.genotypes import OPERATIONS, parse
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import collate
+from hypernas.lab.benchmark import Benchmark
+from hypernas.spaces.blocks.genotypes import OPERATIONS, parse
 
 SPACE = spaces.get("darts")
 # The second-order DARTS genotype of Liu et al. (2019).

@@ -8,12 +8,12 @@ from test_darts import EVERY, V2
 from test_target import both_ways
 
 from hypernas import spaces
-from hypernas.blocks import darts_network
-from hypernas.blocks.darts_network import positions
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import REDUCTION
-from hypernas.target import TargetHead, count, run
-from hypernas.target.sizes import map_sizes
+from hypernas.method.sizes import map_sizes
+from hypernas.method.target_network import TargetHead, count, run
+from hypernas.spaces.blocks import darts_network
+from hypernas.spaces.blocks.darts_network import positions
 
 SPACE = spaces.get("darts")
 

@@ -8,11 +8,11 @@ from torch import nn
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import add_self_loops
 
-from hypernas.encoder import CONTEXTS, DirectedGCNLayer, GlobalEncoder, propagation
-from hypernas.encoder.fused import EncodeSequence
 from hypernas.errors import UserError
+from hypernas.fast.fused_encoder import EncodeSequence
+from hypernas.fast.model import ArchitecturePredictor, Cells, Stack, encode, regress, score
 from hypernas.graph import Architecture, collate
-from hypernas.model import ArchitecturePredictor, Cells, Stack, encode, regress, score
+from hypernas.method.encoder import CONTEXTS, DirectedGCNLayer, GlobalEncoder, propagation
 
 SIZE = {"n_ops": 5, "n_layers": 3, "width": 6}
 

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import experiments, results
 from hypernas.errors import UserError
-from hypernas.experiments import Experiment, run, run_many
-from hypernas.generating import told_of_networks
-from hypernas.results import Results, provenance, row_key
+from hypernas.lab import experiment as experiments
+from hypernas.lab import provenance
+from hypernas.lab import rows as results
+from hypernas.lab.experiment import Experiment, run, run_many
+from hypernas.lab.rows import Results, row_key
+from hypernas.predictors.shared.generating import told_of_networks
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=10, seed=0, profile="quick")
 
@@ -229,7 +231,7 @@ def test_commit_is_that_of_the_checkout_and_unknown_outside_git(monkeypatch, tmp
 ROW = {**dict.fromkeys(results.KEY, "x"), "settings": {"q": 1.5}, "kendall_tau": 0.5}
 WRITER = """
 import sys
-from hypernas.results import Results
+from hypernas.lab.rows import Results
 store, first, count = Results(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 row = dict.fromkeys(("table", "space", "dataset", "method", "profile", "protocol"), "x")
 for seed in range(first, first + count):

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from hypernas import cli
-from hypernas.benchmark import Benchmark
 from hypernas.data import catalogue, fetch
 from hypernas.errors import UserError
+from hypernas.lab.benchmark import Benchmark
 
 RAW = "nasbench101-official-108"
 

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from hypernas import findings, results
+from hypernas.lab import findings
+from hypernas.lab import rows as results
 
 ORDER = ["question", "subject", "n_train", "n_seeds"]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hypernas import predictors, spaces
-from hypernas.costs import sampled
-from hypernas.target.frames import Frame, Table
+from hypernas.fast.frames import Frame, Table
+from hypernas.lab.costs import sampled
 
 S, N, B = 2, 7, 3
 SIZES = ("channels", "cells_per_stage", "stem_stride")

@@ -11,12 +11,13 @@ import torch
 from click.testing import CliRunner
 from test_darts import V2
 
-from hypernas import cli, full_training, spaces
-from hypernas.augmentation import augmented
+from hypernas import cli, spaces
+from hypernas.data.augmentation import augmented
 from hypernas.data.images import Images
 from hypernas.errors import UserError
-from hypernas.full_training import Descent, Recipe, read_architecture
-from hypernas.results import Results
+from hypernas.lab import full_training
+from hypernas.lab.full_training import Descent, Recipe, read_architecture
+from hypernas.lab.rows import Results
 
 SMALL = Recipe(epochs=2, channels=2, batch=4, cutout=8, drop_path=0.3)
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from hypernas import predictors, spaces
-from hypernas.encoder.node_encoders import NETWORKS
-from hypernas.experiments import Experiment, run, settings_of
+from hypernas.fast.node_encoders import NETWORKS
 from hypernas.graph import collate
-from hypernas.hypernetwork import Hypernetwork, head_of
-from hypernas.results.summary import FACTS
-from hypernas.target import run as run_network
+from hypernas.lab.experiment import Experiment, run, settings_of
+from hypernas.lab.summary import FACTS
+from hypernas.method.hypernetwork import Hypernetwork, head_of
+from hypernas.method.target_network import run as run_network
 
 SMALL = {"hyper_width": 16, "image_batch": 8, "epochs": 1}
 
@@ -132,7 +132,7 @@ def test_only_a_chosen_setting_enters_the_key():
 def test_a_row_tells_the_accuracy_of_networks_of_test_architectures(folder, monkeypatch):
     """At most 64, the same in every run of a seed; hypernas-p makes no networks and tells nothing."""
     small = {"epochs": 1, "n_layers": 1, "width": 8, "hyper_width": 8, "image_batch": 8}
-    monkeypatch.setattr("hypernas.experiments.Benchmark.split", few_tests)
+    monkeypatch.setattr("hypernas.lab.experiment.Benchmark.split", few_tests)
     rows = [run(Experiment(**{**vars(ASKED), "settings": small})) for _ in range(2)]
     again = run(Experiment(**{**vars(ASKED), "settings": small}), force=True)
     assert rows[0]["target_test_accuracy"] == rows[1]["target_test_accuracy"] == again["target_test_accuracy"]

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS, Architecture, Cell, collate, simplify
-from hypernas.target import TargetHead, run
+from hypernas.method.target_network import TargetHead, run
 
 TWO = ((0, 1), (0, 0))
 

@@ -8,9 +8,9 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.fitting.graph_statistics import GraphStatistics, subsets
 from hypernas.graph import collate
-from hypernas.metrics import kendall_tau
+from hypernas.lab.metrics import kendall_tau
+from hypernas.predictors.shared.graph_statistics import GraphStatistics, subsets
 
 
 def paths(adjacency, source, sink):

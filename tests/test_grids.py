@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from hypernas import explore, grids, results
 from hypernas.errors import UserError
-from hypernas.experiments import Experiment
-from hypernas.results import row_key
+from hypernas.lab import grids
+from hypernas.lab import rows as results
+from hypernas.lab.experiment import Experiment
+from hypernas.lab.rows import row_key
+from hypernas.view import live as explore
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +133,8 @@ def test_a_recorded_row_is_found_by_the_key_of_its_experiment():
 def test_force_makes_recorded_rows_again(monkeypatch):
     from click.testing import CliRunner
 
-    from hypernas import cli, experiments
+    from hypernas import cli
+    from hypernas.lab import experiment as experiments
 
     record(grids.grid("connectivity")[0])
     asked = []

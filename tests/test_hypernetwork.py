@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from hypernas import spaces
+from hypernas.fast.model import ArchitecturePredictor
 from hypernas.graph import collate
-from hypernas.hypernetwork import HeadOutputs, Hypernetwork
-from hypernas.losses import AdaptiveLoss
-from hypernas.model import ArchitecturePredictor
+from hypernas.method.hypernetwork import HeadOutputs, Hypernetwork
+from hypernas.method.loss import AdaptiveLoss
+from hypernas.method.target_network import TargetHead
 from hypernas.predictors.hypernas import HyperNASModel
-from hypernas.target import TargetHead
 
 SHAPES = [(3, 2, 3, 3), (4, 4, 3, 3), (9, 6, 3, 3), (4, 7, 1, 1)]
 

@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from hypernas import experiments
-from hypernas.experiments import Experiment, run_many
+from hypernas.lab import experiment as experiments
+from hypernas.lab.experiment import Experiment, run_many
 from hypernas.predictors.neural_predictor import NeuralPredictor
 
 

@@ -3,9 +3,10 @@
 import pytest
 from click.testing import CliRunner
 
-from hypernas import cli, labelling, spaces
+from hypernas import cli, spaces
 from hypernas.errors import UserError
-from hypernas.labelling import Recipe, sample_distinct, train_group
+from hypernas.lab import labelling
+from hypernas.lab.labelling import Recipe, sample_distinct, train_group
 
 # The sizes of the committed tables.
 SIZES = {

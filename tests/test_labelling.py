@@ -8,14 +8,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from hypernas import cli, labelling, spaces
-from hypernas.benchmark import Benchmark
+from hypernas import cli, spaces
 from hypernas.data import labelled, load_images
 from hypernas.errors import MissingTable, UserError
-from hypernas.labelling import Recipe, label, sample_distinct, train_group
+from hypernas.fast.networks import Networks
+from hypernas.lab import labelling
+from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.labelling import Recipe, label, sample_distinct, train_group
 from hypernas.spaces import nasbench201
-from hypernas.target.networks import Networks
-from hypernas.training import Schedule
+from hypernas.training.loop import Schedule
 
 SMALL = Recipe("nasbench101", n=5, epochs=1, seeds=2, channels=4, cells_per_stage=1, batch=512)
 CHAIN = "conv3x3(0)|output(1)"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hypernas.errors import UserError
-from hypernas.fitting.labels import FENCE, LabelScale
+from hypernas.training.labels import FENCE, LabelScale
 
 GOOD = torch.tensor([90.0, 91.5, 92.0, 92.5, 93.0, 93.5, 94.0], dtype=torch.float64)
 

@@ -6,7 +6,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
-from hypernas.target import TargetHead, run, run_recomputing
+from hypernas.method.target_network import TargetHead, run, run_recomputing
 
 SIZES = {"channels": 4, "cells_per_stage": 1, "stem_stride": 1}
 
@@ -79,8 +79,8 @@ def test_recomputing_belongs_to_the_plain_loop():
 
 
 def test_one_set_of_weights_can_be_asked_for_in_any_order(rng):
-    from hypernas.generating import GeneratedWeights
-    from hypernas.hypernetwork import Hypernetwork
+    from hypernas.method.hypernetwork import Hypernetwork
+    from hypernas.predictors.shared.generating import GeneratedWeights
 
     space = spaces.get("nasbench201")
     program, _, _ = network(space, rng)

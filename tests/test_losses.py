@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from hypernas.errors import UserError
-from hypernas.losses import (
+from hypernas.method.loss import (
     LOSS_MIN,
     AdaptiveLoss,
     adaptive_sum,

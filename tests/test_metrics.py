@@ -1,10 +1,10 @@
-"""Claims about hypernas.metrics."""
+"""Claims about hypernas.lab.metrics."""
 
 import numpy as np
 import pytest
 
-from hypernas import metrics
 from hypernas.errors import UserError
+from hypernas.lab import metrics
 
 
 def slow_tau_b(a, b):

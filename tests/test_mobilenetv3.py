@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from hypernas import spaces
-from hypernas.blocks import once_for_all
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GraphBatch, collate
-from hypernas.metrics import kendall_tau
+from hypernas.lab.metrics import kendall_tau
+from hypernas.method.sizes import map_sizes
 from hypernas.predictors.hypernas import HyperNAS
-from hypernas.target.sizes import map_sizes
+from hypernas.spaces.blocks import once_for_all
 
 SPACE = spaces.get("mobilenetv3")
 FULL = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5}

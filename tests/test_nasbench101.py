@@ -94,7 +94,7 @@ def test_isomorphic_cells_have_one_function_id():
 
 
 def test_function_ids_do_not_depend_on_how_many_are_hashed_at_once(connected_cells):
-    from hypernas import hashing
+    from hypernas import canonical as hashing
 
     graphs = SPACE.encode(*connected_cells[0], "pruned")
     arrays = [getattr(graphs, name).numpy() for name in ("ops", "adjacency", "mask", "kind", "sequence")]
@@ -184,7 +184,7 @@ def empty(tmp_path, monkeypatch):
 
 
 def test_only_rows_with_validation_labels_are_in_the_pool(empty):
-    from hypernas.benchmark import Benchmark
+    from hypernas.lab.benchmark import Benchmark
 
     arrays = put_table(empty)
     benchmark = Benchmark("nasbench101", "cifar10")
@@ -222,7 +222,7 @@ def test_a_sample_of_the_table_has_the_parameters_it_states():
 
 
 def test_the_paper_profile_builds_the_whole_network():
-    from hypernas.experiments import Experiment
+    from hypernas.lab.experiment import Experiment
 
     asked = Experiment("toy", "nasbench101", "cifar10", "hypernas", 10, 0, profile="paper")
     assert asked.resolved().settings["cells_per_stage"] == 3
@@ -239,7 +239,7 @@ def test_the_paper_profile_builds_the_whole_network():
     ("hypernas", "paper", 16),
 ])  # fmt: skip
 def test_networks_on_digits_are_wide_enough_for_cells_that_share_channels(method, profile, channels):
-    from hypernas.experiments import Experiment
+    from hypernas.lab.experiment import Experiment
 
     settings = Experiment("toy", "nasbench101", "cifar10", method, 10, 0, profile=profile).resolved().settings
     assert settings.get("channels") == channels

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import spaces, target
+from hypernas import spaces
 from hypernas.errors import UserError
+from hypernas.fast import batched, layers
+from hypernas.fast.frames import Frame
 from hypernas.graph import collate
+from hypernas.method import target_network as target
 from hypernas.spaces.nasbench101 import CONV1, CONV3
-from hypernas.target import batched, layers
-from hypernas.target.frames import Frame
 
 SPACE = spaces.get("nasbench101")
 # The cell of the highest mean test accuracy; its network has 32,426,634 trainable parameters.

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hypernas import spaces
-from hypernas.benchmark import Benchmark
 from hypernas.data import labelled
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GRAPH_FORMS, REDUCTION, Architecture, collate
+from hypernas.lab.benchmark import Benchmark
 
 SPACE, FIXED = spaces.get("nasbench201_depth"), spaces.get("nasbench201")
 CONV = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"

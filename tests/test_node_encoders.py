@@ -5,20 +5,13 @@ import pytest
 import torch
 
 from hypernas import predictors
-from hypernas.encoder import GlobalEncoder
-from hypernas.encoder.gated import GatedGNN, shortest_paths, virtual_edges
-from hypernas.encoder.node_encoders import (
-    ENCODERS,
-    NETWORKS,
-    NetworkEncoder,
-    encoder_class,
-    union,
-    unrolled,
-)
-from hypernas.encoder.stacked import StackedEncoders
 from hypernas.errors import UserError
+from hypernas.fast.gated import GatedGNN, shortest_paths, virtual_edges
+from hypernas.fast.model import ArchitecturePredictor, Stack, score
+from hypernas.fast.node_encoders import ENCODERS, NETWORKS, NetworkEncoder, encoder_class, union, unrolled
+from hypernas.fast.stacked import StackedEncoders
 from hypernas.graph import Architecture, Cell, collate
-from hypernas.model import ArchitecturePredictor, Stack, score
+from hypernas.method.encoder import GlobalEncoder
 
 pytestmark = pytest.mark.usefixtures("double")
 OTHERS = sorted(NETWORKS)

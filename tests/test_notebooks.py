@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hypernas import notebooks
 from hypernas.cli import main
 from hypernas.errors import UserError
-from hypernas.notebooks import check_parameters
+from hypernas.lab import notebooks
+from hypernas.lab.notebooks import check_parameters
 
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("papermill")
@@ -173,7 +173,7 @@ def test_every_notebook_is_short_defines_nothing_and_is_stripped(path):
     assert ["parameters" in cell.metadata.get("tags", []) for cell in code].count(True) == 1
 
 
-@pytest.mark.parametrize("name", tomllib.loads((ROOT / "hypernas" / "grids.toml").read_text(encoding="utf-8")))
+@pytest.mark.parametrize("name", tomllib.loads((ROOT / "hypernas" / "lab" / "grids.toml").read_text(encoding="utf-8")))
 def test_every_grid_is_recorded_shown_and_judged_by_the_notebook_of_its_name(name):
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 
 from hypernas import spaces
 from hypernas.errors import UserError
-from hypernas.fitting.node_statistics import _identities, _names, _weights, node_statistics
 from hypernas.graph import collate
-from hypernas.losses import soft_kendall
-from hypernas.metrics import kendall_tau
+from hypernas.lab.metrics import kendall_tau
+from hypernas.method.loss import soft_kendall
+from hypernas.method.target_network import TargetHead, run
 from hypernas.predictors import parzc
 from hypernas.predictors.parzc import ParZC, ParZCModel
-from hypernas.target import TargetHead, run
+from hypernas.predictors.shared.node_statistics import _identities, _names, _weights, node_statistics
 
 SPACE = spaces.get("nasbench201")
 SIZE = {"channels": 4, "cells_per_stage": 1, "stem_stride": 2}

@@ -8,10 +8,10 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.fitting.tokens import laplacian, tokens
-from hypernas.fitting.transformer import FeedForward, GraphTransformer, Shape, full, related
-from hypernas.fitting.transformers import CosineSchedule, TokenPass, TransformerPredictor
 from hypernas.graph import collate
+from hypernas.predictors.shared.tokens import laplacian, tokens
+from hypernas.predictors.shared.transformer import FeedForward, GraphTransformer, Shape, full, related
+from hypernas.predictors.shared.transformers import CosineSchedule, TokenPass, TransformerPredictor
 
 SMALL = {"n_blocks": 2, "d_model": 16, "n_heads": 4, "d_head": 4, "d_inner": 16, "d_regressor": 8}
 SHAPES = {

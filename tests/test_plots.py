@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from hypernas.errors import UserError
-from hypernas.metrics import bootstrap_interval
-from hypernas.plots.layered import layered
+from hypernas.lab.metrics import bootstrap_interval
+from hypernas.view.layered import layered
 
 EDGES = [(0, 1), (1, 3), (1, 5), (0, 2), (2, 6), (3, 6), (0, 4), (4, 7), (5, 7), (6, 7)]
-LIBRARIES = "import hypernas.plots, sys; sys.exit('matplotlib' in sys.modules)"
+LIBRARIES = "import hypernas.view.figures, sys; sys.exit('matplotlib' in sys.modules)"
 
 
 @pytest.fixture(autouse=True)
@@ -74,14 +74,14 @@ def test_an_edge_backwards_is_refused():
 
 
 def test_every_known_method_has_its_own_look():
-    from hypernas.plots.style import METHODS, method_style
+    from hypernas.view.style import METHODS, method_style
 
     looks = [tuple(method_style(name).values())[1:] for name in METHODS]
     assert len(set(looks)) == len(looks)
 
 
 def test_the_tau_figure_draws_the_mean_over_seeds_of_every_method_and_form():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     frame = rows()
     paper = pd.DataFrame({"method": ["hypernas"], "n_train": [78], "paper": [0.677]})
@@ -100,14 +100,14 @@ def test_the_tau_figure_draws_the_mean_over_seeds_of_every_method_and_form():
 
 
 def test_rows_of_two_settings_are_not_averaged():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     with pytest.raises(UserError, match="got two for"):
         plots.tau_against_n_train(pd.concat([rows(1), rows(1)]))
 
 
 def test_the_scatter_counts_what_it_leaves_out():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     true = np.r_[np.full(5, 10.0), np.linspace(80, 94, 95)]
     frame = pd.DataFrame({"true": true, "predicted": true, "train": np.arange(100) < 3})
@@ -117,14 +117,14 @@ def test_the_scatter_counts_what_it_leaves_out():
 
 
 def test_a_method_without_a_hypernetwork_has_one_loss_curve():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     history = [{"epoch": e, "loss_pred": 1 / (e + 1)} for e in range(5)]
     assert len(plots.loss_curves(history).lines) == 1
 
 
 def summary(n_seeds=5):
-    from hypernas import results
+    from hypernas.lab import rows as results
 
     frame = rows(n_seeds).assign(space="toy", dataset="toyset", profile="standard", seconds=1.0)
     frame["target_test_accuracy"] = 90 * frame["kendall_tau"]
@@ -134,7 +134,7 @@ def summary(n_seeds=5):
 
 
 def test_the_figure_of_means_draws_every_series_at_its_place_and_quoted_figures_hollow():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     lines = summary()
     ax = plots.means(lines)
@@ -148,8 +148,8 @@ def test_the_figure_of_means_draws_every_series_at_its_place_and_quoted_figures_
 
 
 def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
-    from hypernas import plots
-    from hypernas.plots.style import BLUE, RED
+    from hypernas.view import figures as plots
+    from hypernas.view.style import BLUE, RED
 
     line = {
         "page": "a",
@@ -178,7 +178,7 @@ def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
 
 
 def test_the_figure_of_two_metrics_rings_what_no_other_beats():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     lines = summary().query("n_train == 78 and method == 'np'").assign(q=[1.0, 2.0])
     ax = plots.front(lines.drop(columns=["method", "graph_form"]), "target_test_accuracy", "kendall_tau", along="q")
@@ -189,7 +189,7 @@ def test_the_figure_of_two_metrics_rings_what_no_other_beats():
 
 @pytest.mark.parametrize("n_seeds", [0, 1])
 def test_figures_of_no_rows_say_so_and_of_one_seed_have_no_interval(n_seeds):
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     lines = summary(1)
     lines = lines if n_seeds else lines.iloc[:0]
@@ -203,21 +203,21 @@ def test_figures_of_no_rows_say_so_and_of_one_seed_have_no_interval(n_seeds):
 
 
 def test_a_missing_column_is_named():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     with pytest.raises(UserError, match="predicted are missing"):
         plots.predicted_against_true(pd.DataFrame({"true": [1.0]}))
 
 
 def test_a_drawn_cell_shows_every_operation_and_the_count_of_merged_edges():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     ax = plots.draw_cell(["input", "nor_conv_3x3", "output"], [(0, 1), (1, 2), (0, 2, 3)])
     assert [text.get_text() for text in ax.texts] == ["×3", "input", "nor conv\n3x3", "output"]
 
 
 def test_the_pareto_front_equals_the_slow_definition():
-    from hypernas.plots import pareto_front
+    from hypernas.view.figures import pareto_front
 
     x, y = np.random.default_rng(0).integers(0, 20, (2, 200))
     beaten = ((x[:, None] >= x) & (y[:, None] <= y) & ((x[:, None] > x) | (y[:, None] < y))).any(1)
@@ -226,7 +226,7 @@ def test_the_pareto_front_equals_the_slow_definition():
 
 
 def test_a_curve_keeps_its_bends_and_begins_after_its_random_architectures():
-    from hypernas import plots
+    from hypernas.view import figures as plots
 
     steps = [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0]
     curves = pd.DataFrame({"queries": range(1, 9), "mean": steps, "low": steps, "high": steps, "n_seeds": 2})

@@ -9,7 +9,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
-from hypernas.metrics import kendall_tau
+from hypernas.lab.metrics import kendall_tau
 
 SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 16, "channels": 4, "cells_per_stage": 1}
 SMALL |= {"n_blocks": 1, "d_model": 16, "d_head": 4, "d_inner": 16, "d_regressor": 8, "n_trees": 20}

@@ -12,13 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hypernas import proxies, results, spaces, zero_cost
+from hypernas import spaces
 from hypernas.cli import main
 from hypernas.errors import UserError
-from hypernas.results import Results, provenance
-from hypernas.target.trainable import TrainableNetwork
-from hypernas.zero_cost.cells import Cells, benchmarks
-from hypernas.zero_cost.journal import ScoreJournal
+from hypernas.lab import provenance
+from hypernas.lab import rows as results
+from hypernas.lab import zero_cost_rows as zero_cost
+from hypernas.lab.rows import Results
+from hypernas.lab.zero_cost_cells import Cells, benchmarks
+from hypernas.lab.zero_cost_journal import ScoreJournal
+from hypernas.spaces.blocks.trainable_network import TrainableNetwork
+from hypernas.zero_cost import proxies
 
 CELL = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 TINY = {"channels": 2, "cells_per_stage": 1}

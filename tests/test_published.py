@@ -5,10 +5,11 @@ import re
 import pandas as pd
 import pytest
 
-from hypernas import published, spaces
-from hypernas.blocks.genotypes import Genotype
+from hypernas import spaces
 from hypernas.errors import UserError
-from hypernas.results import checkout, paper_figures
+from hypernas.lab import published
+from hypernas.lab.rows import checkout, paper_figures
+from hypernas.spaces.blocks.genotypes import Genotype
 
 MOBILE, VIT = (published.table(space).set_index("method") for space in ("mobilenetv3", "vit"))
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hypernas import claims, costs, grids, results
-from hypernas.findings import estimate
+from hypernas.lab import claims, costs, grids
+from hypernas.lab import rows as results
+from hypernas.lab.findings import estimate
 
 ROOT = Path(__file__).parents[1]
 LINE = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)

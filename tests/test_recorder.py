@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import fitting, generating, predictors
-from hypernas.training import Recorder, Schedule, train
+from hypernas import predictors
+from hypernas.predictors.shared import generating
+from hypernas.training import predictor as fitting
+from hypernas.training.loop import Recorder, Schedule, train
 
 SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 8, "n_blocks": 1, "epochs": 3}
 METHODS = ["hypernas", "hypernas-p", "hypernas-h"]

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import model, predictors, spaces
-from hypernas.costs import sampled
-from hypernas.encoder.packed import alike, embed_packed
-from hypernas.encoder.scoring import embed, same_edges
+from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.fitting import n_operations
+from hypernas.fast import model
+from hypernas.fast.model import ArchitecturePredictor
+from hypernas.fast.packed import alike, embed_packed
+from hypernas.fast.scoring import embed, same_edges
 from hypernas.graph import collate
-from hypernas.model import ArchitecturePredictor
+from hypernas.lab.costs import sampled
+from hypernas.training.predictor import n_operations
 
 
 @pytest.fixture

@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypernas import found, plots, search, searching, spaces
+from hypernas import spaces
 from hypernas.cli import main
 from hypernas.data import Table
 from hypernas.errors import UserError
-from hypernas.search import METHODS, Task
+from hypernas.lab import search_experiment as searching
+from hypernas.lab import search_summary as found
+from hypernas.lab.search_experiment import Search
+from hypernas.search import methods as search
+from hypernas.search.methods import METHODS, Task
 from hypernas.search.oracles import Pool, WholeSpace
-from hypernas.searching import Search
+from hypernas.view import figures as plots
 
 COMMAND = "search --space nasbench201 --dataset cifar10 --queries 8".split()
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import model
-from hypernas.encoder import CONTEXTS, sequences
+from hypernas.fast import model, sequences
+from hypernas.fast.model import ArchitecturePredictor, Cells, Stack, encode, regress, score
 from hypernas.graph import Architecture, Cell, collate
-from hypernas.model import ArchitecturePredictor, Cells, Stack, encode, regress, score
+from hypernas.method.encoder import CONTEXTS
 
 SIZE = {"n_ops": 5, "n_layers": 3, "width": 6}
 KINDS = ("0", "010", "0010", "100101", "0011")

@@ -7,9 +7,10 @@ import test_spaces
 import torch
 from test_spaces import sampled, table  # noqa: F401
 
-from hypernas import labelling, predictors, spaces
-from hypernas.benchmark import Benchmark
+from hypernas import predictors, spaces
 from hypernas.graph import collate
+from hypernas.lab import labelling
+from hypernas.lab.benchmark import Benchmark
 
 FILE = '''
 """A chain of four MobileNet blocks; of each the kernel and the expansion are chosen."""
@@ -19,8 +20,8 @@ import numpy as np
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS, Architecture, Cell, collate
 from hypernas.data.labelled import read_own
-from hypernas.blocks.mbconv import Block, block_keys, write_block, write_last
-from hypernas.target import ProgramWriter, count
+from hypernas.spaces.blocks.mbconv import Block, block_keys, write_block, write_last
+from hypernas.method.target_network import ProgramWriter, count
 
 BLOCKS = {f"k{kernel}e{expansion}": (kernel, expansion) for kernel in (3, 5, 7) for expansion in (2, 4)}
 LENGTH = 4

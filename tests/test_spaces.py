@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from hypernas import spaces
-from hypernas.benchmark import Benchmark
 from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS, Architecture, collate
-from hypernas.target import TargetHead, count, run
-from hypernas.target.sizes import map_sizes
+from hypernas.lab.benchmark import Benchmark
+from hypernas.method.sizes import map_sizes
+from hypernas.method.target_network import TargetHead, count, run
 
 SIZE = {"channels": 4, "cells_per_stage": 1, "stem_stride": 1}
 

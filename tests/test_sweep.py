@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hypernas import experiments, predictors
-from hypernas import sweep as sweeping
+from hypernas import predictors
 from hypernas.cli import main
 from hypernas.errors import UserError
-from hypernas.experiments import Experiment, run
-from hypernas.results import Results
-from hypernas.sweep import Failure, parts, sweep
+from hypernas.lab import experiment as experiments
+from hypernas.lab import sweep as sweeping
+from hypernas.lab.experiment import Experiment, run
+from hypernas.lab.rows import Results
+from hypernas.lab.sweep import Failure, parts, sweep
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=5, seed=0, profile="quick")
 TOY = "sweep few_shot --space toy --dataset toyset --profile quick".split()
@@ -186,8 +187,8 @@ def test_the_protocol_pinat_tests_on_all_rows_and_takes_the_scale_of_the_whole_t
 
 PROCESSES = """
 import sys
-from hypernas.experiments import Experiment
-from hypernas.sweep import parts, sweep
+from hypernas.lab.experiment import Experiment
+from hypernas.lab.sweep import parts, sweep
 
 if __name__ == "__main__":
     place = ("few_shot", "nasbench201", "cifar10")

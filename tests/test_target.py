@@ -6,10 +6,11 @@ from torch import nn
 
 from hypernas import spaces
 from hypernas.errors import UserError
+from hypernas.fast import batched, layers, plans
+from hypernas.fast.frames import Frame
 from hypernas.graph import GRAPH_FORMS
-from hypernas.target import Layer, ProgramWriter, TargetHead, batched, count, layers, plans, run
-from hypernas.target.frames import Frame
-from hypernas.target.sizes import map_sizes
+from hypernas.method.sizes import map_sizes
+from hypernas.method.target_network import Layer, ProgramWriter, TargetHead, count, run
 
 SPACE = spaces.get("nasbench201")
 ALL_3X3 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

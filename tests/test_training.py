@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hypernas.errors import UserError
-from hypernas.training import Checkpoint, Schedule, train
+from hypernas.training.loop import Checkpoint, Schedule, train
 
 N = 23
 

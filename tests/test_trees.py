@@ -6,9 +6,9 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.fitting.cell_columns import ordered, varying
-from hypernas.fitting.graph_statistics import GraphStatistics
 from hypernas.graph import collate
+from hypernas.predictors.shared.cell_columns import ordered, varying
+from hypernas.predictors.shared.graph_statistics import GraphStatistics
 from hypernas.predictors.trees import OneHot
 
 

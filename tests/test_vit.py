@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from hypernas import spaces
-from hypernas.blocks import autoformer
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import collate
+from hypernas.lab.rows import checkout
+from hypernas.method.target_network import TargetHead, attention, count, position_code, run
 from hypernas.predictors.hypernas import HyperNAS
-from hypernas.results import checkout
-from hypernas.target import TargetHead, attention, count, position_code, run
+from hypernas.spaces.blocks import autoformer
 
 SPACE = spaces.get("vit")
 TINY = {"embed_dim": 192, "depth": 12, "mlp_ratio": [3.5] * 12, "num_heads": [3] * 12}

@@ -11,13 +11,14 @@ import pytest
 
 pytest.importorskip("anywidget")
 
-from hypernas import explore, spaces
-from hypernas.drawings import drawing
+from hypernas import spaces
 from hypernas.graph import Architecture, Cell
-from hypernas.widgets import CellView, ParetoView, QExplorer
-from hypernas.widgets.packing import DIGITS, pack
-from hypernas.widgets.pareto import front_of
-from hypernas.widgets.view import DATA_LIMIT, View, compact_json, script, style
+from hypernas.view import live as explore
+from hypernas.view.drawings import drawing
+from hypernas.view.widgets import CellView, ParetoView, QExplorer
+from hypernas.view.widgets.packing import DIGITS, pack
+from hypernas.view.widgets.pareto import front_of
+from hypernas.view.widgets.view import DATA_LIMIT, View, compact_json, script, style
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = spaces.get("nasbench201")
@@ -212,7 +213,7 @@ def test_training_that_fails_adds_nothing_and_says_why():
 
 
 def test_a_live_run_is_a_row_that_the_explorer_takes():
-    from hypernas.explore import train_with_q
+    from hypernas.view.live import train_with_q
 
     told = []
     new = train_with_q(2.0, "text", 10, epochs=2, n_test=50, progress=lambda done, total: told.append((done, total)))

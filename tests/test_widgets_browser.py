@@ -19,9 +19,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from hypernas import spaces
-from hypernas.drawings import drawing
 from hypernas.graph import Architecture, Cell
-from hypernas.widgets import CellView, ParetoView, QExplorer
+from hypernas.view.drawings import drawing
+from hypernas.view.widgets import CellView, ParetoView, QExplorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("widgets")]
 SPACE = spaces.get("nasbench201")

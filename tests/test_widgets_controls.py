@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("controls")]
 PARETO = '.hn[data-kind="pareto"]'
 EXPLORER = '.hn[data-kind="explorer"]'
 LIVE = """from functools import partial
-from hypernas.explore import train_with_q
-from hypernas.widgets import QExplorer
+from hypernas.view.live import train_with_q
+from hypernas.view.widgets import QExplorer
 train = partial(train_with_q, epochs=2, n_test=50)
 first = {"q": 3.0, "reading": "printed", "n_train": 39, "kendall_tau": 0.5, "profile": "standard"}
 explorer = QExplorer([first], train=train, sizes=(39,))

@@ -34,7 +34,7 @@ def without_thebe(app, pagename, templatename, context, doctree):
 
 
 def views_once(app, pagename, templatename, context, doctree):
-    """Every view of `hypernas.widgets` brings its code; a page keeps the first copy. No kernel reads widget state."""
+    """Every view of `hypernas.view.widgets` brings its code; a page keeps the first copy. No kernel reads widget state."""
     seen = set()
 
     def first(match):

@@ -91,8 +91,8 @@ def experiment(
     """
     import torch
 
-    from hypernas.benchmark import Benchmark
-    from hypernas.experiments import run_many
+    from hypernas.lab.benchmark import Benchmark
+    from hypernas.lab.experiment import run_many
 
     if threads:
         torch.set_num_threads(threads)
@@ -117,8 +117,8 @@ def grid(
     """Compute the missing rows of the page NAME; `hypernas/grids.toml` lists all. It may be stopped and repeated."""
     import torch
 
-    from hypernas import grids
-    from hypernas.experiments import run_many
+    from hypernas.lab import grids
+    from hypernas.lab.experiment import run_many
 
     experiments = grids.grid(name, profile, pairs(only, "--only"))
     if dry_run:
@@ -134,7 +134,7 @@ def grid(
 @click.option("--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True)
 def table(name: str, form: str) -> None:
     """Print the recorded rows of table NAME, mean ± std over seeds, beside the paper's figures."""
-    from hypernas import results
+    from hypernas.lab import rows as results
 
     lines = results.table(name)
     if form == "csv":
@@ -159,7 +159,7 @@ def run(
     name: str | None,
 ) -> None:
     """Execute NOTEBOOK with checked parameters into the folder -o; a failed one is kept, named."""
-    from hypernas import notebooks
+    from hypernas.lab import notebooks
 
     given = [*parameters, *([("profile", profile)] if profile is not None else [])]
     chosen = dict(given)
@@ -182,7 +182,7 @@ def run(
 @click.option("--record", is_flag=True, help="Keep them as the row of this machine.")
 def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> None:
     """Measure the ratios of the efficiency pages and print them as one line of JSON."""
-    from hypernas import costs
+    from hypernas.lab import costs
 
     found = costs.bench(n, pairs, device, part or "")
     if record:

@@ -55,8 +55,8 @@ def fetch(name: str, origin: str, keep: bool) -> None:
 @click.option("--dataset", help="Dataset of the table; by default the first one present.")
 def check(space: str, dataset: str | None) -> None:
     """Recompute what a table states of its architectures, row by row."""
-    from hypernas.benchmark import Benchmark
     from hypernas.errors import UserError
+    from hypernas.lab.benchmark import Benchmark
 
     benchmark = Benchmark(space, dataset)
     if not hasattr(benchmark.space, "check"):
@@ -84,8 +84,8 @@ def label(out: Path | None, processes: int | None, force: bool, **recipe: Any) -
 
     What is trained is kept as it comes: the command may be stopped at any moment and repeated.
     """
-    from hypernas import labelling
     from hypernas.data import labelled
+    from hypernas.lab import labelling
 
     path = out or labelled.place(recipe["space"])
     click.echo(labelling.label(labelling.Recipe(**recipe), path, processes, force, sys.stderr.isatty()))

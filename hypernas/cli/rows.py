@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hypernas.errors import UserError
 
 if TYPE_CHECKING:
-    from hypernas.experiments import Experiment
+    from hypernas.lab.experiment import Experiment
 
 
 def whole_numbers(name: str, text: str) -> list[int]:
@@ -40,7 +40,7 @@ def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
 
 def plan(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
     """Every combination of method, size and seed; a setting reaches the methods that have it."""
-    from hypernas.experiments import OF_AN_EXPERIMENT, Experiment, settings_of
+    from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, settings_of
 
     names = ("table", "space", "dataset", "profile", "protocol")
     fixed = {name: options[name] for name in names}

@@ -41,8 +41,8 @@ def search(
     """
     import torch
 
-    from hypernas import searching
-    from hypernas.experiments import run_many
+    from hypernas.lab import search_experiment as searching
+    from hypernas.lab.experiment import run_many
 
     given, chosen = pairs(extra), {name: value for name, value in options.items() if value is not None}
     if twice := sorted(given.keys() & chosen.keys()):

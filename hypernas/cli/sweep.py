@@ -39,9 +39,9 @@ def sweep(
     Seeds of one experiment train together where the method can. The command may be stopped at any moment and repeated:
     recorded rows are not computed again. A failure is told at the end and stops nothing else.
     """
-    from hypernas import grids
-    from hypernas import sweep as sweeping
-    from hypernas.benchmark import Benchmark
+    from hypernas.lab import grids
+    from hypernas.lab import sweep as sweeping
+    from hypernas.lab.benchmark import Benchmark
 
     options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
     experiments = plan(pairs(settings), options)

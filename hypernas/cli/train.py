@@ -35,7 +35,7 @@ def train(arch: Path, space: str, threads: int | None, device: str, force: bool,
     """
     import torch
 
-    from hypernas import full_training
+    from hypernas.lab import full_training
 
     torch.set_num_threads(threads or torch.get_num_threads())
     row = full_training.run(arch, full_training.Recipe(**recipe), space, device, force, sys.stderr.isatty())

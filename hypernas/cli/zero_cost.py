@@ -35,7 +35,8 @@ def zero_cost(
     The command may be stopped at any moment and repeated: rows that are there are not computed again, nor are scores of
     the same commit.
     """
-    from hypernas import proxies, zero_cost
+    from hypernas.lab import zero_cost_rows as zero_cost
+    from hypernas.zero_cost import proxies
 
     chosen = proxies.names() if methods == "all" else list(dict.fromkeys(methods.split(",")))
     options: dict[str, Any] = {"workers": workers, "device": device, "force": force}

@@ -59,6 +59,12 @@ def get_source(name: str) -> Source:
     return known[name]
 
 
+def checkout() -> Path | None:
+    """The folder of the source checkout this module lies in, None for an installed copy."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").is_file() else None
+
+
 def cache_directory() -> Path:
     """The user cache: `$XDG_CACHE_HOME/hypernas`, by default `~/.cache/hypernas`."""
     chosen = os.environ.get("XDG_CACHE_HOME")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table
+from hypernas.data.catalogue import checkout
 from hypernas.errors import MissingTable, UserError
-from hypernas.results import checkout
 
 KEY = b"hypernas"
 

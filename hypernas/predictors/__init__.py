@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from hypernas.errors import UserError
-from hypernas.fitting import TrainedPredictor, fit_together
-from hypernas.fitting.labels import LabelScale
 from hypernas.graph import GraphBatch
+from hypernas.training.labels import LabelScale
+from hypernas.training.predictor import TrainedPredictor, fit_together
 
 
 @cache
@@ -23,7 +23,8 @@ def _files() -> dict[str, str]:
     """Method name -> module name, read from the literal keys of each file's METHODS without importing it."""
     found = {}
     for folder in __path__:
-        for module in pkgutil.iter_modules([folder]):
+        files = [module for module in pkgutil.iter_modules([folder]) if not module.ispkg]
+        for module in files:
             for node in ast.parse((Path(folder) / f"{module.name}.py").read_text()).body:
                 if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "METHODS":
                     assert isinstance(node.value, ast.Dict)

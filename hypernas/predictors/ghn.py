@@ -10,14 +10,14 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from hypernas.encoder.node_encoders import NetworkEncoder
-from hypernas.fitting import n_operations
-from hypernas.generating import GeneratingPredictor, cross_entropy
+from hypernas.fast.forward import FastPass
+from hypernas.fast.node_encoders import NetworkEncoder
 from hypernas.graph import GraphBatch
-from hypernas.hypernetwork import Hypernetwork
-from hypernas.joint import FastPass
-from hypernas.target import TargetHead
-from hypernas.training import Logged
+from hypernas.method.hypernetwork import Hypernetwork
+from hypernas.method.target_network import TargetHead
+from hypernas.predictors.shared.generating import GeneratingPredictor, cross_entropy
+from hypernas.training.loop import Logged
+from hypernas.training.predictor import n_operations
 
 
 class GHNModel(nn.Module):

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hypernas.errors import UserError
-from hypernas.fitting.features import FeaturePredictor
-from hypernas.fitting.graph_statistics import GraphStatistics
 from hypernas.graph import GraphBatch
+from hypernas.predictors.shared.features import FeaturePredictor
+from hypernas.predictors.shared.graph_statistics import GraphStatistics
 
 REGRESSORS = ("both", "forest", "gaussian-process")
 

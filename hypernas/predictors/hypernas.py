@@ -17,18 +17,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hypernas.encoder import CONTEXTS
-from hypernas.encoder.node_encoders import ENCODERS, encoder_class
 from hypernas.errors import UserError
-from hypernas.fitting import n_operations
-from hypernas.generating import GeneratedWeights, GeneratingPredictor, cross_entropy
+from hypernas.fast.forward import FastPass
+from hypernas.fast.model import ArchitecturePredictor, score
+from hypernas.fast.node_encoders import ENCODERS, encoder_class
 from hypernas.graph import GraphBatch
-from hypernas.hypernetwork import Hypernetwork
-from hypernas.joint import FastPass
-from hypernas.losses import AdaptiveLoss, adaptive_sum, bounded_square, check_preference, pairwise_logistic
-from hypernas.model import ArchitecturePredictor, score
-from hypernas.target import Program, TargetHead, run, run_recomputing
-from hypernas.training import Logged
+from hypernas.method.encoder import CONTEXTS
+from hypernas.method.hypernetwork import Hypernetwork
+from hypernas.method.loss import (
+    AdaptiveLoss,
+    adaptive_sum,
+    bounded_square,
+    check_preference,
+    pairwise_logistic,
+)
+from hypernas.method.target_network import Program, TargetHead, run, run_recomputing
+from hypernas.predictors.shared.generating import GeneratedWeights, GeneratingPredictor, cross_entropy
+from hypernas.training.loop import Logged
+from hypernas.training.predictor import n_operations
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 CHOICES = {"loss": ("mse", "bce"), "engine": ("fast", "plain"), "context": CONTEXTS, "encoder": ENCODERS,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hypernas.fitting import TrainedPredictor, n_operations
+from hypernas.fast.forward import FastPass
+from hypernas.fast.model import ArchitecturePredictor, score
 from hypernas.graph import GraphBatch
-from hypernas.joint import FastPass
-from hypernas.model import ArchitecturePredictor, score
-from hypernas.training import Logged
+from hypernas.training.loop import Logged
+from hypernas.training.predictor import TrainedPredictor, n_operations
 
 
 @dataclass(kw_only=True, eq=False)

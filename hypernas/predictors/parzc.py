@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypernas.fitting.mapped import MappedPass
-from hypernas.fitting.node_statistics import N_STATISTICS, node_statistics
-from hypernas.generating import ImagePredictor
+from hypernas.fast.mapped import MappedPass
 from hypernas.graph import GraphBatch
-from hypernas.losses import soft_kendall
-from hypernas.target.sizes import map_sizes
-from hypernas.training import Logged
+from hypernas.method.loss import soft_kendall
+from hypernas.method.sizes import map_sizes
+from hypernas.predictors.shared.generating import ImagePredictor
+from hypernas.predictors.shared.node_statistics import N_STATISTICS, node_statistics
+from hypernas.training.loop import Logged
 
 SAMPLED, CHUNK = 200, 4096
 FAR = 5.0

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.ensemble import GradientBoostingRegressor
 
 from hypernas.errors import UserError
-from hypernas.fitting import n_operations
-from hypernas.fitting.cell_columns import ordered, repeats, varying, with_cells
-from hypernas.fitting.features import FeaturePredictor
 from hypernas.graph import GraphBatch
+from hypernas.predictors.shared.cell_columns import ordered, repeats, varying, with_cells
+from hypernas.predictors.shared.features import FeaturePredictor
+from hypernas.training.predictor import n_operations
 
 
 class OneHot:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from hypernas.fitting.counts import count
 from hypernas.graph import Architecture, GraphBatch, collate
+from hypernas.predictors.shared.counts import count
 
 NEAREST = 10
 Candidate = Any  # hashable

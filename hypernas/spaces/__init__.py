@@ -10,7 +10,7 @@ from hypernas.graph import SearchSpace
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def get(name: str) -> SearchSpace:

@@ -9,15 +9,23 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hypernas.blocks import darts_network, genotypes
-from hypernas.blocks.darts_network import BEFORE_LAST, CELLS_PER_STAGE, FIRST_OPERATION, LAST, OUTPUT, SUM, DartsProgram
-from hypernas.blocks.genotypes import EDGES, INPUTS, NODES, OPERATIONS, Genotype
 from hypernas.data import Table, find
 from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch, simplify
-from hypernas.target import Program, count
-from hypernas.target.trainable import AuxiliaryHead, TrainableNetwork
+from hypernas.method.target_network import Program, count
+from hypernas.spaces.blocks import darts_network, genotypes
+from hypernas.spaces.blocks.darts_network import (
+    BEFORE_LAST,
+    CELLS_PER_STAGE,
+    FIRST_OPERATION,
+    LAST,
+    OUTPUT,
+    SUM,
+    DartsProgram,
+)
+from hypernas.spaces.blocks.genotypes import EDGES, INPUTS, NODES, OPERATIONS, Genotype
+from hypernas.spaces.blocks.trainable_network import AuxiliaryHead, TrainableNetwork
 
 SOURCE = "nasbench301-records"
 SKIP = FIRST_OPERATION + OPERATIONS.index("skip_connect")

@@ -10,13 +10,22 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hypernas.blocks import once_for_all
-from hypernas.blocks.mbconv import biases
-from hypernas.blocks.once_for_all import DEPTHS, EXPANSIONS, KERNELS, LAYERS, LONGEST, SQUEEZES, STAGES, Stage
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GRAPH_FORMS, NORMAL, Architecture, Cell, GraphBatch
-from hypernas.target import Program, count
+from hypernas.method.target_network import Program, count
+from hypernas.spaces.blocks import once_for_all
+from hypernas.spaces.blocks.mbconv import biases
+from hypernas.spaces.blocks.once_for_all import (
+    DEPTHS,
+    EXPANSIONS,
+    KERNELS,
+    LAYERS,
+    LONGEST,
+    SQUEEZES,
+    STAGES,
+    Stage,
+)
 
 INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9
 RESOLUTION, CLASSES = 224, 1000

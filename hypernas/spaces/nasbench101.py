@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hypernas.blocks.channels import alive, cell_parameters, connected, write_cell
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch, simplify
-from hypernas.target import Program, ProgramWriter, count
+from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.spaces.blocks.channels import alive, cell_parameters, connected, write_cell
 
 VERTICES, EDGES = 7, 9
 INPUT, OUTPUT, CONV3, CONV1, POOL, DOWNSAMPLE = range(6)

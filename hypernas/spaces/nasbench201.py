@@ -7,7 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from hypernas.blocks.edge_cells import (
+from hypernas.data import Table, find, load_npz, read_analog
+from hypernas.errors import MissingTable, UserError
+from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
+from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.spaces.blocks.edge_cells import (
     CONV1,
     CONV3,
     EDGES,
@@ -24,10 +28,6 @@ from hypernas.blocks.edge_cells import (
     read_cell,
     write_cell,
 )
-from hypernas.data import Table, find, load_npz, read_analog
-from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
-from hypernas.target import Program, ProgramWriter, count
 
 ANALOG_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 ANALOG_OPS = (SKIP, NONE, CONV3, CONV1, POOL)

@@ -7,7 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas.blocks.edge_cells import (
+from hypernas.data import Table
+from hypernas.data.labelled import read_own
+from hypernas.errors import UserError
+from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch, collate
+from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.spaces.blocks.edge_cells import (
     EDGES,
     NONE,
     OPS,
@@ -20,11 +25,6 @@ from hypernas.blocks.edge_cells import (
     read_cell,
     write_cell,
 )
-from hypernas.data import Table
-from hypernas.data.labelled import read_own
-from hypernas.errors import UserError
-from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch, collate
-from hypernas.target import Program, ProgramWriter, count
 
 STAGES, MOST = 3, 3
 Stages = Sequence[Sequence[np.ndarray]]

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas.blocks import autoformer
-from hypernas.blocks.autoformer import HEAD_WIDTH, LONGEST, SUPERNET_OF, SUPERNETS, Layers
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GRAPH_FORMS, Architecture, Cell, GraphBatch, collate
-from hypernas.target import Program
+from hypernas.method.target_network import Program
+from hypernas.spaces.blocks import autoformer
+from hypernas.spaces.blocks.autoformer import HEAD_WIDTH, LONGEST, SUPERNET_OF, SUPERNETS, Layers
 
 EMBED_DIMS = tuple(SUPERNET_OF)
 HEADS = tuple(sorted({heads for supernet in SUPERNETS.values() for heads in supernet.heads}))

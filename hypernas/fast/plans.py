@@ -1,0 +1,89 @@
+"""A plan for many programs at once: which of their layers run as one, and where their values lie.
+
+Layers at the same cell and depth and of the same shape form a turn. The values of one shape lie side by side in an
+arena; a layer reads places of arenas and writes a place of one. Nothing here computes; `batched.py` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from hypernas.method.target_network import Layer
+
+Arena = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Read:
+    """R values of an arena, by place, that layers of a turn, by row, add to channels [start, stop) of their input.
+
+    `rows` is None where each layer reads one value, in order; `port` 1 is the second input of a gate.
+    """
+
+    arena: Arena
+    slots: Tensor
+    rows: Tensor | None
+    port: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """`size` layers that run as one, like `layer` but for inputs, weights and kernel size; they write [start, ...) of
+    the arena `makes`. `kernels`: (bank, start, stop) of each run of equal kernel size."""
+
+    layer: Layer
+    size: int
+    reads: tuple[Read, ...]
+    makes: Arena
+    start: int
+    kernels: tuple[tuple[int, int, int], ...]
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.size
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Weights of one shape, in the order in which they are used, like those of `layer`. `runs` is the layer as it runs:
+    the same but for the taps of its kernel that never meet a pixel."""
+
+    layer: Layer
+    runs: Layer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`turns` in an order in which they can run, `banks` of weights, the arenas' `sizes`, that of the stems, which lie
+    first there, and what the programs give: places `last` (A,) of one arena. The last place of every arena is
+    spare, and holds zeros."""
+
+    turns: tuple[Turn, ...]
+    banks: tuple[Bank, ...]
+    sizes: dict[Arena, int]
+    stems: Arena
+    output: Arena
+    last: Tensor
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The nodes that weights are made from, seed by seed: for each bank the architecture, cell, node and node (S, W, 4)
+    of at most W weights a seed, and which of these S*W each of the bank's own is, `order` (n,). `edges`: whether the
+    two nodes can differ."""
+
+    places: tuple[Tensor, ...]
+    order: tuple[Tensor, ...]
+    edges: bool
+
+
+def cut(layer: Layer, side: int) -> Layer:
+    """The layer without the taps of its kernel that only meet padding on maps of at most `side` pixels a side."""
+    taps = min(layer.kernel, 2 * ((side - 1) // layer.dilation) + 1)
+    around = layer.dilation * (layer.kernel - taps) // 2
+    centred = 2 * layer.padding == layer.dilation * (layer.kernel - 1)
+    return replace(layer, kernel=taps, padding=layer.padding - around) if centred else layer

@@ -1,0 +1,293 @@
+"""Experiments: train a predictor on a few rows of a benchmark, rank all others, record one row."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from hypernas import predictors, spaces
+from hypernas.data.catalogue import cache_directory
+from hypernas.data.images import kind_of
+from hypernas.errors import UserError
+from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.metrics import kendall_tau, spearman_rho
+from hypernas.lab.provenance import check_device, commit, stamp, version
+from hypernas.lab.rows import Results, Row, canonical_json, row_key, table
+from hypernas.predictors.shared.generating import told_of_networks
+from hypernas.training.labels import LabelScale
+from hypernas.training.loop import Checkpoint, on_gpu
+from hypernas.training.settings import PROFILES, checked, resolve, typed
+
+__all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]
+
+# Arguments of a predictor that are no settings of an experiment.
+NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
+# Settings of any experiment, recorded where they are chosen.
+OF_AN_EXPERIMENT = {"n_test": 0}
+SAVE_SECONDS = 60.0
+# How many models train at once where they can: on two cores nine take a fifth less time each than three.
+MODELS_AT_ONCE = {"cpu": 10, "cuda": 64}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question to a predictor: after `n_train` labels of this benchmark, how well does it rank the rest?
+
+    `settings` are those that differ from the defaults; `resolved()` holds them all.
+    """
+
+    table: str
+    space: str
+    dataset: str
+    method: str
+    n_train: int
+    seed: int
+    profile: str = "standard"
+    protocol: str = "clean"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolved(self) -> Experiment:
+        """The same experiment with all its settings. Raises UserError for a wrong name, type or range."""
+        kinds = {"n_train": int, "seed": int, "profile": str, "protocol": str}
+        plain = {name: checked(name, typed(name, getattr(self, name), kind)) for name, kind in kinds.items()}
+        accepted, space = self.accepted(), spaces.get(self.space)
+        defaults = getattr(space, "defaults", {}) | getattr(space, "profiles", {}).get(self.profile, {})
+        if self.predictor and runs_networks(self.predictor):
+            defaults = defaults | getattr(space, "networks", {}).get(self.profile, {})
+        settings = resolve(self.method, self.profile, accepted, defaults, self.settings)
+        return dataclasses.replace(self, **plain, settings=settings)
+
+    @property
+    def predictor(self) -> str | None:
+        """The name of what learns from the labels."""
+        return self.method
+
+    def key(self) -> str:
+        """What the recorded row is found by: the canonical JSON of the resolved experiment."""
+        return row_key(dataclasses.asdict(self.resolved()))
+
+    def accepted(self) -> dict[str, Any]:
+        """The settings that may be chosen, and their defaults; `n_test` rows of the test set are ranked, 0 for all."""
+        return OF_AN_EXPERIMENT | settings_of(self.method)
+
+    def check(self, device: str = "cpu") -> None:
+        """Raise UserError where this resolved experiment could not run."""
+        predictors.get(self.method)(**arguments(self, False, device), seed=self.seed)
+        _benchmark(self.space, self.dataset).split(self.n_train, self.seed)
+
+    @property
+    def together(self) -> bool:
+        """Whether several seeds can run at once; those of the plain engine run one after the other."""
+        return predictors.can_fit_many(self.method) and self.settings.get("engine") != "plain"
+
+    @staticmethod
+    def measure(group: list[Any], progress: bool, device: str) -> Iterator[Row]:
+        """The rows of resolved experiments that differ in the seed only."""
+        return _measure(group, progress, device)
+
+
+def settings_of(method: str) -> dict[str, Any]:
+    """A method's keyword arguments and their defaults; one pinned by `functools.partial` is no setting.
+
+    Raises UserError for an unknown method.
+    """
+    predictor = predictors.get(method)
+    taken = {*NOT_SETTINGS, *getattr(predictor, "keywords", ())}
+    parameters = inspect.signature(predictor).parameters.values()
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {p.name: p.default for p in parameters if p.kind in kinds and p.name not in taken}
+
+
+def runs_networks(method: str) -> bool:
+    """Whether a method runs target networks, so that their size matters to it."""
+    parameters = inspect.signature(predictors.get(method)).parameters
+    switch = parameters.get("generate_weights")
+    return "image_batch" in parameters and (switch is None or switch.default)
+
+
+@cache
+def _benchmark(space: str, dataset: str) -> Benchmark:
+    return Benchmark(space, dataset)
+
+
+def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
+    """Where a training of minutes keeps its state, under a name for experiment, seeds and code; None: nowhere."""
+    folder = cache_directory() / "checkpoints"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    name = canonical_json([[each.key() for each in group], version(), commit(), device])
+    return Checkpoint(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt", every=SAVE_SECONDS)
+
+
+def arguments(
+    experiment: Experiment, progress: bool, device: str, checkpoint: Checkpoint | None = None
+) -> dict[str, Any]:
+    """The keyword arguments of the method but its seed. Raises UserError for a device that it cannot use."""
+    accepted = inspect.signature(predictors.get(experiment.method)).parameters
+    if device != "cpu" and "device" not in accepted:
+        raise UserError(f"device must be cpu for {experiment.method}, got {device!r}")
+    extra = {"progress": progress, "device": device, "checkpoint": checkpoint}
+    settings = {k: v for k, v in experiment.settings.items() if k not in ("graph_form", *OF_AN_EXPERIMENT)}
+    return settings | {name: value for name, value in extra.items() if name in accepted}
+
+
+def _split(experiment: Experiment) -> tuple[Any, Any]:
+    """Training and test indices; the protocol `pinat` tests on all rows, those of the training set among them.
+
+    With `n_test` these are so many of them, drawn by the seed.
+    """
+    benchmark = _benchmark(experiment.space, experiment.dataset)
+    train, test = benchmark.split(experiment.n_train, experiment.seed)
+    if experiment.protocol == "pinat":
+        test = torch.isfinite(torch.as_tensor(benchmark.test)).nonzero()[:, 0]
+    if n_test := experiment.settings.get("n_test", 0):
+        chosen = np.random.default_rng([experiment.seed, n_test]).permutation(len(test))[:n_test]
+        test = test[torch.from_numpy(np.sort(chosen))]
+    return train, test
+
+
+def _train(
+    group: list[Experiment], graphs: Any, progress: bool, device: str, checkpoint: Checkpoint | None
+) -> tuple[list[Any], list[Any]]:
+    """Fit experiments that may train at once -> predictors, test indices.
+
+    The protocol `pinat` puts labels on the scale of all validation labels of the table.
+    """
+    first, benchmark = group[0], _benchmark(group[0].space, group[0].dataset)
+    splits = [_split(each) for each in group]
+    sets = [graphs[train] for train, _ in splits]
+    labels = [benchmark.validation[train] for train, _ in splits]
+    seeds = [each.seed for each in group]
+    keywords = arguments(first, progress, device, checkpoint)
+    scale = (LabelScale.whole(benchmark.validation),) if first.protocol == "pinat" else ()
+    if len(group) > 1:
+        own = [{**each.accepted(), **each.settings} for each in group]
+        differ = sorted(name for name in own[0] if any(settings[name] != own[0][name] for settings in own))
+        extra: dict[str, Any] = (
+            {"of_each": [{name: settings[name] for name in differ} for settings in own]} if differ else {}
+        )
+        fitted = predictors.fit_many(first.method, keywords, sets, labels, seeds, *scale, **extra)
+    else:
+        fitted = [predictors.get(first.method)(**keywords, seed=seeds[0]).fit(sets[0], labels[0], *scale)]
+    return fitted, [test for _, test in splits]
+
+
+def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[Row]:
+    """Train resolved experiments that may train at once, and give the row of each.
+
+    A training that was stopped goes on where it was; its seconds are those of all its parts.
+    """
+    benchmark = _benchmark(group[0].space, group[0].dataset)
+    graphs = benchmark.graphs(group[0].settings["graph_form"])
+    made = stamp(device)
+    start, checkpoint = time.perf_counter(), _checkpoint(group, device)
+    fitted, tests = _train(group, graphs, progress, device, checkpoint)
+    share = (time.perf_counter() - start + (checkpoint.seconds if checkpoint else 0)) / len(group)
+    ids = np.asarray(benchmark.function_ids)
+    for experiment, predictor, test in zip(group, fitted, tests, strict=True):
+        start = time.perf_counter()
+        test = np.asarray(test)
+        predicted = np.asarray(predictor.predict(graphs[test]), dtype=np.float64)
+        wall = share + time.perf_counter() - start
+        truth = np.asarray(benchmark.test)[test]
+        train = np.asarray(benchmark.split(experiment.n_train, experiment.seed)[0])
+        unseen = ~np.isin(ids[test], ids[train])
+        yield {
+            **dataclasses.asdict(experiment),
+            "kendall_tau": kendall_tau(predicted, truth),
+            "kendall_tau_unseen": kendall_tau(predicted[unseen], truth[unseen]) if unseen.sum() > 1 else None,
+            "spearman_rho": spearman_rho(predicted, truth),
+            **told_of_networks(predictor, graphs, test, experiment.seed),
+            "n_test": len(test),
+            "seconds": round(wall, 3),
+            "seeds_together": len(group),
+            "n_parameters": int(predictor.n_parameters),
+            **made,
+            "source": benchmark.table.source,
+        }
+    if checkpoint:
+        checkpoint.path.unlink(missing_ok=True)
+
+
+def check(experiments: Iterable[Experiment], device: str = "cpu") -> None:
+    """Raise UserError for the first experiment that could not run, before any is trained."""
+    for each in experiments:
+        each.resolved().check(device)
+
+
+def run_many(
+    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
+) -> Iterator[Row]:
+    """The row of every experiment, recorded as soon as it exists; a recorded one is read, unless `force`.
+
+    Experiments that differ in the seed only stand side by side where several seeds train together.
+    """
+    check_device(device)
+    planned = [each.resolved() for each in experiments]
+    missing = [each for each in planned if force or Results.of(each.table).find(each.key()) is None]
+    check(missing, device)
+    for each in missing:
+        Results.of(each.table).require_writable()
+    return _run(planned, force, progress, device)
+
+
+def _run(planned: list[Experiment], force: bool, progress: bool, device: str) -> Iterator[Row]:
+    for group in _groups(planned, MODELS_AT_ONCE["cuda" if on_gpu(device) else "cpu"]):
+        missing = []
+        for each in group:
+            row = None if force else Results.of(each.table).find(each.key())
+            if row is None:
+                missing.append(each)
+            else:
+                yield row
+        batches = [missing] if missing and missing[0].together else [[each] for each in missing]
+        for batch in batches:
+            for row in batch[0].measure(batch, progress, device):
+                yield Results.of(row["table"]).add(row, replace=force)
+
+
+def _groups(planned: list[Experiment], most: int) -> Iterator[list[Experiment]]:
+    """The experiments that may train at once: those that differ in the seed only, and together with these, up to `most`
+    models, others that differ in what each of many models may have of its own."""
+    kinds: dict[str, dict[str, list[Experiment]]] = {}
+    for each in planned:
+        kinds.setdefault(_shared(each), {}).setdefault(dataclasses.replace(each, seed=0).key(), []).append(each)
+    for variants in kinds.values():
+        group: list[Experiment] = []
+        for seeds in variants.values():
+            if group and len(group) + len(seeds) > most:
+                yield group
+                group = []
+            group = group + seeds
+        yield group
+
+
+def _shared(experiment: Experiment) -> str:
+    """What experiments that may train at once have in common."""
+    if not experiment.together:
+        return dataclasses.replace(experiment, seed=0).key()
+    own = predictors.settings_of_each(experiment.method)
+    shared = {name: value for name, value in experiment.settings.items() if name not in own}
+    if "images" in own and "images" in experiment.settings:
+        shared["images"] = kind_of(experiment.settings["images"])
+    return canonical_json({**dataclasses.asdict(experiment), "table": "", "seed": 0, "settings": shared})
+
+
+def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:
+    """The row of one experiment: read where it is recorded, unless `force`, else trained and recorded."""
+    (row,) = run_many([experiment], force, progress, device)
+    return row

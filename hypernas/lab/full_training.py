@@ -1,0 +1,199 @@
+"""`hypernas train`: the whole training of one found network on images, with the settings of DARTS (Liu et al. 2019)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hypernas import spaces
+from hypernas.data.augmentation import augmented
+from hypernas.data.images import Images, load_images
+from hypernas.errors import UserError
+from hypernas.graph import Architecture
+from hypernas.lab.provenance import check_device, stamp
+from hypernas.lab.rows import Results, Row, row_key
+from hypernas.training.loop import Checkpoint, CosineSchedule, train
+from hypernas.training.settings import checked
+
+TEST_BATCH = 256
+FORM = "an architecture's file must hold its notation, or a JSON object with it as `architecture` or `notation`"
+
+
+@dataclass(frozen=True)
+class Descent(CosineSchedule):
+    """Settings of DARTS on CIFAR-10: SGD with momentum, the rate along a cosine to 0, gradients of at most norm `clip`.
+
+    The network's drop path grows linearly from 0 towards `drop_path`.
+    """
+
+    epochs: int = 600
+    learning_rate: float = 0.025
+    accumulate: int = 96
+    weight_decay: float = 3e-4
+    momentum: float = 0.9
+    clip: float = 5.0
+    drop_path: float = 0.2
+    network: Any = field(default=None, repr=False, compare=False)
+
+    def optimizer(self, parameters: Sequence[Tensor], recorded: bool = False) -> torch.optim.Optimizer:
+        def clip(*_: Any) -> None:
+            nn.utils.clip_grad_norm_(parameters, self.clip)
+
+        sgd = torch.optim.SGD(parameters, self.learning_rate, self.momentum, weight_decay=self.weight_decay)
+        sgd.register_step_pre_hook(clip)
+        return sgd
+
+    def begin(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        super().begin(epoch, optimizer)
+        self.network.drop_path = self.drop_path * epoch / self.epochs
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the training is made of; the defaults are those of DARTS on CIFAR-10. 0 images are all, no auxiliary weight
+    leaves the auxiliary head out."""
+
+    images: str = "cifar10"
+    n_images: int = 0
+    epochs: int = 600
+    channels: int = 36
+    batch: int = 96
+    learning_rate: float = 0.025
+    drop_path: float = 0.2
+    auxiliary: float = 0.4
+    cutout: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch": 2, "auxiliary": 0, "cutout": 0, "drop_path": 0}
+        for name, lowest in least.items():
+            if not getattr(self, name) >= lowest:
+                raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
+        for name, most in (("learning_rate", math.inf), ("auxiliary", math.inf), ("drop_path", 1)):
+            if not getattr(self, name) < most:
+                rule = f"below {most}" if most == 1 else "a finite number"
+                raise UserError(f"{name} must be {rule}, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        checked("seed", self.seed)
+
+
+def read_architecture(path: Path, space: str) -> tuple[Any, Architecture]:
+    """The search space and the architecture of a file: a genotype's text, or a line of `hypernas search --json`.
+
+    Raises UserError for a file of another kind, and for a space whose networks cannot be trained as published.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        told = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"{FORM}, {path} cannot be read: {told}") from error
+    if text.startswith("{"):
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{FORM}, {path} is no whole JSON: {error}") from error
+        text, space = found.get("architecture", found.get("notation")), found.get("space", space)
+    if not isinstance(text, str) or not text or not isinstance(space, str):
+        raise UserError(f"{FORM}, {path} has none")
+    chosen = spaces.get(space)
+    if not hasattr(chosen, "network"):
+        able = [name for name in spaces.names() if hasattr(spaces.get(name), "network")]
+        raise UserError(
+            f"the space must be one whose networks are trained as published ({', '.join(able)}), got {space}"
+        )
+    return chosen, chosen.parse(text)
+
+
+def _colour(images: Tensor) -> Tensor:
+    """images (M, C, H, W) -> (M, 3, H, W); a grey one is the same in all three channels."""
+    return images.expand(-1, 3, -1, -1)
+
+
+def fit(network: Any, images: Images, recipe: Recipe, checkpoint: Checkpoint, identity: str, progress: Any) -> list:
+    """Train a `TrainableNetwork` where it is; returns one dict an epoch: `loss`, `train_accuracy`, one value each.
+
+    A training that resumes from `checkpoint` gives the bits of one that was never stopped, on a CPU. Raises UserError
+    for images that the network cannot read, and for a last batch of one image, which cannot be normalised.
+    """
+    x, y = images.train_images, images.train_labels
+    if len(y) % recipe.batch == 1:
+        raise UserError(f"the last batch must have at least 2 images, got {len(y)} in batches of {recipe.batch}")
+    device = next(network.parameters()).device
+    x, y = _colour(x).to(device), y.to(device)
+
+    def loss(index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, dict[str, Tensor]]:
+        (rng,), chosen = generators, index[0].to(device)
+        torch.manual_seed(int(rng.integers(2**62)))
+        logits, second = network(augmented(x[chosen], rng, recipe.cutout))
+        value, right = F.cross_entropy(logits, y[chosen]), (logits.argmax(1) == y[chosen]).float().mean() * 100
+        more = recipe.auxiliary * F.cross_entropy(second, y[chosen]) if second is not None else 0.0
+        return value + more, {"loss": value.detach()[None], "train_accuracy": right[None]}
+
+    schedule = Descent(recipe.epochs, recipe.learning_rate, recipe.batch, drop_path=recipe.drop_path, network=network)
+    tensors = [*network.parameters(), *network.buffers()]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        network.train()
+        return train(tensors, loss, len(y), schedule, [recipe.seed], checkpoint=checkpoint, identity=identity,
+                     progress=progress)  # fmt: skip
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Percent of images (M, C, H, W) that the network names right with its running statistics."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = [network(_colour(part).to(device))[0].argmax(1).cpu() for part in images.split(TEST_BATCH)]
+    return float((torch.cat(parts) == labels).double().mean() * 100)
+
+
+def run(
+    path: Path, recipe: Recipe, space: str = "darts", device: str = "cpu", force: bool = False, progress: Any = False
+) -> Row:
+    """The recorded row of the training of the network in file `path`; a training that was stopped goes on.
+
+    Its state is kept beside the file, as `<path>.checkpoint`, and stays there: it holds the weights. With `force` a
+    training that is finished is done again.
+    """
+    chosen, architecture = read_architecture(path, space)
+    check_device(device)
+    settings = {"architecture": chosen.canonical(architecture, "raw").notation} | asdict(recipe)
+    images, seed = settings.pop("images"), settings.pop("seed")
+    row: Row = {"table": "training", "space": chosen.name, "dataset": images, "method": "full-training", "n_train": 1,
+                "seed": seed, "profile": "paper", "protocol": "clean", "settings": settings}  # fmt: skip
+    results, key = Results.of(row["table"]), row_key(row)
+    known = None if force else results.find(key)
+    if known is not None:
+        return known
+    results.require_writable()
+    if not os.access(path.parent, os.W_OK):
+        rule = "the folder of the architecture must be writable"
+        raise UserError(f"{rule}, {path.parent} is not: copy the file to one that is, its state is kept there")
+    loaded = load_images(images, recipe.n_images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = chosen.network(
+            architecture, channels=recipe.channels, n_classes=loaded.n_classes, auxiliary=recipe.auxiliary > 0
+        ).to(device)
+    checkpoint = Checkpoint(path.with_name(f"{path.name}.checkpoint"), anew=force)
+    made, began = stamp(device), time.perf_counter()
+    history = fit(network, loaded, recipe, checkpoint, f"{key} {loaded.source}", progress)
+    row |= {"test_accuracy": accuracy(network, loaded.test_images, loaded.test_labels)}
+    row |= {name: history[-1][name][0] for name in ("loss", "train_accuracy")}
+    own = [p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary")]
+    row |= {
+        "n_test": len(loaded.test_labels), "n_parameters": sum(own),
+        "seconds": round(time.perf_counter() - began + checkpoint.seconds, 3), **made, "source": loaded.source,
+    }  # fmt: skip
+    return results.add(row, replace=force)

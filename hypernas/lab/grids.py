@@ -1,0 +1,122 @@
+"""The experiments of each page, listed in `grids.toml`: the same list for its notebook and for `hypernas grid`."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import groupby, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypernas.errors import UserError
+from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, run_many
+from hypernas.lab.rows import Results, Row, flat, row_key
+from hypernas.lab.search_experiment import TABLE, Search
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLACES = ("table", "space", "dataset", "method", "n_train")
+RECORDED_PROFILES = ("standard", "paper")
+
+
+@cache
+def _blocks() -> dict[str, list[dict[str, Any]]]:
+    return tomllib.loads(Path(__file__).with_name("grids.toml").read_text(encoding="utf-8"))
+
+
+def names() -> list[str]:
+    return list(_blocks())
+
+
+def grid(name: str, profile: str = "standard", only: Mapping[str, str] | None = None) -> list[Experiment]:
+    """All experiments of a page, seeds innermost; of these those whose place or setting has the text that `only` says.
+
+    Raises UserError for an unknown name, and where none is left.
+
+    >>> len(grid("nasbench101", only={"method": "np", "n_train": "100"}))
+    10
+    """
+    if name not in _blocks():
+        raise UserError(f"the grid must be one of {', '.join(names())}, got {name!r}")
+    found: list[Experiment] = []
+    for block in _blocks()[name]:
+        given = {"table": "few_shot", "dataset": "cifar10", **block}
+        kind = Search if given["table"] == TABLE else Experiment
+        lists = {key: value if isinstance(value, list) else [value] for key, value in given.items() if key != "seeds"}
+        for combination in product(*lists.values()):
+            settings = dict(zip(lists, combination, strict=True))
+            place = {key: settings.pop(key) for key in PLACES}
+            if all(str({**place, **settings}.get(key)).lower() == text.lower() for key, text in (only or {}).items()):
+                first = kind(**place, seed=0, profile=profile, settings=settings)
+                first = first if kind is Search else _shared(first)
+                found += [dataclasses.replace(first, seed=seed) for seed in range(given["seeds"])]
+    if not found:
+        chosen = ", ".join(f"{key}={text}" for key, text in (only or {}).items())
+        raise UserError(f"a choice must leave experiments of the grid {name}, got none with {chosen}")
+    return found
+
+
+def _shared(experiment: Experiment) -> Experiment:
+    """The experiment of few_shot where no setting but the number of rows ranked differs from the method's own."""
+    own = experiment.accepted() | dict(dataclasses.replace(experiment, settings={}).resolved().settings)
+    chosen = {name: value for name, value in experiment.settings.items() if value != own[name]}
+    plain = {*chosen} <= {*OF_AN_EXPERIMENT}
+    return dataclasses.replace(experiment, table="few_shot", settings=chosen) if plain else experiment
+
+
+def recorded(experiments: list[Experiment]) -> list[Row | None]:
+    """The recorded row of each experiment, None where there is none."""
+    rows = {row_key(row): row for table in {e.table for e in experiments} for row in Results.of(table).rows()}
+    places = {tuple(row[name] for name in (*PLACES, "profile")) for row in rows.values()}
+    found: list[Row | None] = []
+    for like, group in groupby(experiments, key=lambda each: dataclasses.replace(each, seed=0)):
+        known = tuple(getattr(like, name) for name in (*PLACES, "profile")) in places
+        resolved = vars(like.resolved()) if known else {}
+        found += [rows.get(row_key({**resolved, "seed": each.seed})) if known else None for each in group]
+    return found
+
+
+def rows(name: str, profile: str = "paper") -> pd.DataFrame:
+    """The recorded rows of a page, each with every setting the page is about: those of the profile `standard`, and with
+    `profile` `paper` those of it too."""
+    asked = {key for block in _blocks()[name] for key in block} - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
+    found = []
+    for each in RECORDED_PROFILES if profile == "paper" else ("standard",):
+        experiments = grid(name, each)
+        for experiment, row in zip(experiments, recorded(experiments), strict=True):
+            if row is not None:
+                own = {key: value for key, value in experiment.accepted().items() if key in asked}
+                found.append({**row, "settings": own | row["settings"]})
+    return flat(found)
+
+
+def state(name: str, profile: str = "standard") -> str:
+    """How much of a page is recorded, and what computes the rest, as one sentence."""
+    experiments = grid(name, profile)
+    n, total = sum(row is not None for row in recorded(experiments)), len(experiments)
+    command = f"`hypernas grid {name}`"
+    if n == total:
+        return f"All {total} rows of this page are recorded; {command} is the list of them."
+    if not n:
+        return f"None of the {total} rows of this page is recorded yet: {command} computes them."
+    return f"{n} of the {total} rows of this page are recorded; {command} computes the others."
+
+
+def plan(experiments: list[Experiment]) -> Iterator[str]:
+    """One line for the experiments that differ in the seed only: what they are, and how many are recorded."""
+    groups: dict[str, list[bool]] = {}
+    for experiment, row in zip(experiments, recorded(experiments), strict=True):
+        settings = "".join(f" {key}={value}" for key, value in experiment.settings.items())
+        place = f"{experiment.table}  {experiment.space}/{experiment.dataset}  {experiment.method}"
+        groups.setdefault(f"{place}{settings}  n_train {experiment.n_train}", []).append(row is not None)
+    yield from (f"{line}: {sum(done)} of {len(done)} seeds recorded" for line, done in groups.items())
+
+
+def record(name: str, profile: str = "standard", device: str = "cpu") -> None:
+    """Compute the rows of a page that are missing, each recorded at once; nothing in the `quick` profile."""
+    if profile in RECORDED_PROFILES:
+        for _ in run_many(grid(name, profile), device=device):
+            pass

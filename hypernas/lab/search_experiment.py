@@ -1,0 +1,137 @@
+"""Searches as experiments: what is searched, by what, under which limits, and the row of what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hypernas import predictors, spaces
+from hypernas.errors import UserError
+from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.experiment import Experiment, arguments, settings_of
+from hypernas.lab.provenance import stamp
+from hypernas.lab.rows import Row
+from hypernas.lab.search_summary import report
+from hypernas.search.methods import METHODS, Answer, Task, search
+from hypernas.search.oracles import Pool, WholeSpace
+
+TABLE = "search"
+LIMITS = {"max_flops": 0.0, "max_params": 0.0}
+
+
+@cache
+def domain(space: str, dataset: str, oracle: str) -> Pool | WholeSpace:
+    """What is searched. Raises UserError for a table or a surrogate that is not there."""
+    if oracle == "table":
+        return Pool(Benchmark(space, dataset))
+    chosen = spaces.get(space)
+    if not hasattr(chosen, "oracle"):
+        raise UserError(f"oracle must be table for {space}, which has no surrogate of its whole space, got {oracle!r}")
+    if dataset not in chosen.datasets:
+        raise UserError(f"dataset must be one of {', '.join(chosen.datasets)} for {space}, got {dataset!r}")
+    return WholeSpace(chosen)
+
+
+def oracle_of(space: str) -> str:
+    """What answers the queries by default: the surrogate of a whole space where there is one, else the table."""
+    return "surrogate" if hasattr(spaces.get(space), "oracle") else "table"
+
+
+def first_dataset(space: str, oracle: str | None = None) -> str:
+    """The dataset that is searched by default."""
+    whole = (oracle or oracle_of(space)) == "surrogate"
+    return spaces.get(space).datasets[0] if whole else Benchmark(space).dataset
+
+
+def own_settings(method: str) -> dict[str, Any]:
+    """A search method's keyword arguments and their defaults. Raises UserError for an unknown method."""
+    if method not in METHODS:
+        raise UserError(f"a search method must be one of {', '.join(METHODS)}, got {method!r}")
+    parameters = inspect.signature(METHODS[method]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+@dataclass(frozen=True)
+class Search(Experiment):
+    """One question: what does `method` find with `n_train` queries?
+
+    Settings are the method's own, those of its `predictor`, the limits and the `oracle`: the table of the dataset, or
+    the surrogate of the whole space where there is one. All of them are recorded but the predictor's defaults.
+    """
+
+    @property
+    def predictor(self) -> str | None:
+        """The name of the predictor, None for a method without one. Raises UserError for an unknown one."""
+        name = self.settings.get("predictor", own_settings(self.method).get("predictor"))
+        if name is not None and name not in predictors.names():
+            raise UserError(f"predictor must be one of {', '.join(predictors.names())}, got {name!r}")
+        return name
+
+    def always(self) -> dict[str, Any]:
+        """The settings that every row has."""
+        return {"oracle": oracle_of(self.space), **LIMITS, **own_settings(self.method)}
+
+    def accepted(self) -> dict[str, Any]:
+        own = self.always()
+        return (settings_of(self.predictor) if "predictor" in own and self.predictor else {}) | own
+
+    def resolved(self) -> Search:
+        """The same search with its settings. Raises UserError for a wrong name, type or range."""
+        found = super().resolved()
+        return Search(**{**vars(found), "settings": self.always() | dict(found.settings)})
+
+    def task(self, device: str = "cpu") -> Task:
+        """The task of this resolved search, nothing asked yet. Raises UserError for a device that cannot be used."""
+        keywords: dict[str, Any] = {}
+        if name := self.predictor:
+            known = settings_of(name)
+            settings = {key: value for key, value in self.settings.items() if key in known}
+            like = Experiment(self.table, self.space, self.dataset, name, self.n_train, self.seed, settings=settings)
+            keywords = arguments(like, False, device)
+            predictors.get(name)(**keywords, seed=self.seed)
+        limits = {name: self.settings[name] for name in LIMITS}
+        found = domain(self.space, self.dataset, self.settings["oracle"])
+        return Task(found, self.n_train, self.seed, **limits, graph_form=self.settings["graph_form"], settings=keywords)
+
+    def check(self, device: str = "cpu") -> None:
+        task, own = self.task(device), own_settings(self.method)
+        if self.protocol != "clean":
+            raise UserError(f"protocol must be clean for a search, got {self.protocol!r}")
+        if isinstance(task.domain, Pool) and self.n_train > len(task.domain):
+            rule = f"queries must be at most {len(task.domain)}, the different architectures of the table"
+            raise UserError(f"{rule}, got {self.n_train}")
+        for name, default in own.items():
+            least = 0 if name == "first" else 1
+            if type(default) is int and self.settings[name] < least:
+                raise UserError(f"{name} must be at least {least}, got {self.settings[name]}")
+        task.first(self.settings.get("first", 0))
+        task.draw()
+
+    @property
+    def together(self) -> bool:
+        return False
+
+    def answers(self, task: Task, progress: bool = False) -> Iterator[Answer]:
+        """Every query of this resolved search with the best so far."""
+        own = {name: self.settings[name] for name in own_settings(self.method)}
+        return search(task, METHODS[self.method](task, **own), progress)
+
+    @staticmethod
+    def measure(group: list[Search], progress: bool, device: str) -> Iterator[Row]:
+        for each in group:
+            made, start, task = stamp(device), time.perf_counter(), each.task(device)
+            answers = list(each.answers(task, progress))
+            seconds = {"seconds": round(time.perf_counter() - start, 3), "seeds_together": 1}
+            yield {**dataclasses.asdict(each), **report(task, answers), **seconds, **made, "source": task.domain.source}
+
+
+def live(method: str, queries: int, *, space: str, dataset: str, seed: int = 0, **settings: Any) -> Row:
+    """A row as in the results, of the quick profile where nothing else is said; it is not recorded."""
+    asked = Search(TABLE, space, dataset, method, queries, seed, "quick", settings=settings).resolved()
+    asked.check()
+    return next(asked.measure([asked], False, "cpu"))

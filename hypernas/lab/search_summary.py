@@ -1,0 +1,170 @@
+"""What searches found: the row of one; many rows as curves of the best so far, and beside the paper's Table 7."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hypernas.errors import UserError
+from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.rows import Row, paper_figures
+from hypernas.lab.summary import interval
+from hypernas.search.methods import Answer, Task, n_random
+from hypernas.search.oracles import Pool
+from hypernas.search.pareto import pareto_front
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WHO = ["method", "predictor", "first"]
+
+
+def report(task: Task, answers: Sequence[Answer]) -> Row:
+    """What a search found, and how; test accuracies are read here for the first time, and decide nothing.
+
+    `curve` has a line [queries, validation accuracy, test accuracy] for every new best, `front` a line [multiply-adds,
+    validation accuracy] for everything asked that nothing smaller beats, `elsewhere` the accuracies of the found
+    architecture on the other datasets of the space, [validation, test], null where a table has none.
+    """
+    space, last = task.domain.space, answers[-1]
+    found = task.domain.architecture(last.best)
+    parameters, adds = task.domain.count(last.best)
+    better = [each for each in answers if each.candidate == each.best]
+    sizes = np.array([task.domain.count(each.candidate)[1] for each in answers], float)
+    front = [(int(sizes[i]), answers[i].accuracy) for i in pareto_front(sizes, np.array([a.accuracy for a in answers]))]
+    return {
+        "queries": last.n,
+        "validation_accuracy": last.best_accuracy,
+        "test_accuracy": _test(task, last.best),
+        "regret": _regret(task, last.best),
+        "architecture": space.canonical(found, "raw").notation,
+        "parameters": parameters,
+        "multiply_adds": adds,
+        "curve": [(each.n, each.accuracy, _test(task, each.best)) for each in better],
+        "front": front,
+        "elsewhere": _elsewhere(task, last.best),
+    }
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _test(task: Task, candidate: Any) -> float | None:
+    return _finite(task.domain.benchmark.test[candidate]) if isinstance(task.domain, Pool) else None
+
+
+def _regret(task: Task, candidate: Any) -> float | None:
+    """The best test accuracy of the table less that of the found architecture."""
+    if not isinstance(task.domain, Pool):
+        return None
+    test = np.asarray(task.domain.benchmark.test)
+    return _finite(np.nanmax(test) - test[candidate])
+
+
+def _elsewhere(task: Task, row: Any) -> dict[str, tuple[float | None, float | None]]:
+    """Accuracies of the same row in the tables of the space's other datasets that are present and have all rows."""
+    if not isinstance(task.domain, Pool):
+        return {}
+    here, found = task.domain.benchmark, {}
+    for dataset in here.space.datasets:
+        try:
+            there = here if dataset == here.dataset else Benchmark(here.space.name, dataset)
+        except UserError:
+            continue
+        if there is not here and len(there.test) == len(here.test):
+            has_own = there.table.validation is not there.table.test
+            validation = there.table.columns.get("validation", there.validation if has_own else None)
+            found[dataset] = (None if validation is None else _finite(validation[row]), _finite(there.test[row]))
+    return found
+
+
+def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFrame:
+    """Rows of searches (`results.flat`) -> the best so far as `part` after every query, over the seeds.
+
+    A line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % bootstrap interval low, high;
+    `n_random` is how many random ones the search begins with, 0 without a predictor.
+    UserError where two rows share these and the seed: different settings must not be averaged.
+    """
+    import pandas as pd
+
+    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
+    frames = [pd.DataFrame(columns=[*WHO, "n_seeds", "n_random", "queries", "mean", "low", "high"])]
+    for who, runs in rows.groupby(WHO, dropna=False, sort=False):
+        if runs["seed"].duplicated().any():
+            raise UserError(f"one row a method, predictor, first and seed is needed, got two for {who}: choose one")
+        each = pd.DataFrame([best_so_far(row, part) for row in runs.to_dict("records")]).ffill(axis=1)
+        low, high = zip(*(interval(each[query]) for query in each), strict=True)
+        first: Any = who[2]
+        random = n_random(int(first), len(each.columns)) if first == first else 0
+        line = dict(zip(WHO, who, strict=True)) | {"n_seeds": len(runs), "n_random": random, "queries": each.columns}
+        frames.append(pd.DataFrame({**line, "mean": each.mean(), "low": low, "high": high}))
+    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+
+
+def best_so_far(row: Any, part: str = "validation_accuracy") -> dict[int, float]:
+    """A row of a search -> number of queries -> the accuracy of the best architecture after them."""
+    steps = json.loads(row["curve"]) if isinstance(row["curve"], str) else row["curve"]
+    place, starts = {"validation_accuracy": 1, "test_accuracy": 2}[part], [step[0] for step in steps]
+    queries = np.arange(1, row["queries"] + 1)
+    values = np.array([step[place] for step in steps], float)
+    return dict(zip(queries.tolist(), values[np.searchsorted(starts, queries, side="right") - 1].tolist(), strict=True))
+
+
+def fronts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of searches -> `million multiply-adds` and `validation accuracy, %` of all that stands on their fronts."""
+    import pandas as pd
+
+    points = [(adds / 1e6, accuracy) for text in rows.get("front", ()) for adds, accuracy in json.loads(text)]
+    return pd.DataFrame(points, columns=["million multiply-adds", "validation accuracy, %"], dtype=float)
+
+
+def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
+    """Rows of searches as Table 7 has them, below its own: a column a dataset and part, mean ± std over the seeds.
+
+    The datasets other than the one searched are those on which the same architecture was looked up at the end.
+    """
+    import pandas as pd
+
+    rows = rows[rows["space"] == space].reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
+    lines = _quoted(space)
+    for dataset in rows["dataset"].unique():
+        for who, runs in rows[rows["dataset"] == dataset].groupby([*WHO, "n_train"], dropna=False, sort=False):
+            both = [_everywhere(row) for row in runs.to_dict("records")]
+            values = {column: [each.get(column) for each in both] for column in {**both[0], **both[-1]}}
+            name = ", ".join(str(part) for part in who[:2] if part == part)
+            line = {"method": name, "searched on": dataset, "queries": who[-1], "seeds": str(len(runs))}
+            lines.append(line | {column: _mean(np.array(each, float)) for column, each in values.items()})
+    return pd.DataFrame(lines, columns=None if lines else ["method", "searched on", "queries", "seeds"]).fillna("–")
+
+
+def _everywhere(row: Any) -> dict[str, float | None]:
+    """`<dataset> validation` and `<dataset> test` of a row, of the dataset searched and of the others."""
+    all_of = {row["dataset"]: (row["validation_accuracy"], row["test_accuracy"]), **json.loads(row["elsewhere"])}
+    parts = ("validation", "test")
+    return {f"{name} {part}": value for name, pair in all_of.items() for part, value in zip(parts, pair, strict=True)}
+
+
+def _mean(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "–"
+    return f"{known.mean():.2f}" + (f" ± {known.std(ddof=1):.2f}" if len(known) > 1 else "")
+
+
+def _quoted(space: str) -> list[dict[str, Any]]:
+    """The lines of the paper's own table for a space."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in ("validation", "test"):
+        mean, std = (paper_figures("search", f"{part}_accuracy{end}") for end in ("", "_std"))
+        both = mean.merge(std, on=["space", "dataset", "method"], suffixes=("", "_std"))
+        for row in both[both["space"] == space].to_dict("records"):
+            name = f"{row['method']}, quoted"
+            plain = {"method": name, "searched on": "–", "queries": int(row["n_train"]), "seeds": "3"}
+            line = found.setdefault(name, plain)
+            line[f"{row['dataset']} {part}"] = f"{row['paper']:.2f} ± {row['paper_std']:.2f}"
+    return list(found.values())

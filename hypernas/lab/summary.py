@@ -1,0 +1,71 @@
+"""Rows of experiments averaged over their seeds, nothing else in which they differ averaged away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
+STATISTICS = ("mean", "std", "low", "high")
+FACTS = {*METRICS, "table", "seed", "seconds", "seeds_together", "n_test", "n_parameters", "target_accuracy"}
+FACTS |= {"published_rho", "published_repeat_rho", "n_published", "n_not_finite", "seconds_per_architecture"}
+FACTS |= {"image_source"}
+FACTS |= {"target_test_accuracy", "history", "device", "version", "commit", "started"}
+FACTS |= {"validation_accuracy", "test_accuracy", "regret", "queries", "architecture", "parameters", "multiply_adds"}
+FACTS |= {"curve", "front", "elsewhere"}
+PLACE = ["space", "dataset", "method", "n_train"]
+
+
+def told_apart(rows: pd.DataFrame, first: Iterable[str]) -> list[str]:
+    """The columns `first`, and after them each other one in which rows differ that agree in all before it."""
+    chosen = list(first)
+    for column in rows.columns:
+        if column not in FACTS | {*chosen} and (rows.groupby(chosen, dropna=False)[column].nunique(False) > 1).any():
+            chosen.append(column)
+    return chosen
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Bootstrap interval (95 %) of the mean of a series; NaN for less than two values."""
+    from hypernas.lab.metrics import bootstrap_interval
+
+    known = values.dropna()
+    return bootstrap_interval(known.to_numpy()) if len(known) > 1 else (math.nan, math.nan)
+
+
+def summary(
+    rows: pd.DataFrame,
+    figures: pd.DataFrame | None = None,
+    metrics: Sequence[str] = METRICS,
+    first: Iterable[str] = PLACE,
+) -> pd.DataFrame:
+    """Rows averaged over their seeds beside figures (`paper`, `paper_source`) that agree in what both name.
+
+    Columns: `first`, every setting in which rows differ that agree in these, of each metric mean, std (NaN for one
+    seed) and the 95 % bootstrap interval low, high of the mean; n_seeds of the first metric, seconds, paper,
+    paper_source. Figures without a run of ours stand with n_seeds 0.
+    """
+    import pandas as pd
+
+    rows = rows.assign(**{name: None for name in first if name not in rows})
+    by, lines = told_apart(rows, first), []
+    for place, part in rows.groupby(by, dropna=False, sort=False):
+        line = dict(zip(by, place, strict=True))
+        for metric in metrics:
+            values = part[metric].astype(float) if metric in part else pd.Series(dtype=float)
+            found = (values.mean(), values.std(), *interval(values))
+            line |= {f"{metric}_{how}": value for how, value in zip(STATISTICS, found, strict=True)}
+        seeds = part.loc[part[metrics[0]].notna(), "seed"] if metrics[0] in part else part["seed"].iloc[:0]
+        lines.append(line | {"n_seeds": seeds.nunique(), "seconds": part["seconds"].mean()})
+    columns = [*by, *(f"{metric}_{how}" for metric in metrics for how in STATISTICS), "n_seeds", "seconds"]
+    ours = pd.DataFrame(lines, columns=columns)
+    figures = pd.DataFrame(columns=[*PLACE, "paper", "paper_source"]) if figures is None else figures.copy()
+    for side in (ours, figures):
+        side["n_train"] = side["n_train"].astype("Int64")
+    joined = ours.merge(figures, on=[name for name in by if name in figures], how="outer")
+    joined["n_seeds"] = joined["n_seeds"].fillna(0).astype(int)
+    return joined.sort_values(by).reset_index(drop=True)

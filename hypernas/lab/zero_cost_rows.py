@@ -1,0 +1,234 @@
+"""`hypernas zero-cost`: score untrained networks of a space, set the ranks beside the accuracies, record the rows."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import product
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hypernas import spaces
+from hypernas.data import Images, find, load_images
+from hypernas.errors import UserError
+from hypernas.graph import Architecture
+from hypernas.lab.provenance import check_device, stamp
+from hypernas.lab.rows import Results, Row, frame, row_key
+from hypernas.lab.zero_cost_cells import Cells, benchmarks, judged, repeated
+from hypernas.lab.zero_cost_journal import Score, ScoreJournal
+from hypernas.method.sizes import map_sizes
+from hypernas.spaces.blocks.trainable_network import TrainableNetwork
+from hypernas.training.settings import checked
+from hypernas.zero_cost import proxies
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE = "zero_cost"
+GROUP = 4
+N, SEEDS = 1000, (0, 1, 2)
+MEASURED = ("published_rho", "published_repeat_rho", "n_not_finite", "seconds_per_architecture")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The networks that are scored and what they are shown; None is the space's own size, images "" what is there.
+
+    NOTE[PAPER]: paper follows ParZC's set-up without saying on which networks; we score the network that the space
+    builds (NAS-Bench-201's is the table's, of NAS-Bench-101 it has 16 channels, not 128) without operations that reach
+    no output, on 64 images; because the published scores are of that batch, and the whole of NAS-Bench-101 takes a GPU.
+    """
+
+    space: str
+    images: str = ""
+    batch: int = 64
+    side: int = 32
+    channels: int | None = None
+    cells_per_stage: int | None = None
+    stem_stride: int | None = None
+    graph_form: str = "pruned"
+
+    def resolved(self) -> Recipe:
+        """The same with every size. Raises UserError for one that is out of range."""
+        for name, least in (("batch", 2), ("side", 8)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        checked("graph_form", self.graph_form)
+        own = inspect.signature(spaces.get(self.space).build).parameters
+        sizes = ("channels", "cells_per_stage", "stem_stride")
+        unset = {name: own[name].default for name in sizes if getattr(self, name) is None}
+        for name in sizes:
+            if name not in unset and getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        images = self.images or ("cifar10" if find("cifar10") else "digits")
+        return replace(self, **unset, images=images)
+
+    def network(self, architecture: Architecture, seed: int, n_classes: int) -> TrainableNetwork:
+        """The untrained network for colour images, as PyTorch draws weights after `seed`."""
+        build: Any = spaces.get(self.space).build
+        program = build(architecture, self.channels, self.cells_per_stage, self.stem_stride)
+        torch.manual_seed(seed)
+        return TrainableNetwork(program, 3, n_classes)
+
+
+_images = cache(load_images)
+
+
+def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
+    """The images (batch, 3, side, side), resized where they are of another size, and labels that a seed draws."""
+    images = _images(recipe.images)
+    if recipe.batch > len(images.train_labels):
+        n = len(images.train_labels)
+        raise UserError(f"batch must be at most the {n} images of {recipe.images}, got {recipe.batch}")
+    chosen = np.random.default_rng(seed).permutation(len(images.train_labels))[: recipe.batch]
+    shown = images.train_images[chosen]
+    if shown.shape[-1] != recipe.side:
+        shown = F.interpolate(shown, (recipe.side, recipe.side), mode="bilinear")
+    return shown.expand(-1, 3, -1, -1).contiguous(), images.train_labels[chosen], images
+
+
+def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Architecture], device: str) -> list[Score]:
+    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last."""
+    shown, labels, images = batch_of(recipe, seed)
+    shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
+    found: list[Score] = []
+    for architecture in architectures:
+        network = recipe.network(architecture, seed, images.n_classes)
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        start = time.perf_counter()
+        with _unrounded():
+            value = proxies.get(method)(network, shown, labels)
+        found.append((value if value == value else None, time.perf_counter() - start))
+    return found
+
+
+@contextmanager
+def _unrounded() -> Iterator[None]:
+    """Under it a GPU does not round the factors of a convolution, as it else may."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+class Scorer:
+    """Scores architectures of one recipe, a few at a time, in this process or in several of one thread each."""
+
+    def __init__(self, recipe: Recipe, device: str, workers: int) -> None:
+        self.recipe, self.device = recipe, device
+        self.pool = None
+        if workers > 1:
+            torch.set_num_threads(1)
+            self.pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,))
+
+    def __call__(self, method: str, seed: int, todo: Mapping[int, Architecture]) -> Iterator[dict[int, Score]]:
+        """The scores by id, as they come."""
+        groups = [[*todo][i : i + GROUP] for i in range(0, len(todo), GROUP)]
+        calls = [(self.recipe, method, seed, [todo[i] for i in group], self.device) for group in groups]
+        waiting = [self.pool.submit(score, *call) for call in calls] if self.pool else []
+        try:
+            for number, group in enumerate(groups):
+                found = waiting[number].result() if self.pool else score(*calls[number])
+                yield dict(zip(group, found, strict=True))
+        except BrokenProcessPool as error:
+            raise UserError("a process was killed; what is scored is kept, the same command goes on") from error
+
+    def close(self) -> None:
+        if self.pool:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def run(
+    recipe: Recipe, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: int = 1, device: str = "cpu",
+    force: bool = False, keep: bool = True, progress: bool = False,
+) -> Iterator[Row]:  # fmt: skip
+    """A row a method, initialisation and dataset, methods outermost; a recorded one is read, unless `force`.
+
+    Scores are kept in the user cache, so that a stopped call goes on where it was, but for a library with changes that
+    are not committed. With `keep` off nothing is read or written. Raises UserError before the first score for what
+    could not run.
+    """
+    check_device(device)
+    recipe, asked = recipe.resolved(), list(product(methods, seeds))
+    for method, seed in asked:
+        proxies.get(method)
+        batch_of(recipe, checked("seed", seed))
+    chosen = [Cells(benchmark, n, recipe.graph_form) for benchmark in benchmarks(recipe.space)]
+    map_sizes(recipe.network(chosen[0].graphs.architecture(0), 0, 2).program, recipe.side, recipe.side)
+    if keep:
+        Results.of(TABLE).require_writable()
+    return _rows(Scorer(recipe, device, workers), asked, chosen, force=force, keep=keep, progress=progress)
+
+
+def rows() -> pd.DataFrame:
+    """All recorded rows as a frame, whose columns are there when no row is."""
+    recorded = frame(TABLE)
+    return recorded.reindex(columns=list(dict.fromkeys([*recorded.columns, *MEASURED])))
+
+
+def record(names: Sequence[str], profile: str, device: str = "cpu") -> None:
+    """Compute the rows of these spaces that are missing, each recorded at once; nothing in the `quick` profile."""
+    for name in names if profile != "quick" else ():
+        for _ in run(Recipe(name), proxies.names(), N, SEEDS, device=device):
+            pass
+
+
+def _rows(
+    scorer: Scorer,
+    asked: Sequence[tuple[str, int]],
+    chosen: Sequence[Cells],
+    *,
+    force: bool,
+    keep: bool,
+    progress: bool,
+) -> Iterator[Row]:
+    from tqdm import tqdm
+
+    architectures = {identity: a for cells in chosen for identity, a in cells.architectures().items()}
+    with closing(scorer), tqdm(total=len(asked) * len(architectures), unit="network", disable=not progress) as bar:
+        for method, seed in asked:
+            places = [_place(scorer.recipe, cells, method, seed) for cells in chosen]
+            rows = [Results.of(TABLE).find(row_key(place)) if keep and not force else None for place in places]
+            if None not in rows:
+                bar.update(len(architectures))
+                yield from rows  # type: ignore[misc]
+                continue
+            facts = _facts(scorer) | {"published_repeat_rho": repeated(chosen, method)}
+            made = [facts[name] for name in ("device", "version", "commit")]
+            keeps = keep and not force and not facts["commit"].endswith("+dirty")
+            journal = ScoreJournal([asdict(scorer.recipe), method, seed, *made], keeps)
+            todo = {key: a for key, a in architectures.items() if key not in journal.scores}
+            bar.update(len(architectures) - len(todo))
+            for found in scorer(method, seed, todo):
+                journal.add(found)
+                bar.update(len(found))
+            for place, cells in zip(places, chosen, strict=True):
+                source = {"source": cells.benchmark.table.source}
+                row = place | judged(cells, method, journal.scores) | facts | source
+                yield Results.of(TABLE).add(row, replace=force) if keep else row
+
+
+def _place(recipe: Recipe, cells: Cells, method: str, seed: int) -> Row:
+    """What a row is an answer to."""
+    settings = {"n": len(cells.rows), **asdict(recipe)}
+    del settings["space"]
+    place = {"table": TABLE, "space": recipe.space, "dataset": cells.benchmark.dataset, "method": method}
+    return place | {"n_train": None, "seed": seed, "profile": "standard", "protocol": "clean", "settings": settings}
+
+
+def _facts(scorer: Scorer) -> Row:
+    """With what and when a row is made."""
+    return stamp(scorer.device) | {"image_source": _images(scorer.recipe.images).source}

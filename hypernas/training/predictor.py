@@ -1,0 +1,240 @@
+"""What every trained predictor shares: keyword settings, standardised labels, several seeds trained at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hypernas.errors import UserError
+from hypernas.graph import GraphBatch
+from hypernas.training.labels import LabelScale
+from hypernas.training.loop import Checkpoint, Logged, Recorder, Schedule, on_gpu, own_stream, train
+from hypernas.training.settings import checked
+
+RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch")
+NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
+
+
+class Pass(Protocol):
+    """S models on their training sets: `trained` are their parameters, `write_back` ends the training; `recordable`
+    where a step looks at no value on the host."""
+
+    trained: list[Tensor]
+
+    @property
+    def recordable(self) -> bool: ...
+
+    def write_back(self) -> None: ...
+
+
+@dataclass(kw_only=True, eq=False)
+class FittedPredictor:
+    """A predictor with keyword settings and labels on a common scale. A subclass adds its settings, `fit`, `score`."""
+
+    seed: int = 0
+
+    model: Any = field(default=None, init=False, repr=False)
+    scale: Any = field(default=None, init=False, repr=False)
+    space: str | None = field(default=None, init=False, repr=False)
+    history: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    n_parameters: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Every whole-number setting counts something; only no epochs make sense, and 0 where it is the default.
+
+        Those of `RULED` obey the rules of an experiment too.
+        """
+        for setting in fields(self):
+            least = 0 if setting.name == "epochs" or setting.default == 0 else 1
+            value = getattr(self, setting.name)
+            if type(setting.default) is int and setting.init and value < least:
+                raise UserError(f"{setting.name} must be at least {least}, got {value}")
+            if setting.name in RULED:
+                checked(setting.name, value)
+
+    def score(self, graphs: GraphBatch) -> Tensor:
+        """Standardised accuracy (B,)."""
+        raise NotImplementedError
+
+    def predict(self, graphs: GraphBatch) -> Tensor:
+        """Accuracy (B,) in percent."""
+        if self.model is None:
+            raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
+        return self.scale.percent(self.score(graphs))
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments, as given."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainedPredictor(FittedPredictor):
+    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `score`, and `loss_of`
+    with the `inputs` that it needs.
+
+    `of_each` are the settings that may differ among those that train at once; the first of these knows them all, itself
+    among them, as `beside`.
+    """
+
+    of_each: ClassVar[tuple[str, ...]] = ()
+
+    epochs: int = 200
+    learning_rate: float = 1e-3
+    accumulate: int = 10
+    progress: bool = False
+    checkpoint: str | Path | Checkpoint | None = None
+    device: str = "cpu"
+
+    beside: Sequence[Any] = field(default=(), init=False, repr=False)
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether a pass takes a single architecture of a single seed, as the paper's loop does."""
+        return False
+
+    def new_model(self, graphs: GraphBatch) -> nn.Module:
+        """A fresh model for the space of `graphs`; the random generator is already seeded."""
+        raise NotImplementedError
+
+    def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> Pass:
+        """What runs S models, each on its own n architectures."""
+        raise NotImplementedError
+
+    def inputs(self, run: Any, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """What a step reads from the host: architectures (S, b), and what is drawn for them."""
+        return (index,)
+
+    def loss_of(self, run: Any, labels: Tensor, *inputs: Tensor) -> Logged:
+        """The loss of `inputs`, summed over S models, with standardised labels (S, n); and what is logged of it."""
+        raise NotImplementedError
+
+    def step(self, run: Any, labels: Tensor, index: Tensor, generators: list[np.random.Generator]) -> Logged:
+        """The loss of the architectures index (S, b), and what is logged of it."""
+        return self.loss_of(run, labels, *self.inputs(run, index, generators))
+
+    def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
+        """What runs the `steps` (S, b) of a whole training on a GPU in place of `step`, since there starting the work
+        of a step takes longer than doing it; None where it cannot be recorded."""
+        if not (on_gpu(self.device) and run.recordable):
+            return None
+        draw = lambda index, generators: (index.shape[1], self.inputs(run, index, generators))  # noqa: E731
+        return Recorder(draw, partial(self.loss_of, run, labels), self.device)
+
+    def schedule(self) -> Schedule:
+        """Epochs, rates and the size of a step."""
+        return Schedule(self.epochs, self.learning_rate, self.accumulate)
+
+    def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Any:
+        """Train on n architectures and their accuracy (n,), percent. The seed fixes every bit on a CPU."""
+        return fit_together([self], [graphs], [accuracy], scale)[0]
+
+    def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
+        """What a checkpoint must share with a training that resumes from it: all settings and all data."""
+        settings = {name: value for name, value in self.settings().items() if name not in NOT_OF_A_TRAINING}
+        data = hashlib.sha256(labels.cpu().numpy().tobytes())
+        for batch in graphs:
+            data.update(batch.function_ids().tobytes())
+        return f"{type(self).__name__} {settings} {data.hexdigest()}"
+
+
+def n_operations(graphs: GraphBatch) -> int:
+    """How many operations a model for these architectures embeds."""
+    return len(graphs.space.ops) if graphs.space is not None else int(graphs.ops.max()) + 1
+
+
+def fit_together(
+    methods: Sequence[TrainedPredictor],
+    graphs: Sequence[GraphBatch],
+    accuracies: Sequence[Tensor],
+    scale: LabelScale | None = None,
+    part: int | None = None,
+) -> Sequence[TrainedPredictor]:
+    """Fit S predictors at once that are equal but for seed, data and `of_each`; each ends as its own `fit` would.
+
+    `scale` is that of the labels, by default each training set's own; a `part` of several that train one after another
+    has a checkpoint of its own.
+    """
+    first = methods[0]
+    if first.one_at_a_time and len(methods) > 1:
+        each = enumerate(zip(methods, graphs, accuracies, strict=True))
+        return [fit_together([m], [g], [a], scale, s)[0] for s, (m, g, a) in each]
+    labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
+    first.beside = methods
+    models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
+    run = first.new_pass(models, graphs)
+    checkpoint = _checkpoint(first.checkpoint, part)
+    n, schedule, seeds = labels.shape[1], first.schedule(), [method.seed for method in methods]
+    every_step = (step for epoch in range(schedule.epochs) for step in schedule.steps(epoch, n, seeds)[1])
+    with own_stream(first.device):
+        history = train(
+            run.trained,
+            partial(first.step, run, labels),
+            n,
+            schedule,
+            seeds,
+            micro_batch=1 if first.one_at_a_time else None,
+            progress=first.progress,
+            checkpoint=checkpoint,
+            identity=_identity(methods, labels, graphs) if checkpoint else "",
+            recorder=first.recorder(run, labels, every_step),
+        )
+        run.write_back()
+    first.beside = ()
+    for s, (method, model) in enumerate(zip(methods, models, strict=True)):
+        method.model = model
+        method.history = [{k: v[s] if isinstance(v, list) else v for k, v in row.items()} for row in history]
+        method.n_parameters = sum(p.numel() for p in model.parameters())
+    return methods
+
+
+def _checkpoint(given: str | Path | Checkpoint | None, part: int | None) -> Checkpoint | None:
+    """The one given, or that of a part of several, whose file has its number in its name."""
+    found = Checkpoint(Path(given)) if isinstance(given, str | Path) else given
+    if found is None or part is None:
+        return found
+    return replace(found, path=found.path.with_stem(f"{found.path.stem}-{part}"))
+
+
+def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
+    """That of the first, and what the others have of their own."""
+    first = methods[0]
+    own = [{name: getattr(method, name) for name in first.of_each} for method in methods]
+    return first.identity(labels, graphs) + (f" {own}" if any(each != own[0] for each in own) else "")
+
+
+def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Tensor:
+    """Standardised labels (n,) of a training set; the scale, by default its own, is kept for predictions."""
+    accuracy = torch.as_tensor(accuracy)
+    own = LabelScale.of(accuracy)
+    if len(accuracy) != len(graphs):
+        raise UserError(f"fit needs one accuracy an architecture, got {len(accuracy)} for {len(graphs)}")
+    method.scale, method.space = scale or own, graphs.space.name if graphs.space is not None else None
+    return method.scale.standardise(accuracy)
+
+
+def _standardised(
+    methods: Sequence[TrainedPredictor],
+    graphs: Sequence[GraphBatch],
+    accuracies: Sequence[Tensor],
+    scale: LabelScale | None,
+) -> Tensor:
+    """Labels (S, n), each row on the scale of its method."""
+    labels = [labels_of(m, g, a, scale) for m, g, a in zip(methods, graphs, accuracies, strict=True)]
+    if len({len(label) for label in labels}) > 1:
+        raise UserError(f"seeds trained together need equally many labels, got {[len(label) for label in labels]}")
+    return torch.stack(labels)
+
+
+def _fresh(method: TrainedPredictor, graphs: GraphBatch) -> nn.Module:
+    """A new model whose weights are drawn from the method's seed, and leave the caller's generator alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(method.seed)
+        return method.new_model(graphs)

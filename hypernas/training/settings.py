@@ -1,0 +1,112 @@
+"""Settings of an experiment: profiles, types and ranges."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hypernas.errors import UserError
+from hypernas.graph import GRAPH_FORMS
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "quick": {"epochs": 20, "images": "digits"},
+    "standard": {"epochs": 200, "images": "digits"},
+    "paper": {"epochs": 200, "images": "cifar10", "channels": 16, "cells_per_stage": 5, "stem_stride": 1},
+}
+MAX_SEED = 2**32 - 1  # that of NumPy's older generators, which scikit-learn draws from
+RECORDED = ("context", "loss", "q", "reading", "epochs", "images")
+
+
+def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in names, f"one of {', '.join(names)}"
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "n_train": (lambda value: value >= 2, "at least 2"),
+    "seed": (lambda value: 0 <= value <= MAX_SEED, f"from 0 to {MAX_SEED}"),
+    "epochs": (lambda value: value >= 1, "at least 1"),
+    "q": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
+    "learning_rate": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
+    "weight_decay": (lambda value: value >= 0, "at least 0"),
+    "subsample": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "image_batch": (lambda value: value >= 2, "at least 2"),
+    "profile": _one_of(*PROFILES),
+    "protocol": _one_of("clean", "pinat"),
+    "graph_form": _one_of(*GRAPH_FORMS),
+    "n_images": (lambda value: value >= 0, "at least 0"),
+    "n_test": (lambda value: value == 0 or value >= 2, "at least 2, or 0 for all"),
+    "max_flops": (lambda value: value >= 0, "at least 0"),
+    "max_params": (lambda value: value >= 0, "at least 0"),
+    "oracle": _one_of("table", "surrogate"),
+    "reading": _one_of("printed", "text"),
+}
+
+
+def checked(name: str, value: Any) -> Any:
+    """`value`, if it obeys the rule for the setting called `name`. Raises UserError where it does not.
+
+    >>> checked("q", 1.5)
+    1.5
+    """
+    holds, rule = RULES.get(name, (lambda _: True, ""))
+    if not holds(value):
+        raise UserError(f"{name} must be {rule}, got {value}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number, got {value}")
+    return value
+
+
+def typed(name: str, value: Any, kind: type | None) -> Any:
+    """`value`, which may be text or a NumPy scalar, as a `kind`; a kind of None takes any literal.
+
+    Raises UserError where it is of another type.
+
+    >>> typed("q", "2", float), typed("epochs", "20", int), typed("sizes", "[39, 78]", list)
+    (2.0, 20, [39, 78])
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str) and kind is not str:
+        try:
+            literal = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            literal = value
+        value = float(value) if kind is float and value.strip().lstrip("+-") in ("nan", "inf") else literal
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise UserError(f"{name} must be a finite number, got {value}") from error
+    if kind is None or type(value) is kind:
+        return value
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    raise UserError(f"{name} must be {names.get(kind, f'a {kind.__name__}')}, got {value!r}")
+
+
+def resolve(
+    method: str,
+    profile: str,
+    accepted: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All settings of one experiment: the method's, the profile's, the space's `defaults`, the `chosen`.
+
+    `accepted` maps each setting that the method has to its default; a profile's or a space's setting that the
+    method does not have is left out. Raises UserError for a chosen one that it does not have, and for a wrong
+    type or range.
+    """
+    known = {"graph_form": "contracted", **accepted}
+    for name in chosen:
+        if name not in known:
+            raise UserError(f"a setting of {method} must be one of {', '.join(sorted(known))}, got {name!r}")
+    settings = {name: known[name] for name in ("graph_form", *RECORDED) if name in known}
+    for layer in (PROFILES[checked("profile", profile)], defaults):
+        settings.update({name: value for name, value in layer.items() if name in known})
+    for name, value in chosen.items():
+        kind = None if known[name] is None else type(known[name])
+        settings[name] = typed(name, value, kind)
+    return {name: checked(name, value) for name, value in settings.items()}

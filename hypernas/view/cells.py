@@ -1,0 +1,88 @@
+"""Cells drawn as layered graphs of operations. matplotlib is imported when drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hypernas.view.layered import layered
+from hypernas.view.style import STYLE, axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+OPERATION_COLOURS = (
+    ("none", "#FFFFFF"), ("skip", "#E4E4E4"), ("pool", "#F6C667"), ("1x1", "#A9D6F5"), ("sep", "#9ED9C3"),
+    ("dil", "#E5B5CF"), ("3x3", "#6FB2DC"), ("5x5", "#58B99A"), ("7x7", "#E08A55"),
+)  # fmt: skip
+# The places of a drawn cell: layers are SPACING apart, a node is a box of this half width and height.
+SPACING, HALF_WIDTH, HALF_HEIGHT = 2.0, 0.62, 0.3
+
+
+def operation_colour(op: str) -> str:
+    return next((colour for part, colour in OPERATION_COLOURS if part in op), "#F2F2F2")
+
+
+def draw_cell(nodes: Sequence[str], edges: Iterable[Sequence[int]], ax: Axes | None = None) -> Axes:
+    """Draw a cell from left to right: operations `nodes` in topological order, edges (i, j) or (i, j, count).
+
+    A count above one, several skip connections contracted into one edge, is written beside the edge.
+    """
+    from matplotlib.patches import FancyBboxPatch
+
+    counts = {(edge[0], edge[1]): edge[2] if len(edge) > 2 else 1 for edge in edges}
+    layout = layered(len(nodes), counts)
+    points = [point for route in layout.route.values() for point in route] + list(layout.position.values())
+    xs, ys = zip(*points, strict=True)
+    ax = axes(ax, height=0.7 * (max(ys) - min(ys) + 1.2))
+    for edge, count in counts.items():
+        _draw_edge(ax, layout.route[edge], count)
+    for name, (x, y) in zip(nodes, layout.position.values(), strict=True):
+        corner = x * SPACING - HALF_WIDTH, y - HALF_HEIGHT
+        style: Any = {"boxstyle": "round,pad=0,rounding_size=0.1", "facecolor": operation_colour(name)}
+        ax.add_patch(FancyBboxPatch(corner, 2 * HALF_WIDTH, 2 * HALF_HEIGHT, edgecolor="#555555", zorder=2, **style))
+        label = "\n".join(name.replace("_", " ").rsplit(" ", 1))
+        ax.text(x * SPACING, y, label, ha="center", va="center", fontsize=8.5, color="#111111", zorder=3)
+    ax.set(xlim=(-0.8, SPACING * max(xs) + 0.8), ylim=(min(ys) - 0.6, max(ys) + 0.6))
+    ax.axis("off")
+    return ax
+
+
+def draw_cells(cells: Mapping[str, Any], names: Sequence[str]) -> list[Axes]:
+    """Title -> cell (`ops` into `names`, `adjacency`): drawn one below the other to one scale."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(len(cells), squeeze=False)
+    drawn = list(grid.flat)
+    for ax, (title, cell) in zip(drawn, cells.items(), strict=True):
+        edges = [(i, j, n) for i, row in enumerate(cell.adjacency) for j, n in enumerate(row) if n]
+        draw_cell([names[op] for op in cell.ops], edges, ax).set_title(title)
+    right, heights = max(ax.get_xlim()[1] for ax in drawn), [float(np.ptp(ax.get_ylim())) for ax in drawn]
+    drawn[0].get_gridspec().set_height_ratios(heights)
+    figure.set_figheight(0.7 * sum(heights) + 0.4 * len(drawn))
+    plt.setp(drawn, xlim=(-0.8, right))
+    return drawn
+
+
+def _draw_edge(ax: Axes, route: Sequence[tuple[float, float]], count: int) -> None:
+    """A smooth line through the points of a route, level where it passes a layer, and so beside nodes."""
+    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.path import Path
+
+    points, codes = [(SPACING * route[0][0], route[0][1])], [Path.MOVETO]
+    for (x, y), (x2, y2) in pairwise(route):
+        start, end = SPACING * x + HALF_WIDTH, SPACING * x2 - HALF_WIDTH
+        middle = (start + end) / 2
+        points += [(start, y), (middle, y), (middle, y2), (end, y2)]
+        codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
+    look: Any = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "#555555", "linewidth": 1.2, "shrinkB": 0}
+    ax.add_patch(FancyArrowPatch(path=Path(points, codes), zorder=1, **look))
+    if count > 1:
+        (x, y), (x2, y2) = route[-2:]
+        place = SPACING * (x + x2) / 2, (y + y2) / 2
+        box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        ax.text(*place, f"×{count}", ha="center", va="center", fontsize=9, color="#333333", bbox=box)

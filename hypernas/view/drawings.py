@@ -1,0 +1,94 @@
+"""Architectures as plain dicts with places and colours, which the views of `hypernas.view.widgets` draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from hypernas.errors import UserError
+from hypernas.graph import REDUCTION, Architecture, Cell, SearchSpace
+from hypernas.method.sizes import map_sizes
+from hypernas.method.target_network import Program
+from hypernas.view.figures import operation_colour
+from hypernas.view.layered import Layout, layered
+
+# For operations that the figures have no colour for.
+OTHERS = ("#D9C7EC", "#C9E2B3", "#F7C9C0", "#BFE3E0", "#F1E3A0", "#D7D2C8", "#B9CBEA", "#EAD0A8")
+NO_COLOUR = "#F2F2F2"
+
+
+def colours(space: SearchSpace) -> dict[str, str]:
+    """Operation -> colour, for every operation of the space."""
+    named = {op: operation_colour(op) for op in space.ops}
+    plain = [op for op, colour in named.items() if colour == NO_COLOUR and op not in ("input", "output")]
+    return named | {op: OTHERS[k % len(OTHERS)] for k, op in enumerate(plain)}
+
+
+@lru_cache(maxsize=4096)
+def _layout(n: int, edges: tuple[tuple[int, int], ...]) -> Layout:
+    return layered(n, edges)
+
+
+def _cell(cell: Cell, ops: tuple[str, ...]) -> dict[str, Any]:
+    """`edges` are [from, to], [from, to, count] or [from, to, count, places passed between the ends]."""
+    n = len(cell.ops)
+    counts = {(i, j): cell.adjacency[i][j] for i in range(n) for j in range(n) if cell.adjacency[i][j]}
+    layout = _layout(n, tuple(counts))
+    edges: list[list[Any]] = []
+    for (i, j), count in counts.items():
+        between = [list(point) for point in layout.route[i, j][1:-1]]
+        edges.append([i, j, count, between] if between else [i, j, count] if count > 1 else [i, j])
+    unknown = [op for op in cell.ops if not 0 <= op < len(ops)]
+    if unknown:
+        raise UserError(f"operation must be from 0 to {len(ops) - 1}, got {unknown[0]}")
+    kind = "reduction" if cell.kind == REDUCTION else "normal"
+    places = [list(layout.position[i]) for i in range(n)]
+    return {"kind": kind, "ops": [ops[op] for op in cell.ops], "position": places, "edges": edges}
+
+
+def _details(architecture: Architecture, program: Program, image_size: int) -> dict[str, Any]:
+    """[channels, height, width, parameters] of every node with weights, by position; equal positions are kept once."""
+    sizes = map_sizes(program, image_size, image_size)
+    weighted: dict[tuple[int, ...], list[list[int]]] = {}
+    for value, layer in enumerate(program.layers, 1):
+        if layer.weight is not None:
+            shape = [layer.c_out, *sizes[value], prod(layer.weight_shape)]
+            weighted.setdefault(layer.weight[:2], []).append(shape)
+    table: list[list[list[int] | None]] = []
+    rows = []
+    for position, u in enumerate(architecture.sequence):
+        row: list[list[int] | None] = []
+        for node in range(len(architecture.cells[u].ops)):
+            layers = weighted.get((position, node), [])
+            row.append([*layers[-1][:3], sum(layer[3] for layer in layers)] if layers else None)
+        if row not in table:
+            table.append(row)
+        rows.append(table.index(row))
+    return {"rows": rows, "table": table}
+
+
+def drawing(
+    architecture: Architecture,
+    space: SearchSpace,
+    title: str = "",
+    program: Program | None = None,
+    image_size: int = 32,
+) -> dict[str, Any]:
+    """An architecture as a dict of plain values: operations and their colours, cells with places, sequence, notation.
+
+    With `program`, as `space.build` makes it, each node with weights gets its output's shape on square images of
+    `image_size` pixels and the number of its generated weights.
+    """
+    view: dict[str, Any] = {
+        "space": space.name,
+        "operations": colours(space),
+        "cells": [_cell(cell, space.ops) for cell in architecture.cells],
+        "sequence": list(architecture.sequence),
+    }
+    optional: Mapping[str, Any] = {"notation": architecture.notation, "title": title}
+    view |= {name: value for name, value in optional.items() if value}
+    if program is not None:
+        view["details"] = _details(architecture, program, image_size)
+    return view
