@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from hypernas import predictors, spaces
+from hypernas.fast.heads import head_of
 from hypernas.fast.node_encoders import NETWORKS
 from hypernas.graph import collate
 from hypernas.lab.experiment import Experiment, run, settings_of
 from hypernas.lab.summary import FACTS
-from hypernas.method.hypernetwork import Hypernetwork, head_of
+from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.target_network import run as run_network
 
 SMALL = {"hyper_width": 16, "image_batch": 8, "epochs": 1}

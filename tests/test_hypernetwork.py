@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from hypernas import spaces
-from hypernas.fast.model import ArchitecturePredictor
+from hypernas.fast.heads import HeadOutputs
 from hypernas.graph import collate
-from hypernas.method.hypernetwork import HeadOutputs, Hypernetwork
+from hypernas.method.hypernas import ArchitecturePredictor
+from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.loss import AdaptiveLoss
 from hypernas.method.target_network import TargetHead
 from hypernas.predictors.hypernas import HyperNASModel

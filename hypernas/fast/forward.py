@@ -12,12 +12,12 @@ from torch import Tensor
 
 from hypernas.fast import batched, layers
 from hypernas.fast.frames import Frame, Table
+from hypernas.fast.heads import HeadOutputs, head_of, own_kernel
 from hypernas.fast.model import Cells, Stack, encode, is_fused, regress
 from hypernas.fast.plans import Plan, Sources
 from hypernas.fast.sequences import rows_of
 from hypernas.fast.stacked import StackedEncoders, below
 from hypernas.graph import GraphBatch
-from hypernas.method.hypernetwork import HeadOutputs, head_of, own_kernel
 from hypernas.method.loss import AdaptiveLoss
 from hypernas.method.target_network import Program
 

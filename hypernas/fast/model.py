@@ -1,9 +1,9 @@
-"""Encoder and regressor as one model, and the same for several seeds at once."""
+"""Several seeds of encoder and regressor at once; the oracle is `method.hypernas.ArchitecturePredictor`."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,40 +18,10 @@ from hypernas.fast.scoring import embed, same_edges
 from hypernas.fast.sequences import Cells, rows_of
 from hypernas.graph import GraphBatch
 from hypernas.method.encoder import GlobalEncoder
+from hypernas.method.hypernas import ArchitecturePredictor
 
 LARGE, WORTH = 50_000, 16
 CHUNK, GPU_CHUNK_BYTES = 256, 1 << 16
-
-
-class Regressor(nn.Module):
-    """h (..., D) -> standardised accuracy (...,).
-
-    NOTE[PAPER]: paper says f_theta and no more; we take one hidden layer as wide as the encoder, ReLU; because the
-    embedding is already the output of a deep network and a few dozen labels support no more.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, 1)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.out(F.relu(self.hidden(h)))[..., 0]
-
-
-class ArchitecturePredictor(nn.Module):
-    """The global encoder, the directed GCN unless another one is given, and the regressor on its embedding."""
-
-    def __init__(
-        self, n_ops: int, n_layers: int, width: int, context: str, encoder: Callable[..., GlobalEncoder] = GlobalEncoder
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder(n_ops, n_layers, width, context)
-        self.regressor = Regressor(width)
-
-    def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
-        """B architectures -> standardised accuracy (B,), node features (B, C, N, D)."""
-        h, nodes = self.encoder(batch)
-        return self.regressor(h), nodes
 
 
 def is_fused(encoder: nn.Module) -> bool:

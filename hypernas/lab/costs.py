@@ -16,7 +16,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.data import find
 from hypernas.errors import MissingTable
-from hypernas.fast.model import ArchitecturePredictor, score
+from hypernas.fast.model import score
 from hypernas.graph import GraphBatch, collate
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.labelling import Recipe, train_group
@@ -30,6 +30,7 @@ from hypernas.lab.training_costs import (
     seeds_ratio,
     training_ratio,
 )
+from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.training.predictor import n_operations
 
 if TYPE_CHECKING:

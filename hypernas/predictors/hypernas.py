@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from hypernas.errors import UserError
 from hypernas.fast.forward import FastPass
-from hypernas.fast.model import ArchitecturePredictor, score
+from hypernas.fast.model import score
 from hypernas.fast.node_encoders import ENCODERS, encoder_class
 from hypernas.graph import GraphBatch
 from hypernas.method.encoder import CONTEXTS
+from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.loss import (
     AdaptiveLoss,

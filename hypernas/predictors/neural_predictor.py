@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hypernas.fast.forward import FastPass
-from hypernas.fast.model import ArchitecturePredictor, score
+from hypernas.fast.model import score
 from hypernas.graph import GraphBatch
+from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.training.loop import Logged
 from hypernas.training.predictor import TrainedPredictor, n_operations
 
