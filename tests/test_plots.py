@@ -216,15 +216,6 @@ def test_a_drawn_cell_shows_every_operation_and_the_count_of_merged_edges():
     assert [text.get_text() for text in ax.texts] == ["×3", "input", "nor conv\n3x3", "output"]
 
 
-def test_the_pareto_front_equals_the_slow_definition():
-    from hypernas.view.figures import pareto_front
-
-    x, y = np.random.default_rng(0).integers(0, 20, (2, 200))
-    beaten = ((x[:, None] >= x) & (y[:, None] <= y) & ((x[:, None] > x) | (y[:, None] < y))).any(1)
-    front = pareto_front(x, y)
-    assert set(zip(x[front], y[front], strict=True)) == set(zip(x[~beaten], y[~beaten], strict=True))
-
-
 def test_a_curve_keeps_its_bends_and_begins_after_its_random_architectures():
     from hypernas.view import figures as plots
 

@@ -16,9 +16,10 @@ from hypernas.errors import UserError
 from hypernas.lab import search_experiment as searching
 from hypernas.lab import search_summary as found
 from hypernas.lab.search_experiment import Search
-from hypernas.search import methods as search
-from hypernas.search.methods import METHODS, Task
-from hypernas.search.oracles import Pool, WholeSpace
+from hypernas.search import loop, methods
+from hypernas.search.domains import Pool, WholeSpace
+from hypernas.search.methods import METHODS, OBJECTIVES, Objective, Task, Trials, at_most
+from hypernas.search.pareto import by_front, pareto_front
 from hypernas.view import figures as plots
 
 COMMAND = "search --space nasbench201 --dataset cifar10 --queries 8".split()
@@ -81,17 +82,18 @@ class Right(Backwards):
 
 @pytest.fixture(autouse=True)
 def toy_predictors(monkeypatch):
-    there = {"np": Right, "backwards": Backwards}
+    there = {"np": Right, "hypernas-p": Right, "backwards": Backwards}
     toys = SimpleNamespace(get=there.__getitem__, names=lambda: sorted(there), can_fit_many=lambda name: False)
-    monkeypatch.setattr(search, "predictors", toys)
+    monkeypatch.setattr(methods, "predictors", toys)
     monkeypatch.setattr(searching, "predictors", toys)
 
 
 def searched(method, queries=40, domain=None, seed=100, limits=None, **settings):
     """-> the domain, and all answers."""
     domain = domain or Line()
-    task = Task(domain, queries, seed, **(limits or {}))
-    return domain, list(search.search(task, METHODS[method](task, **settings)))
+    limits = at_most(**(limits or {}))
+    task = Task(domain, queries, seed, limits, objectives=OBJECTIVES.get(method, (Objective("accuracy"),)))
+    return domain, list(loop.search(task, loop.bound(method, settings)))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -132,6 +134,69 @@ def test_nothing_over_a_limit_is_asked(method, limits):
     assert max(domain.read) <= min(90, limits.get("max_params", 100) - 10)
 
 
+# What each method asked for before it kept its state in `trials`: recorded rows must stay what they are.
+SIZES = {"first": 8, "step": 5, "population": 10, "generations": 2}
+SHORT = {
+    "random": {},
+    "evolution": {"population": 6, "tournament": 3},
+    "top-k": {"first": 8, "candidates": 60},
+    "guided": SIZES,
+    "pareto": SIZES,
+}
+RECORDED = {
+    ("random", True, 0.0): "105 648 910 477 819 502 286 734 542 491 424 76 36 415 163 989 993 167",
+    ("random", True, 6000.0): "105 477 286 491 424 76 36 415 163 167 316 229 361 220 41 107 117 408",
+    ("random", False, 0.0): "105 648 910 477 819 502 286 734 542 491 424 76 36 415 163 989 993 167",
+    ("random", False, 6000.0): "105 477 286 491 424 76 36 415 163 167 316 229 361 220 41 107 117 408",
+    ("evolution", True, 0.0): "105 648 910 477 819 502 904 908 913 901 907 916 914 921 922 928 927 933",
+    ("evolution", True, 6000.0): "105 477 286 491 424 76 480 473 488 486 484 493 495 496 498 500",
+    ("evolution", False, 0.0): "105 648 910 477 819 502 904 908 913 901 907 916 914 921 922 928 927 933",
+    ("evolution", False, 6000.0): "105 477 286 491 424 76 480 473 488 486 484 493 495 496 498 500",
+    ("top-k", True, 0.0): "105 648 910 477 819 502 286 734 998 996 994 992 990 988 986 984 982 980",
+    ("top-k", True, 6000.0): "105 477 286 491 424 76 36 415 500 498 496 494 492 488 486 484 482 480",
+    ("top-k", False, 0.0): "105 648 910 477 819 502 286 734 993 989 979 977 926 920 886 882 881 835",
+    ("top-k", False, 6000.0): "105 477 286 491 424 76 36 415 481 463 456 453 451 441 434 432 430 408",
+    ("guided", True, 0.0): "105 648 910 477 819 502 286 734 998 996 994 992 990 988 986 984 982 980",
+    ("guided", True, 6000.0): "105 477 286 491 424 76 36 415 500 498 496 494 492 488 486 484 482 480",
+    ("guided", False, 0.0): "105 648 910 477 819 502 286 734 996 993 989 984 914 995 990 987 982 926",
+    ("guided", False, 6000.0): "105 477 286 491 424 76 36 415 497 494 421 418 417 492 485 480 478 474",
+    ("pareto", True, 0.0): "105 648 910 477 819 502 286 734 0 470 948 180 654 2 478 958 184 662",
+    ("pareto", True, 6000.0): "105 477 286 491 424 76 36 415 0 480 184 364 70 2 492 190 372 74",
+    ("pareto", False, 0.0): "105 648 910 477 819 502 286 734 36 494 167 738 424 9 508 170 740 474",
+    ("pareto", False, 6000.0): "105 477 286 491 424 76 36 415 41 280 108 413 167 33 363 123 451 276",
+}
+
+
+@pytest.mark.parametrize(("method", "rows", "max_flops"), RECORDED)
+def test_a_recorded_search_asks_for_what_it_asked_for_when_it_was_recorded(method, rows, max_flops):
+    domain, limits = Line(n=1000, rows=rows), {"max_flops": max_flops}
+    searched(method, 18, domain, seed=107, limits=limits, **SHORT[method])
+    assert " ".join(map(str, domain.read)) == RECORDED[method, rows, max_flops]
+
+
+def test_the_pareto_front_equals_the_slow_definition_for_two_and_three_objectives():
+    for n_objectives in (2, 3):
+        values = np.random.default_rng(0).integers(0, 12, (200, n_objectives)).astype(float)
+        at_least, more = values[:, None] >= values[None], values[:, None] > values[None]
+        beaten = (at_least.all(2) & more.any(2)).any(0)
+        front = pareto_front(*values.T)
+        assert {*map(tuple, values[front])} == {*map(tuple, values[~beaten])}
+        assert (np.diff(values[front, 0]) <= 0).all()
+
+
+@pytest.mark.parametrize("queries", [10, 30, 50])
+def test_evolution_mutates_after_half_of_a_small_budget(queries):
+    domain, _ = searched("evolution", queries, domain=Line(n=1000), **methods.sizes_by_budget(queries))
+    assert len(domain.parents) >= queries // 2
+    asked = Search("search", "nasbench201", "cifar10", "evolution", queries, 100).resolved()
+    assert asked.settings["population"] == queries // 2
+
+
+@pytest.mark.parametrize("queries", [100, 200, 206])
+def test_the_sizes_of_recorded_budgets_are_those_of_their_rows(queries):
+    assert methods.sizes_by_budget(queries) == {"population": 50, "tournament": 10}
+
+
 def test_a_limit_that_few_obey_is_reached_by_ever_smaller_mutations():
     domain, _ = searched("random", queries=3, domain=Line(n=20_000), limits={"max_flops": 1055.0})
     assert max(domain.read) <= 5
@@ -147,12 +212,11 @@ def test_a_limit_that_nothing_obeys_names_the_smallest():
 
 
 def test_the_oldest_dies_however_good_it_is():
-    domain = Line()
+    domain, trials, asked = Line(), Trials(), []
     task = Task(domain, 1000, 100)
-    asking, asked = METHODS["evolution"](task, population=10, tournament=10), []
-    asked.append(next(asking))
-    for n in range(60):
-        asked.append(asking.send(99.0 if n == 0 else 50.0 + n / 1000))
+    for n in range(61):
+        asked += METHODS["evolution"](task, trials, 1, population=10, tournament=10)
+        trials.tell(n, asked[-1], {"accuracy": 99.0 if n == 0 else 50.0 + n / 1000})
     assert domain.parents == [asked[0], *asked[10:60]]
 
 
@@ -189,12 +253,12 @@ def test_pareto_search_asks_for_all_sizes_and_guided_search_for_the_best():
 
 def test_the_first_of_every_front_come_before_what_a_smaller_one_beats():
     accuracy = np.array([1.0, 5.0, 3.0, 4.0])
-    assert sorted(search.by_front(Task(Line(), 9), accuracy, [0, 1, 2, 3])[:2].tolist()) == [0, 1]
+    assert sorted(by_front(np.stack([-np.arange(4.0), accuracy], 1))[:2].tolist()) == [0, 1]
 
 
 def test_what_has_no_prediction_comes_last_and_ends_no_search():
     accuracy = np.array([np.nan, 2.0, np.nan, 3.0])
-    order = search.by_front(Task(Line(), 9), accuracy, [0, 1, 2, 3]).tolist()
+    order = by_front(np.stack([-np.arange(4.0), accuracy], 1)).tolist()
     assert (sorted(order[:2]), sorted(order[2:])) == ([1, 3], [0, 2])
 
 
@@ -228,7 +292,7 @@ def test_a_row_is_mutated_into_another_row_and_missing_ones_into_near_ones(small
 
 def test_a_row_says_what_was_found_on_the_way(small):
     task = Task(Pool(small), 20, 100)
-    row = found.report(task, list(search.search(task, METHODS["random"](task))))
+    row = found.report(task, list(loop.search(task, METHODS["random"])))
     n, validation, test = row["curve"][-1]
     assert row["queries"] == 20 >= n
     assert (validation, test) == (row["validation_accuracy"], row["test_accuracy"])
@@ -240,17 +304,18 @@ def test_a_row_says_what_was_found_on_the_way(small):
 
 def test_the_smallest_mobilenet_is_found_where_a_limit_asks_for_it(monkeypatch):
     try:
-        space = WholeSpace(spaces.get("mobilenetv3"))
+        mobilenet = spaces.get("mobilenetv3")
+        space = WholeSpace(mobilenet, mobilenet.oracle())
     except UserError as missing:
         pytest.skip(str(missing))
     _, adds = space.count(space.space.parse("|".join(["k3e3 k3e3"] * 5)))
-    monkeypatch.setattr(search, "ATTEMPTS", 600)
-    task = Task(space, 1, 100, max_flops=1.02 * adds)
-    (answer,) = search.search(task, METHODS["random"](task))
+    monkeypatch.setattr(methods, "ATTEMPTS", 600)
+    task = Task(space, 1, 100, at_most(max_flops=1.02 * adds))
+    (answer,) = loop.search(task, METHODS["random"])
     assert space.count(answer.candidate)[1] <= 1.02 * adds
     assert 60 < answer.accuracy < 85
     with pytest.raises(UserError, match=f"has {adds:,} multiply-adds, got 1"):
-        Task(space, 2, 100, max_flops=1.0).draw()
+        Task(space, 2, 100, at_most(max_flops=1.0)).draw()
 
 
 @pytest.fixture
@@ -288,8 +353,8 @@ def test_a_recorded_search_is_read_and_not_done_again(hypernas, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--method annealing", "a search method must be one of random, evolution, top-k, guided, pareto"),
-        ("--predictor guess", "predictor must be one of backwards, np, got 'guess'"),
+        ("--method annealing", "a search method must be one of random, evolution, top-k, guided, pareto, ensemble"),
+        ("--predictor guess", "predictor must be one of backwards, hypernas-p, np, got 'guess'"),
         ("--method random --predictor np", "a setting of random must be one of .*, got 'predictor'"),
         ("--queries 1", "queries"),
         ("--first 9", "first must be from 2 to the 8 queries, got 9"),
@@ -302,6 +367,7 @@ def test_a_recorded_search_is_read_and_not_done_again(hypernas, tmp_path):
         ("--seed -1", "seed must be from 0 to 4294967295, got -1"),
         ("--set step=0", "step must be at least 1, got 0"),
         ("--set colour=1", "a setting of guided must be one of"),
+        ("--method evolution --set population=8", "population must be less than the 8 queries, or evolution is random"),
         ("--first 4 --set first=4", "a setting must be given once, got 'first' twice"),
         ("--profile huge", "profile must be one of"),
     ],

@@ -17,7 +17,6 @@ from hypernas.view import live as explore
 from hypernas.view.drawings import drawing
 from hypernas.view.widgets import CellView, ParetoView, QExplorer
 from hypernas.view.widgets.packing import DIGITS, pack
-from hypernas.view.widgets.pareto import front_of
 from hypernas.view.widgets.view import DATA_LIMIT, View, compact_json, script, style
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,13 +111,6 @@ def test_a_view_carries_no_more_than_twenty_kilobytes_and_keeps_the_cells_of_the
     assert len(compact_json(data)) <= DATA_LIMIT
     assert len(data["runs"]) == 28
     assert all(run["curves"]["epoch"][0] == 0 and run["curves"]["epoch"][-1] == 49 for run in data["runs"])
-
-
-def test_the_front_is_what_no_other_point_beats():
-    x, y = np.random.default_rng(0).integers(0, 20, (2, 200))
-    beaten = ((x[:, None] >= x) & (y[:, None] <= y) & ((x[:, None] > x) | (y[:, None] < y))).any(1)
-    front = front_of(x, y)
-    assert set(zip(x[front], y[front], strict=True)) == set(zip(x[~beaten], y[~beaten], strict=True))
 
 
 def with_op(op):

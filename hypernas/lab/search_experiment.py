@@ -11,14 +11,15 @@ from functools import cache
 from typing import Any
 
 from hypernas import predictors, spaces
-from hypernas.errors import UserError
+from hypernas.errors import MissingTable, UserError
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.experiment import Experiment, arguments, settings_of
 from hypernas.lab.provenance import stamp
 from hypernas.lab.rows import Row
 from hypernas.lab.search_summary import report
-from hypernas.search.methods import METHODS, Answer, Task, search
-from hypernas.search.oracles import Pool, WholeSpace
+from hypernas.search.domains import Pool, WholeSpace
+from hypernas.search.loop import Answer, bound, search
+from hypernas.search.methods import ACCURACY, METHODS, OBJECTIVES, Objective, Task, at_most, n_random, sizes_by_budget
 
 TABLE = "search"
 LIMITS = {"max_flops": 0.0, "max_params": 0.0}
@@ -29,12 +30,24 @@ def domain(space: str, dataset: str, oracle: str) -> Pool | WholeSpace:
     """What is searched. Raises UserError for a table or a surrogate that is not there."""
     if oracle == "table":
         return Pool(Benchmark(space, dataset))
-    chosen = spaces.get(space)
-    if not hasattr(chosen, "oracle"):
+    whole = spaces.get(space)
+    if not hasattr(whole, "oracle"):
         raise UserError(f"oracle must be table for {space}, which has no surrogate of its whole space, got {oracle!r}")
-    if dataset not in chosen.datasets:
-        raise UserError(f"dataset must be one of {', '.join(chosen.datasets)} for {space}, got {dataset!r}")
-    return WholeSpace(chosen)
+    if dataset not in whole.datasets:
+        raise UserError(f"dataset must be one of {', '.join(whole.datasets)} for {space}, got {dataset!r}")
+    try:
+        return WholeSpace(whole, whole.oracle())
+    except MissingTable as error:
+        raise _or_table(error, space, dataset) from error
+
+
+def _or_table(error: MissingTable, space: str, dataset: str) -> MissingTable:
+    """The sentence of a surrogate that is not there; it names the table where that is."""
+    try:
+        Benchmark(space, dataset)
+    except UserError:
+        return error
+    return MissingTable(f"{error}; `--oracle table` searches the rows of the table that is present")
 
 
 def oracle_of(space: str) -> str:
@@ -48,12 +61,13 @@ def first_dataset(space: str, oracle: str | None = None) -> str:
     return spaces.get(space).datasets[0] if whole else Benchmark(space).dataset
 
 
-def own_settings(method: str) -> dict[str, Any]:
-    """A search method's keyword arguments and their defaults. Raises UserError for an unknown method."""
+def own_settings(method: str, queries: int) -> dict[str, Any]:
+    """A search method's keyword arguments and their defaults, as `queries` allow. UserError for an unknown method."""
     if method not in METHODS:
         raise UserError(f"a search method must be one of {', '.join(METHODS)}, got {method!r}")
     parameters = inspect.signature(METHODS[method]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    own = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return own | (sizes_by_budget(queries) if method == "evolution" else {})
 
 
 @dataclass(frozen=True)
@@ -65,16 +79,20 @@ class Search(Experiment):
     """
 
     @property
+    def own_settings(self) -> dict[str, Any]:
+        return own_settings(self.method, self.n_train)
+
+    @property
     def predictor(self) -> str | None:
         """The name of the predictor, None for a method without one. Raises UserError for an unknown one."""
-        name = self.settings.get("predictor", own_settings(self.method).get("predictor"))
+        name = self.settings.get("predictor", self.own_settings.get("predictor"))
         if name is not None and name not in predictors.names():
             raise UserError(f"predictor must be one of {', '.join(predictors.names())}, got {name!r}")
         return name
 
     def always(self) -> dict[str, Any]:
         """The settings that every row has."""
-        return {"oracle": oracle_of(self.space), **LIMITS, **own_settings(self.method)}
+        return {"oracle": oracle_of(self.space), **LIMITS, **self.own_settings}
 
     def accepted(self) -> dict[str, Any]:
         own = self.always()
@@ -82,8 +100,9 @@ class Search(Experiment):
 
     def resolved(self) -> Search:
         """The same search with its settings. Raises UserError for a wrong name, type or range."""
-        found = super().resolved()
-        return Search(**{**vars(found), "settings": self.always() | dict(found.settings)})
+        resolved = super().resolved()
+        settings = self.always() | dict(resolved.settings)
+        return Search(**{**vars(resolved), "settings": settings})
 
     def task(self, device: str = "cpu") -> Task:
         """The task of this resolved search, nothing asked yet. Raises UserError for a device that cannot be used."""
@@ -94,23 +113,38 @@ class Search(Experiment):
             like = Experiment(self.table, self.space, self.dataset, name, self.n_train, self.seed, settings=settings)
             keywords = arguments(like, False, device)
             predictors.get(name)(**keywords, seed=self.seed)
-        limits = {name: self.settings[name] for name in LIMITS}
-        found = domain(self.space, self.dataset, self.settings["oracle"])
-        return Task(found, self.n_train, self.seed, **limits, graph_form=self.settings["graph_form"], settings=keywords)
+        return Task(
+            domain(self.space, self.dataset, self.settings["oracle"]),
+            self.n_train,
+            self.seed,
+            limits=at_most(**{name: self.settings[name] for name in LIMITS}),
+            objectives=OBJECTIVES.get(self.method, (Objective(ACCURACY),)),
+            graph_form=self.settings["graph_form"],
+            settings=keywords,
+        )
 
     def check(self, device: str = "cpu") -> None:
-        task, own = self.task(device), own_settings(self.method)
+        """Raise UserError where this resolved search could not run."""
         if self.protocol != "clean":
             raise UserError(f"protocol must be clean for a search, got {self.protocol!r}")
+        task = self.task(device)
         if isinstance(task.domain, Pool) and self.n_train > len(task.domain):
             rule = f"queries must be at most {len(task.domain)}, the different architectures of the table"
             raise UserError(f"{rule}, got {self.n_train}")
-        for name, default in own.items():
+        self._check_sizes()
+        task.draw()
+
+    def _check_sizes(self) -> None:
+        for name, default in self.own_settings.items():
             least = 0 if name == "first" else 1
             if type(default) is int and self.settings[name] < least:
                 raise UserError(f"{name} must be at least {least}, got {self.settings[name]}")
-        task.first(self.settings.get("first", 0))
-        task.draw()
+        first = self.settings.get("first", 0)
+        if first and not 2 <= first <= self.n_train:
+            raise UserError(f"first must be from 2 to the {self.n_train} queries, got {first}")
+        if self.method == "evolution" and self.settings["population"] >= self.n_train:
+            rule = f"population must be less than the {self.n_train} queries, or evolution is random search"
+            raise UserError(f"{rule}, got {self.settings['population']}: {n_random(0, self.n_train)} is a good size")
 
     @property
     def together(self) -> bool:
@@ -118,16 +152,23 @@ class Search(Experiment):
 
     def answers(self, task: Task, progress: bool = False) -> Iterator[Answer]:
         """Every query of this resolved search with the best so far."""
-        own = {name: self.settings[name] for name in own_settings(self.method)}
-        return search(task, METHODS[self.method](task, **own), progress)
+        own = {name: self.settings[name] for name in self.own_settings}
+        return search(task, bound(self.method, own), progress)
 
     @staticmethod
     def measure(group: list[Search], progress: bool, device: str) -> Iterator[Row]:
-        for each in group:
-            made, start, task = stamp(device), time.perf_counter(), each.task(device)
-            answers = list(each.answers(task, progress))
+        """The row of each resolved search."""
+        for asked in group:
+            made, start, task = stamp(device), time.perf_counter(), asked.task(device)
+            answers = list(asked.answers(task, progress))
             seconds = {"seconds": round(time.perf_counter() - start, 3), "seeds_together": 1}
-            yield {**dataclasses.asdict(each), **report(task, answers), **seconds, **made, "source": task.domain.source}
+            yield {
+                **dataclasses.asdict(asked),
+                **report(task, answers),
+                **seconds,
+                **made,
+                "source": task.domain.source,
+            }
 
 
 def live(method: str, queries: int, *, space: str, dataset: str, seed: int = 0, **settings: Any) -> Row:

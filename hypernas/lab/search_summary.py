@@ -13,8 +13,9 @@ from hypernas.errors import UserError
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.rows import Row, paper_figures
 from hypernas.lab.summary import interval
-from hypernas.search.methods import Answer, Task, n_random
-from hypernas.search.oracles import Pool
+from hypernas.search.domains import Pool
+from hypernas.search.loop import Answer
+from hypernas.search.methods import Task, n_random
 from hypernas.search.pareto import pareto_front
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def report(task: Task, answers: Sequence[Answer]) -> Row:
     parameters, adds = task.domain.count(last.best)
     better = [each for each in answers if each.candidate == each.best]
     sizes = np.array([task.domain.count(each.candidate)[1] for each in answers], float)
-    front = [(int(sizes[i]), answers[i].accuracy) for i in pareto_front(sizes, np.array([a.accuracy for a in answers]))]
+    front = [(int(sizes[i]), answers[i].accuracy) for i in pareto_front(-sizes, [each.accuracy for each in answers])]
     return {
         "queries": last.n,
         "validation_accuracy": last.best_accuracy,

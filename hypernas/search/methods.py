@@ -1,72 +1,130 @@
-"""Search: methods that ask for one accuracy after the other, and the counter that answers.
+"""Search methods: what to ask for next, after what is known.
 
-A method is a generator: it yields an architecture and is sent its accuracy. It has no other way to learn one, so that a
-search costs the queries that are counted and no more. What a method may do without a query is a `Task`.
+A method is a function `(task, trials, n, **its settings) -> candidates`: at most about `n` of them, as many as it can
+name before it needs an answer, none where it has nothing more to ask. It keeps no state: what it needs to know stands
+in `trials`, so that a search goes on from a file of trials as it goes on in memory. It learns no accuracy that is not
+there, so that a search costs the trials that are counted and no more. What it may do without a trial is a `Task`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
-from typing import Any, NamedTuple
+from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from hypernas import predictors
 from hypernas.errors import UserError
-from hypernas.search.oracles import Candidate, Domain
-from hypernas.search.pareto import pareto_front
+from hypernas.search.domains import Candidate, Domain
+from hypernas.search.pareto import by_front
 
+# Draws, or repeats in a row, after which there is nothing new within the limits.
 ATTEMPTS = 1000
-GOLDEN = (5**0.5 - 1) / 2
-Labelled = dict[int, tuple[Candidate, float]]  # function -> one architecture with it, its accuracy
-Asking = Generator[Candidate, float, Any]
+ACCURACY = "accuracy"
+WORDS = {"params": "parameters", "flops": "multiply-adds"}
+COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+Values = Mapping[str, float]
 Predict = Callable[[Sequence[Candidate]], np.ndarray]
-Rank = Callable[["Task", np.ndarray, Sequence[Candidate]], np.ndarray]
+Method = Callable[..., list[Candidate]]
 
 
-def n_random(first: int, queries: int) -> int:
-    """How many random queries a search with a predictor begins with: `first`, or half of all where it is 0.
+@dataclass(frozen=True)
+class Limit:
+    """What a quantity of an architecture must be: `params <= 3000000`."""
 
-    >>> n_random(156, 206), n_random(0, 200)
-    (156, 100)
+    name: str
+    sign: str
+    bound: float
+
+    def allows(self, value: float) -> bool:
+        return bool(COMPARE[self.sign](value, self.bound))
+
+    def excess(self, value: float) -> float:
+        """How far a value is on the wrong side, in parts of the bound; at most 0 within it."""
+        over = value - self.bound if self.sign in ("<", "<=") else self.bound - value
+        return over / (abs(self.bound) or 1.0)
+
+
+def at_most(max_flops: float = 0.0, max_params: float = 0.0) -> list[Limit]:
+    """The limits of a recorded search; 0 is none."""
+    bounds = {"flops": max_flops, "params": max_params}
+    return [Limit(name, "<=", bound) for name, bound in bounds.items() if bound]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A quantity that is to be large, or with a sign of -1 small."""
+
+    name: str
+    sign: int = 1
+
+
+class Trials:
+    """What a search knows, in order.
+
+    `answers` holds every answer as often as it was given, `labelled` one for each function, and `taken` all functions
+    asked for, those that wait for an answer and those whose trial failed among them.
     """
-    return first or max(2, queries // 2)
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[Candidate, Values]] = []
+        self.labelled: dict[int, tuple[Candidate, Values]] = {}
+        self.taken: set[int] = set()
+
+    def tell(self, key: int, candidate: Candidate, values: Values) -> None:
+        self.taken.add(key)
+        self.answers.append((candidate, values))
+        self.labelled.setdefault(key, (candidate, values))
 
 
 @dataclass(eq=False)
 class Task:
-    """What a method may do without a query: draw and change architectures within the limits, and predict.
+    """What a method may do without a trial: draw and change architectures within the limits, and predict.
 
-    `max_flops` multiply-adds and `max_params` parameters, 0 for no limit; `settings` are those of the predictor.
+    `measures` (name -> function of a candidate) are quantities that need no trial; parameters (`params`) and
+    multiply-adds (`flops`) are always among them. All others are told by trials and predicted: by a predictor each,
+    with the same `settings`.
     """
 
     domain: Domain
     queries: int
     seed: int = 0
-    max_flops: float = 0.0
-    max_params: float = 0.0
+    limits: Sequence[Limit] = ()
+    objectives: Sequence[Objective] = (Objective(ACCURACY),)
+    measures: Mapping[str, Callable[[Candidate], float]] = field(default_factory=dict)
     graph_form: str = "contracted"
     settings: dict[str, Any] = field(default_factory=dict)
     rng: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
+        counted = {
+            "params": lambda candidate: self.domain.count(candidate)[0],
+            "flops": lambda candidate: self.domain.count(candidate)[1],
+        }
+        self.measures = counted | dict(self.measures)
+        self._known_limits = [limit for limit in self.limits if limit.name in self.measures]
+
+    @property
+    def told(self) -> list[str]:
+        """The names of what a trial has to say, objectives first."""
+        names = [quantity.name for quantity in (*self.objectives, *self.limits)]
+        return [name for name in dict.fromkeys(names) if name not in self.measures]
+
+    def measure(self, name: str, candidates: Sequence[Candidate]) -> np.ndarray:
+        return np.array([self.measures[name](candidate) for candidate in candidates], float)
 
     def excess(self, candidate: Candidate) -> float:
-        """How many times the stricter limit an architecture is; at most 1 for one within both."""
-        if not (self.max_flops or self.max_params):
-            return 0.0
-        parameters, adds = self.domain.count(candidate)
-        return max(n / limit for n, limit in ((parameters, self.max_params), (adds, self.max_flops)) if limit)
+        """How far an architecture is outside the limit that it breaks most; at most 0 for one within all."""
+        return max((limit.excess(self.measures[limit.name](candidate)) for limit in self._known_limits), default=0.0)
 
     def fits(self, candidate: Candidate) -> bool:
-        return self.excess(candidate) <= 1
+        """Whether it is within all limits that need no trial."""
+        return all(limit.allows(self.measures[limit.name](candidate)) for limit in self._known_limits)
 
     def draw(self) -> Candidate:
         """A random architecture within the limits: where a hundred are too large, ever smaller mutations of the least.
@@ -80,11 +138,13 @@ class Task:
             smallest = min(smallest, candidate, key=self.excess)
             far = attempt < ATTEMPTS // 10
             candidate = self.domain.sample(self.rng) if far else self.domain.mutate(smallest, self.rng)
-        parameters, adds = self.domain.count(smallest)
-        limits = [("multiply-adds", adds, self.max_flops), ("parameters", parameters, self.max_params)]
-        least = " and ".join(f"{n:,} {what}" for what, n, limit in limits if limit)
-        given = " and ".join(f"{limit:,.0f}" for _, _, limit in limits if limit)
-        raise UserError(f"a limit must leave an architecture, and the smallest one found has {least}, got {given}")
+        least, given = [], []
+        for limit in self._known_limits:
+            least.append(f"{self.measures[limit.name](smallest):,} {WORDS.get(limit.name, limit.name)}")
+            given.append(f"{limit.bound:,.15g}")
+        has, got = " and ".join(least), " and ".join(given)
+        extreme = "largest" if all(limit.sign in (">", ">=") for limit in self._known_limits) else "smallest"
+        raise UserError(f"a limit must leave an architecture, and the {extreme} one found has {has}, got {got}")
 
     def mutate(self, candidate: Candidate) -> Candidate:
         """A mutation within the limits; a random architecture where ten are not."""
@@ -94,72 +154,143 @@ class Task:
                 return child
         return self.draw()
 
-    def first(self, n: int) -> int:
-        """`n_random`. Raises UserError for one too many or too few."""
-        if n and not 2 <= n <= self.queries:
-            raise UserError(f"first must be from 2 to the {self.queries} queries, got {n}")
-        return n_random(n, self.queries)
+    def new(self, candidates: Sequence[Candidate], taken: set[int] | dict[int, Any]) -> list[Candidate]:
+        """Of `candidates` the first of each function that is not `taken`, in the order of the last of each."""
+        by_key: dict[int, Candidate] = {}
+        keyed = list(zip(self.domain.keys(candidates), candidates, strict=True))
+        # From the end, so that the first candidate of a function is the one that stays, at the place of the last.
+        # Recorded searches depend on this order: it decides between equal predictions.
+        for key, candidate in reversed(keyed):
+            by_key[key] = candidate
+        return [candidate for key, candidate in reversed(by_key.items()) if key not in taken]
 
-    def start(self, n: int) -> Generator[Candidate, float, Labelled]:
-        """Ask for `n` different random architectures."""
-        labelled: Labelled = {}
-        while len(labelled) < n:
-            yield from self.ask(labelled, self.draw())
-        return labelled
+    def start(self, trials: Trials, n: int) -> list[Candidate]:
+        """Random architectures of as many new functions as `n` trials still lack; fewer where nothing new is drawn.
 
-    def ask(self, labelled: Labelled, candidate: Candidate) -> Asking:
-        """Ask for one architecture and keep the answer."""
-        accuracy = yield candidate
-        labelled.setdefault(self.domain.keys([candidate])[0], (candidate, accuracy))
+        At least one where there are not yet two labels to learn from.
+        """
+        lacking = n - len(trials.taken)
+        if len(trials.labelled) < 2:
+            lacking = max(lacking, 1)
+        drawn: dict[int, Candidate] = {}
+        repeats = 0
+        while len(drawn) < lacking and repeats < ATTEMPTS:
+            candidate = self.draw()
+            (key,) = self.domain.keys([candidate])
+            is_new = key not in trials.taken and key not in drawn
+            repeats = 0 if is_new else repeats + 1
+            if is_new:
+                drawn[key] = candidate
+        return list(drawn.values())
 
-    def new(self, candidates: Sequence[Candidate], labelled: Labelled) -> list[Candidate]:
-        """Of `candidates` one of each function that has no label."""
-        found = dict(zip(reversed(self.domain.keys(candidates)), reversed(candidates), strict=True))
-        return [candidate for key, candidate in reversed(found.items()) if key not in labelled]
+    def fit(self, predictor: str, trials: Trials, seed: int | None = None) -> Predict:
+        """Train on all that has a label -> a function candidates -> objectives (n, objectives), the larger the better.
 
-    def fit(self, predictor: str, labelled: Labelled) -> Predict:
-        """Train a predictor on what has a label -> a function architectures -> accuracies, percent."""
-        candidates, accuracies = zip(*labelled.values(), strict=True)
-        fitted = predictors.get(predictor)(**self.settings, seed=self.seed)
-        fitted.fit(self.domain.graphs(candidates, self.graph_form), torch.tensor(accuracies, dtype=torch.float64))
-        return lambda those: np.asarray(fitted.predict(self.domain.graphs(those, self.graph_form)), np.float64)
+        What breaks a limit by its prediction is not finite.
+        """
+        labelled = list(trials.labelled.values())
+        candidates = [candidate for candidate, _ in labelled]
+        fitted = {}
+        for name in self.told:
+            labels = torch.tensor([values[name] for _, values in labelled], dtype=torch.float64)
+            method = predictors.get(predictor)(**self.settings, seed=self.seed if seed is None else seed)
+            fitted[name] = method.fit(self.domain.graphs(candidates, self.graph_form), labels)
+
+        def predict(those: Sequence[Candidate]) -> np.ndarray:
+            graphs = self.domain.graphs(those, self.graph_form)
+            told = {name: np.asarray(method.predict(graphs), np.float64) for name, method in fitted.items()}
+            return self.values(those, told)
+
+        return predict
+
+    def values(self, candidates: Sequence[Candidate], told: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Objectives (n, objectives), the larger the better, from columns of what is `told` or predicted.
+
+        Those outside a limit that needs a trial are -inf.
+        """
+        columns = []
+        for objective in self.objectives:
+            known = objective.name in self.measures
+            column = self.measure(objective.name, candidates) if known else told[objective.name]
+            columns.append(objective.sign * column)
+        values = np.stack(columns, 1)
+        for limit in self.limits:
+            if limit.name not in self.measures:
+                values[[not limit.allows(value) for value in told[limit.name]]] = -np.inf
+        return values
+
+    def answered(self, answers: Sequence[tuple[Candidate, Values]]) -> np.ndarray:
+        """The objectives of some answers."""
+        told = {name: np.array([values[name] for _, values in answers], float) for name in self.told}
+        return self.values([candidate for candidate, _ in answers], told)
 
 
-def random_search(task: Task) -> Asking:
-    """One random architecture after the other."""
-    while True:
-        yield task.draw()
+def order(values: np.ndarray) -> np.ndarray:
+    """Rows of objectives, the best first: by the one objective, or front after front of several."""
+    return np.argsort(-values[:, 0], kind="stable") if values.shape[1] == 1 else by_front(values)
 
 
-def evolution(task: Task, *, population: int = 50, tournament: int = 10) -> Asking:
-    """Regularised evolution (Real et al. 2019): mutate the best of a few at random; the oldest dies. Sizes are ours."""
-    alive: deque[tuple[float, Candidate]] = deque(maxlen=population)
-    while True:
-        candidate = task.draw()
-        if len(alive) == population:
-            contest = task.rng.choice(population, min(tournament, population), replace=False)
-            candidate = task.mutate(max((alive[i] for i in contest), key=lambda each: each[0])[1])
-        alive.append(((yield candidate), candidate))
+def n_random(first: int, queries: int) -> int:
+    """How many random queries a search with a predictor begins with: `first`, or half of all where it is 0.
+
+    >>> n_random(156, 206), n_random(0, 200)
+    (156, 100)
+    """
+    return first or max(2, queries // 2)
 
 
-def top_k(task: Task, *, predictor: str = "np", first: int = 0, candidates: int = 2000) -> Asking:
+def sizes_by_budget(queries: int) -> dict[str, int]:
+    """Sizes of evolution: as many random architectures as other methods begin with, at most 50; a fifth contest.
+
+    A population as large as the budget would never be mutated, and the search a random one. Sizes are ours.
+
+    >>> sizes_by_budget(206), sizes_by_budget(30)
+    ({'population': 50, 'tournament': 10}, {'population': 15, 'tournament': 3})
+    """
+    population = min(50, n_random(0, queries))
+    return {"population": population, "tournament": max(2, population // 5)}
+
+
+def random_search(task: Task, trials: Trials, n: int) -> list[Candidate]:
+    """A random architecture."""
+    return [task.draw()]
+
+
+def evolution(task: Task, trials: Trials, n: int, *, population: int = 50, tournament: int = 10) -> list[Candidate]:
+    """Regularised evolution (Real et al. 2019): mutate the best of a few at random; the oldest dies."""
+    candidate = task.draw()
+    alive = trials.answers[-population:]
+    if len(alive) < population:
+        return [candidate]
+    contest = [alive[i] for i in task.rng.choice(population, min(tournament, population), replace=False)]
+    winner, _ = contest[order(task.answered(contest))[0]]
+    return [task.mutate(winner)]
+
+
+def top_k(
+    task: Task, trials: Trials, n: int, *, predictor: str = "np", first: int = 0, candidates: int = 2000
+) -> list[Candidate]:
     """Train on `first` random architectures, then ask for the others from the highest prediction down.
 
     The others are all rows of a table, or `candidates` random architectures of a whole space.
     """
-    labelled = yield from task.start(task.first(first))
+    n_first = n_random(first, task.queries)
+    if drawn := task.start(trials, n_first):
+        return drawn
     rows = task.domain.rows
-    others = task.new([task.draw() for _ in range(candidates)] if rows is None else rows, labelled)
+    others = task.new([task.draw() for _ in range(candidates)] if rows is None else rows, trials.taken)
     if not others:
-        return
-    for i in np.argsort(-task.fit(predictor, labelled)(others), kind="stable"):
-        if task.fits(others[i]):
-            yield others[i]
+        return []
+    beginning = Trials()
+    beginning.labelled = dict(islice(trials.labelled.items(), n_first))
+    ranked = [others[i] for i in order(task.fit(predictor, beginning)(others))]
+    return [candidate for candidate in ranked if task.fits(candidate)]
 
 
 def guided(
-    task: Task, *, predictor: str = "np", first: int = 0, step: int = 10, population: int = 50, generations: int = 5
-) -> Asking:
+    task: Task, trials: Trials, n: int, *,
+    predictor: str = "np", first: int = 0, step: int = 10, population: int = 50, generations: int = 5,
+) -> list[Candidate]:  # fmt: skip
     """Predictor-guided search with iterative sampling: train, ask for the `step` best by prediction, train again.
 
     All rows of a table are predicted. In a whole space evolution by prediction looks for the best: from the best
@@ -168,98 +299,64 @@ def guided(
     NOTE[PAPER]: paper says how many queries a search takes and not what it does with them; we train anew every `step`
     queries, and all sizes are ours; because a predictor errs most where no label is yet, at the top.
     """
-    breed = partial(_bred, rank=by_prediction, population=population, generations=generations)
-    yield from _rounds(task, predictor, task.first(first), step, breed)
+    if drawn := task.start(trials, n_random(first, task.queries)):
+        return drawn
+    found = breed(task, trials, task.fit(predictor, trials), population, generations)
+    return list(islice(filter(task.fits, found), step))
 
 
-def pareto(
-    task: Task, *, predictor: str = "np", first: int = 0, step: int = 10, population: int = 50, generations: int = 5
-) -> Asking:
-    """As `guided`, for every size: those come first that no smaller one is predicted to beat, of all sizes alike."""
-    breed = partial(_bred, rank=by_front, population=population, generations=generations)
-    yield from _rounds(task, predictor, task.first(first), step, breed)
+def ensemble(
+    task: Task, trials: Trials, n: int, *,
+    predictor: str = "hypernas-p", first: int = 0, members: int = 5, population: int = 50, generations: int = 5,
+) -> list[Candidate]:  # fmt: skip
+    """As `guided`, with `members` trainings that differ in the seed; each names its best in turn.
+
+    The members agree where labels are near and differ where they are far, so that a batch holds what is thought best
+    and what is not known yet: Thompson sampling with an ensemble in place of a posterior.
+    """
+    if drawn := task.start(trials, n_random(first, task.queries)):
+        return drawn
+    members_predict = [task.fit(predictor, trials, task.seed + member) for member in range(members)]
+
+    def mean(candidates: Sequence[Candidate]) -> np.ndarray:
+        return np.mean([predict(candidates) for predict in members_predict], 0)
+
+    found = [candidate for candidate in breed(task, trials, mean, population, generations) if task.fits(candidate)]
+    if not found:
+        return []
+    rankings = [iter(order(predict(found)).tolist()) for predict in members_predict]
+    batch: list[int] = []
+    for ranking in islice(cycle(rankings), min(n, len(found))):
+        batch.append(next(place for place in ranking if place not in batch))
+    return [found[place] for place in batch]
 
 
-def _rounds(task: Task, predictor: str, first: int, step: int, breed: Callable[..., list[Candidate]]) -> Asking:
-    labelled = yield from task.start(first)
-    while chosen := list(islice(filter(task.fits, breed(task, task.fit(predictor, labelled), labelled)), step)):
-        for candidate in chosen:
-            yield from task.ask(labelled, candidate)
-
-
-def _bred(
-    task: Task, predict: Predict, labelled: Labelled, *, rank: Rank, population: int, generations: int
-) -> list[Candidate]:
-    """New architectures, the most promising first: all rows of a table, what evolution finds in a whole space."""
+def breed(task: Task, trials: Trials, predict: Predict, population: int, generations: int) -> list[Candidate]:
+    """New architectures, the most promising first: all rows of a table, or what evolution by prediction finds."""
     if task.domain.rows is not None:
-        found = task.new(task.domain.rows, labelled)
-        return [found[i] for i in rank(task, predict(found), found)] if found else []
-    known, accuracies = zip(*labelled.values(), strict=True)
-    parents = [known[i] for i in rank(task, np.array(accuracies), known)[:population]]
+        return _ranked(task.new(task.domain.rows, trials.taken), predict)
+    labelled = list(trials.labelled.values())
+    parents = [labelled[i][0] for i in order(task.answered(labelled))[:population]]
     found = [task.draw() for _ in range(population)]
     for _ in range(generations):
-        if not (found := task.new([*found, *map(task.mutate, parents)], labelled)):
+        found = _ranked(task.new([*found, *map(task.mutate, parents)], trials.taken), predict)
+        if not found:
             break
-        found = [found[i] for i in rank(task, predict(found), found)]
         parents = found[:population]
     return found
 
 
-def by_prediction(task: Task, accuracy: np.ndarray, candidates: Sequence[Candidate]) -> np.ndarray:
-    return np.argsort(-accuracy, kind="stable")
+def _ranked(candidates: list[Candidate], predict: Predict) -> list[Candidate]:
+    return [candidates[i] for i in order(predict(candidates))] if candidates else []
 
 
-def by_front(task: Task, accuracy: np.ndarray, candidates: Sequence[Candidate]) -> np.ndarray:
-    """Front after front of accuracy against multiply-adds; the first few of a front lie all along it.
-
-    What has no accuracy comes last.
-    """
-    adds = np.array([task.domain.count(candidate)[1] for candidate in candidates], float)
-    order, unknown = [], ~(accuracy > -np.inf)
-    left, last = np.flatnonzero(~unknown), np.flatnonzero(unknown)
-    while len(left):
-        front = pareto_front(adds[left], accuracy[left])
-        order += left[front[np.argsort(np.arange(len(front)) * GOLDEN % 1)]].tolist()
-        left = np.delete(left, front)
-    return np.array([*order, *last], int)
-
-
-METHODS: dict[str, Callable[..., Asking]] = {
-    "random": random_search, "evolution": evolution, "top-k": top_k, "guided": guided, "pareto": pareto,
-}  # fmt: skip
-
-
-class Answer(NamedTuple):
-    """The n-th query: what was asked, its accuracy in percent, and the best so far."""
-
-    n: int
-    candidate: Candidate
-    accuracy: float
-    best: Candidate
-    best_accuracy: float
-
-
-def search(task: Task, asking: Asking, progress: bool = False) -> Iterator[Answer]:
-    """Answer a method until its queries are spent -> every query with the best so far.
-
-    An architecture whose function was asked for before gets the same answer, and that is no query. The search ends
-    early where a method has nothing more to ask, or asks for known ones only.
-    """
-    from tqdm import tqdm
-
-    known: dict[int, float] = {}
-    best: tuple[float, Candidate] = (-np.inf, None)
-    repeats = 0
-    with tqdm(total=task.queries, unit="query", disable=not progress) as bar, suppress(StopIteration):
-        candidate = next(asking)
-        while repeats < ATTEMPTS:
-            key = task.domain.keys([candidate])[0]
-            repeats = repeats + 1 if key in known else 0
-            if key not in known:
-                known[key] = task.domain.accuracy(candidate)
-                best = max(best, (known[key], candidate), key=lambda each: each[0])
-                bar.update()
-                yield Answer(len(known), candidate, known[key], best[1], best[0])
-            if len(known) == task.queries:
-                return
-            candidate = asking.send(known[key])
+METHODS: dict[str, Method] = {
+    "random": random_search,
+    "evolution": evolution,
+    "top-k": top_k,
+    "guided": guided,
+    "pareto": guided,
+    "ensemble": ensemble,
+}
+# `pareto` is `guided` for every size: those come first that no smaller one is predicted to beat, of all sizes alike.
+OBJECTIVES = {"pareto": (Objective("flops", -1), Objective(ACCURACY))}

@@ -1,16 +1,51 @@
-"""Pareto fronts."""
+"""Pareto fronts: the one place of the library that says what beats what."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+GOLDEN = (5**0.5 - 1) / 2
 
-def pareto_front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of the rows that no other row beats, x the smaller and y the larger the better, in order of x.
 
-    >>> pareto_front(np.array([1.0, 2.0, 3.0, 3.0]), np.array([5.0, 4.0, 6.0, 7.0])).tolist()
+def pareto_front(*columns: np.ndarray | Sequence[float]) -> np.ndarray:
+    """Indices of the rows that no other row beats, in order of the first column, the largest first.
+
+    Each of `columns` (n,) is an objective, the larger the better: negate a cost. A row beats another where it is at
+    least as good in every objective; of equal rows the first stays.
+
+    >>> cost, accuracy = np.array([1.0, 2.0, 3.0, 3.0]), np.array([5.0, 4.0, 6.0, 7.0])
+    >>> pareto_front(-cost, accuracy).tolist()
     [0, 3]
     """
-    order = np.lexsort((-y, x))
-    before = np.maximum.accumulate(np.concatenate([[-np.inf], y[order]]))[:-1]
-    return order[y[order] > before]
+    values = np.stack([np.asarray(column, float) for column in columns], 1)
+    # Sorted by the first objective, then by the others: whatever beats a row stands before it.
+    order = np.lexsort(-values.T[::-1])
+    if values.shape[1] == 2:
+        second = values[order, 1]
+        best_before = np.maximum.accumulate(np.concatenate([[-np.inf], second]))[:-1]
+        return order[second > best_before]
+    front: list[int] = []
+    for row in order.tolist():
+        beaten = (values[front] >= values[row]).all(1)
+        if not beaten.any():
+            front.append(row)
+    return np.array(front, int)
+
+
+def by_front(values: np.ndarray) -> np.ndarray:
+    """Rows of `values` (n, objectives), the most promising first -> indices (n,): front after front.
+
+    The first few of a front lie all along it, so that a batch holds all sizes alike. What is not finite comes last.
+    """
+    finite = np.isfinite(values).all(1)
+    left, last = np.flatnonzero(finite), np.flatnonzero(~finite)
+    order: list[int] = []
+    while len(left):
+        front = pareto_front(*values[left].T)
+        # Multiples of the golden ratio, modulo 1, fill an interval evenly however few of them are taken.
+        spread = np.argsort(np.arange(len(front)) * GOLDEN % 1)
+        order += left[front[spread]].tolist()
+        left = np.delete(left, front)
+    return np.array([*order, *last], int)

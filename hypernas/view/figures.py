@@ -151,7 +151,7 @@ def pareto(frame: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
         return nothing(ax=ax)
     ax = axes(ax)
     ax.scatter(frame[x], frame[y], s=8, color=GREY, alpha=0.4, linewidths=0, rasterized=len(frame) > 2000)
-    best = pareto_front(frame[x].to_numpy(float), frame[y].to_numpy(float))
+    best = pareto_front(-frame[x].to_numpy(float), frame[y].to_numpy(float))
     front = frame.iloc[best]
     ax.plot(front[x], front[y], "o-", color=RED, markersize=4, drawstyle="steps-post", label="not dominated")
     ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))

@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hypernas.search.pareto import pareto_front
 from hypernas.view.widgets.cell import checked_drawing
 from hypernas.view.widgets.packing import pack_within
 from hypernas.view.widgets.view import DATA_LIMIT, View, WrongInput, compact_json
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def front_of(x: np.ndarray, y: np.ndarray) -> list[int]:
-    """Indices of the points that no other beats, x the smaller and y the larger the better, in order of x.
-
-    >>> front_of(np.array([1.0, 2.0, 3.0]), np.array([5.0, 4.0, 6.0]))
-    [0, 2]
-    """
-    order = np.lexsort((-y, x))
-    before = np.maximum.accumulate(np.concatenate([[-np.inf], y[order]]))[:-1]
-    return order[y[order] > before].tolist()
 
 
 def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
@@ -54,7 +44,7 @@ def _data(frame: pd.DataFrame, x: str, y: str, drawings: Any, title: str, log_x:
         raise WrongInput(f"a Pareto view needs at least two points, got one: {x} {cost[0]:g}, {y} {quality[0]:g}")
     if log_x and cost.min() <= 0:
         raise WrongInput(f"a logarithmic axis needs {x} above 0, got {cost.min():g}")
-    front = front_of(cost, quality)
+    front = pareto_front(-cost, quality).tolist()
     data: dict[str, Any] = {"kind": "pareto", "title": title, "x": _short(cost), "y": _short(quality), "front": front,
                             "xlabel": x.replace("_", " "), "ylabel": y.replace("_", " "), "xlog": log_x}  # fmt: skip
     if "name" in frame:

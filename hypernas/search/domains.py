@@ -1,4 +1,4 @@
-"""What answers a query: the table of a benchmark, row by row, or a surrogate of a whole space."""
+"""What is searched: the rows of a benchmark table, or every architecture of a space."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch, collate
 from hypernas.predictors.shared.counts import count
 
@@ -18,7 +19,7 @@ Candidate = Any  # hashable
 
 
 class Domain(Protocol):
-    """What is searched: the rows of a table, or a whole space. `keys` are equal for architectures of one function."""
+    """`keys` are equal for architectures of one function; `rows` are all candidates, None where nobody lists them."""
 
     space: Any
     source: str
@@ -30,12 +31,18 @@ class Domain(Protocol):
     def keys(self, candidates: Sequence[Candidate]) -> list[int]: ...
     def graphs(self, candidates: Sequence[Candidate], graph_form: str) -> GraphBatch: ...
     def architecture(self, candidate: Candidate) -> Architecture: ...
+    def candidate(self, architecture: Architecture) -> Candidate: ...
     def count(self, candidate: Candidate) -> tuple[int, int]: ...
     def accuracy(self, candidate: Candidate) -> float: ...
 
 
+def function_id(space: Any, architecture: Architecture) -> int:
+    """An integer that is equal for architectures of one function."""
+    return int(collate([space.canonical(architecture)], space).function_ids()[0])
+
+
 class Pool:
-    """The rows of a benchmark table that have a label, as the search domain; a candidate is the number of a row.
+    """The rows of a benchmark table that have a label; a candidate is the number of a row.
 
     A query reads the label of one row. Rows of one function cost one query: the answer is that of the first asked.
     """
@@ -45,22 +52,22 @@ class Pool:
         self.rows: list[int] = np.flatnonzero(np.isfinite(np.asarray(benchmark.validation))).tolist()
         ids = benchmark.graphs("contracted")[self.rows].function_ids().tolist()
         self._key = dict(zip(self.rows, ids, strict=True))
-        self._rows_of = defaultdict(list)
+        self._rows_by_key = defaultdict(list)
         for row, key in self._key.items():
-            self._rows_of[key].append(row)
+            self._rows_by_key[key].append(row)
         self._counts: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         """How many different functions there are."""
-        return len(self._rows_of)
+        return len(self._rows_by_key)
 
     def sample(self, rng: np.random.Generator) -> int:
         return self.rows[rng.integers(len(self.rows))]
 
     def mutate(self, row: int, rng: np.random.Generator) -> int:
         """A mutation of the space where the table has it, else one of the nearest rows, the tenth on average."""
-        child = self.space.canonical(self.space.mutate(self.architecture(row), rng))
-        twins = self._rows_of.get(int(collate([child], self.space).function_ids()[0]))
+        child = self.space.mutate(self.architecture(row), rng)
+        twins = self._rows_by_key.get(function_id(self.space, child))
         if twins:
             return twins[rng.integers(len(twins))]
         distance = (self._codes != self._codes[self._place[row]]).sum(1)
@@ -87,11 +94,25 @@ class Pool:
     def architecture(self, row: int) -> Architecture:
         return self.benchmark.graphs("raw").architecture(row)
 
+    def candidate(self, architecture: Architecture) -> int:
+        """The row of an architecture. Raises UserError for one that the table does not have."""
+        rows = self._rows_by_key.get(function_id(self.space, architecture))
+        if not rows:
+            raise UserError(f"an architecture must be one of the table's, got {architecture.notation}")
+        return rows[0]
+
     def count(self, row: int) -> tuple[int, int]:
         """Parameters and multiply-adds of the network of a row, once computed kept."""
         if row not in self._counts:
             self._counts[row] = self.space.count(self.architecture(row))
         return self._counts[row]
+
+    def column(self, name: str) -> np.ndarray | None:
+        """A column of numbers (rows of the table,), None where the table has none of that name."""
+        values = self.benchmark.table.columns.get(name)
+        if values is None or np.ndim(values) != 1 or not np.issubdtype(np.asarray(values).dtype, np.number):
+            return None
+        return np.asarray(values, float)
 
     def accuracy(self, row: int) -> float:
         """The label, percent."""
@@ -99,13 +120,13 @@ class Pool:
 
 
 class WholeSpace:
-    """Every architecture of a space, answered by the space's own `oracle`, a surrogate; a candidate is one of them."""
+    """Every architecture of a space; a candidate is one of them. `oracle`, a surrogate, answers where there is one."""
 
     rows = None
 
-    def __init__(self, space: Any) -> None:
-        self.space, self._oracle = space, space.oracle()
-        self.source: str = self._oracle.source
+    def __init__(self, space: Any, oracle: Any = None) -> None:
+        self.space, self._oracle = space, oracle
+        self.source: str = "" if oracle is None else oracle.source
         self._key: dict[Architecture, int] = {}
 
     def sample(self, rng: np.random.Generator) -> Architecture:
@@ -115,15 +136,19 @@ class WholeSpace:
         return self.space.mutate(architecture, rng)
 
     def keys(self, architectures: Sequence[Architecture]) -> list[int]:
-        if new := [each for each in dict.fromkeys(architectures) if each not in self._key]:
+        new = [one for one in dict.fromkeys(architectures) if one not in self._key]
+        if new:
             ids = self.graphs(new, "contracted").function_ids().tolist()
             self._key.update(zip(new, ids, strict=True))
-        return [self._key[each] for each in architectures]
+        return [self._key[one] for one in architectures]
 
     def graphs(self, architectures: Sequence[Architecture], graph_form: str) -> GraphBatch:
-        return collate([self.space.canonical(each, graph_form) for each in architectures], self.space)
+        return collate([self.space.canonical(one, graph_form) for one in architectures], self.space)
 
     def architecture(self, architecture: Architecture) -> Architecture:
+        return architecture
+
+    def candidate(self, architecture: Architecture) -> Architecture:
         return architecture
 
     def count(self, architecture: Architecture) -> tuple[int, int]:
