@@ -34,9 +34,10 @@ SECONDS = 20  # an answer to a wrong input may take this long
 
 TEXTS = (
     "", " ", "-1", "0", "1", "2", "3.5", "nan", "inf", "-inf", "1e400", "1e23", "0:1e14", "0x10", "1_000", "--", "-h",
-    "None", "null", "true", "[]", "{}", "[1, 2", "1,2,", ",", "3:1", "0:3:2", "ä", "日本", "\u202e", "a b", "a\nb", "a\tb",
+    "None", "null", "true", "[]", "{}", "[1, 2", "1,2,", ",", "3:1", "0:3:2", "ä", "日本", "\u202e", "a b", "a\nb",
     "'", '"', "`id`", "$(id)", "%s", "{0}", "../../x", "/", "/dev/null", ".", "~", "~/x", "C:\\x", "con", "*", "?",
-    "x" * 300, "1" * 400, "9" * 19, str(2**64), "-0", "+5", "5.", ".5", "1e-300", "1,", "NaN", "<img src=x onerror=alert(1)>",
+    "x" * 300, "1" * 400, "9" * 19, str(2**64), "-0", "+5", "5.", ".5", "1e-300", "1,", "NaN",
+    "<img src=x onerror=alert(1)>",
     "</script>", "nasbench201 ", "NASBENCH201", "nasbench", "hypernas-", "cpu0", "cuda:99", "gpu", "mps",
 )  # fmt: skip
 
@@ -177,12 +178,15 @@ def interface(rng: random.Random, number: int) -> Iterator[Case]:
         hypernas.predictors.get(method)(**{name: value})
 
     columns = [
-        labels * 1e300, labels.numpy(), labels.tolist(), labels[:5], labels[:, None], pd.Series(labels.numpy(), index=range(3, 15)),
-        pd.Series(labels.numpy()).astype(object), torch.full((12,), float("nan")), torch.zeros(12), ["a"] * 12, [None] * 12,
-        labels.numpy().astype(str), np.array([b"x"] * 12), labels * 0 + float("inf"), pd.DataFrame({"a": labels.numpy()}), {}, "", None,
+        labels * 1e300, labels.numpy(), labels.tolist(), labels[:5], labels[:, None],
+        pd.Series(labels.numpy(), index=range(3, 15)),
+        pd.Series(labels.numpy()).astype(object), torch.full((12,), float("nan")), torch.zeros(12), ["a"] * 12,
+        [None] * 12,
+        labels.numpy().astype(str), np.array([b"x"] * 12), labels * 0 + float("inf"), pd.DataFrame({"a": labels.numpy()}),
+        {}, "", None,
     ]  # fmt: skip
-    settings = ["epochs", "learning_rate", "seed", "q", "n_layers", "width", "channels", "image_batch", "device", "images",
-                "context", "reading", "accumulate", "loss", "nosuch"]  # fmt: skip
+    settings = ["epochs", "learning_rate", "seed", "q", "n_layers", "width", "channels", "image_batch", "device",
+                "images", "context", "reading", "accumulate", "loss", "nosuch"]  # fmt: skip
     for k in range(number):
         kind = k % 5
         a, b = rng.choice(values), rng.choice(values)
@@ -289,7 +293,7 @@ def saved_files(rng: random.Random, number: int, folder: Path) -> Iterator[Case]
 
 
 def tables(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
-    """Tables of a space that `hypernas label` could have made, with a column lost, of another type, or thin provenance."""
+    """Tables of a space that `hypernas label` could have made: a column lost or of another type, thin provenance."""
     import pyarrow
     import pyarrow.parquet
 
@@ -329,7 +333,8 @@ def tables(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
             try:
                 benchmark = hypernas.Benchmark(space.name, "digits")
                 train, test = benchmark.split(4, 0)
-                assert len(train) == 4 and len(test) <= n
+                assert len(train) == 4
+                assert len(test) <= n
                 benchmark.graphs("contracted")
             finally:
                 del os.environ["HYPERNAS_DATA"]
