@@ -182,8 +182,8 @@ def interface(rng: random.Random, number: int) -> Iterator[Case]:
         pd.Series(labels.numpy(), index=range(3, 15)),
         pd.Series(labels.numpy()).astype(object), torch.full((12,), float("nan")), torch.zeros(12), ["a"] * 12,
         [None] * 12,
-        labels.numpy().astype(str), np.array([b"x"] * 12), labels * 0 + float("inf"), pd.DataFrame({"a": labels.numpy()}),
-        {}, "", None,
+        labels.numpy().astype(str), np.array([b"x"] * 12), labels * 0 + float("inf"),
+        pd.DataFrame({"a": labels.numpy()}), {}, "", None,
     ]  # fmt: skip
     settings = ["epochs", "learning_rate", "seed", "q", "n_layers", "width", "channels", "image_batch", "device",
                 "images", "context", "reading", "accumulate", "loss", "nosuch"]  # fmt: skip
