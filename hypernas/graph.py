@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NORMAL, REDUCTION = 0, 1
 GRAPH_FORMS = ("raw", "pruned", "contracted")
 MAX_COUNT = 255
+TENSORS = ("ops", "adjacency", "mask", "kind", "sequence")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class GraphBatch:
     """B architectures as tensors, each with at most U unique cells of at most N nodes, stacked into C cells.
 
     `ops (B, U, N)` int64, `adjacency (B, U, N, N)` uint8 edge counts, `mask (B, U, N)` bool, `kind (B, U)` int64,
-    `sequence (B, C)` int64 index of the unique cell at each position, padded with -1.
+    `sequence (B, C)` int64 index of the unique cell at each position, padded with -1. `space`, `graph_form` and the
+    `source` of their accuracies, a sentence, are kept where they are known.
     """
 
     ops: Tensor
@@ -122,37 +124,47 @@ class GraphBatch:
     kind: Tensor
     sequence: Tensor
     space: Any = None
+    graph_form: str = ""
+    source: str = ""
 
     def __len__(self) -> int:
         return self.ops.shape[0]
 
     def __getitem__(self, index: Any) -> GraphBatch:
-        """The architectures at `index`: a slice, or integers (B',)."""
-        return GraphBatch(
-            self.ops[index], self.adjacency[index], self.mask[index], self.kind[index], self.sequence[index], self.space
-        )
+        """The architectures at `index`: a slice, integers (B',), a mask (B,), or one integer, a batch of one."""
+        if isinstance(index, int | np.integer):
+            size = len(self)
+            if not -size <= index < size:
+                raise IndexError(f"index must be below {size}, got {index}")
+            index = [int(index)]
+        fields = [field[index] for field in self.tensors()]
+        return replace(self, **dict(zip(TENSORS, fields, strict=True)))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The five tensors, in the order of their names in `TENSORS`."""
+        return self.ops, self.adjacency, self.mask, self.kind, self.sequence
 
     def to(self, device: str | torch.device) -> GraphBatch:
-        fields = (self.ops, self.adjacency, self.mask, self.kind, self.sequence)
-        return GraphBatch(*[field.to(device) for field in fields], space=self.space)  # type: ignore[misc]
+        fields = [field.to(device) for field in self.tensors()]
+        return replace(self, **dict(zip(TENSORS, fields, strict=True)))
 
     def padded(self, n: int) -> GraphBatch:
         """The same architectures with room for n nodes a cell, at least as many as they have."""
         more = n - self.ops.shape[2]
         ops, mask = (F.pad(field, (0, more)) for field in (self.ops, self.mask))
-        return GraphBatch(ops, F.pad(self.adjacency, (0, more, 0, more)), mask, self.kind, self.sequence, self.space)
+        return replace(self, ops=ops, adjacency=F.pad(self.adjacency, (0, more, 0, more)), mask=mask)
 
     def trimmed(self) -> GraphBatch:
         """The same architectures without the nodes, unique cells and positions that none of them has."""
         n = int(self.mask.any(0).any(0).sum())
         u, c = int(self.sequence.max()) + 1, int((self.sequence >= 0).any(0).nonzero().max()) + 1
-        return GraphBatch(
-            self.ops[:, :u, :n],
-            self.adjacency[:, :u, :n, :n],
-            self.mask[:, :u, :n],
-            self.kind[:, :u],
-            self.sequence[:, :c],
-            self.space,
+        return replace(
+            self,
+            ops=self.ops[:, :u, :n],
+            adjacency=self.adjacency[:, :u, :n, :n],
+            mask=self.mask[:, :u, :n],
+            kind=self.kind[:, :u],
+            sequence=self.sequence[:, :c],
         )
 
     def architecture(self, i: int) -> Architecture:
@@ -171,12 +183,16 @@ class GraphBatch:
 
     def function_ids(self) -> np.ndarray:
         """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those."""
-        fields = (self.ops, self.adjacency, self.mask, self.kind, self.sequence)
-        return hashing.function_ids(*(field.cpu().numpy() for field in fields))
+        return hashing.function_ids(*(field.cpu().numpy() for field in self.tensors()))
 
 
-def collate(architectures: Sequence[Architecture], space: SearchSpace | None = None) -> GraphBatch:
-    """Architectures -> GraphBatch, padded to the largest of each axis. UserError for an operation not of the space."""
+def collate(
+    architectures: Sequence[Architecture], space: SearchSpace | None = None, graph_form: str = ""
+) -> GraphBatch:
+    """Architectures, all in `graph_form` where that is known -> GraphBatch, padded to the largest of each axis.
+
+    Raises UserError for an operation that is not of the space.
+    """
     if not architectures:
         raise UserError("collate needs at least one architecture, got none")
     largest = max(max(cell.ops) for a in architectures for cell in a.cells)
@@ -197,7 +213,8 @@ def collate(architectures: Sequence[Architecture], space: SearchSpace | None = N
             adjacency[i, j, :size, :size] = cell.adjacency
             kind[i, j] = cell.kind
     arrays = (ops, adjacency, mask, kind, sequence)
-    return GraphBatch(*[torch.from_numpy(array) for array in arrays], space=space)  # type: ignore[misc]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    return GraphBatch(*tensors, space=space, graph_form=graph_form)  # type: ignore[misc]
 
 
 def simplify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypernas.data import Table
 from hypernas.data.labelled import find_labelled, provenance_of, read_labelled
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GraphBatch, SearchSpace, collate
+from hypernas.training.settings import checked, typed
 
 
 def _read(space: SearchSpace, dataset: str) -> tuple[str, Table]:
@@ -65,9 +67,11 @@ class Benchmark:
             if "notation" in self.table.columns:
                 architectures = [self.space.parse(notation) for notation in self.table.columns["notation"].tolist()]
                 canonical = [self.space.canonical(architecture, graph_form) for architecture in architectures]
-                self._graphs[graph_form] = collate(canonical, self.space)
+                graphs = collate(canonical, self.space)
             else:
-                self._graphs[graph_form] = self.space.graphs(self.table, graph_form)
+                graphs = self.space.graphs(self.table, graph_form)
+            source = f"{self.dataset}, {self.table.source}"
+            self._graphs[graph_form] = replace(graphs, graph_form=graph_form, source=source)
         return self._graphs[graph_form]
 
     @cached_property
@@ -77,6 +81,7 @@ class Benchmark:
 
     def split(self, n_train: int, seed: int) -> tuple[Tensor, Tensor]:
         """Indices (n_train,) to train on, drawn among the rows with a label, and all others to test on."""
+        n_train, seed = typed("n_train", n_train, int), checked("seed", typed("seed", seed, int))
         pool = np.flatnonzero(np.isfinite(self.table.validation))
         if not 2 <= n_train <= len(pool):
             rule = f"n_train must be at least 2 and at most {len(pool)} for {self.space.name} {self.dataset}"

@@ -15,6 +15,7 @@ from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab.provenance import version
 from hypernas.training.labels import LabelScale
+from hypernas.training.training_set import TrainingSet
 
 METHODS = {"hypernas": "HyperNAS", "np": "NeuralPredictor", "ghn": "GHN"}
 LEFT_OUT = ("checkpoint", "progress", "device")
@@ -29,10 +30,10 @@ def save(predictor: Any, path: str | Path) -> None:
     method = next((name for name, of in METHODS.items() if of == kind), None)
     if method is None:
         raise UserError(f"a predictor that can be saved must be one of {', '.join(METHODS.values())}, got {kind}")
-    if predictor.model is None or predictor.space is None:
+    if predictor.model is None or predictor.training_set.space is None:
         raise UserError("a predictor must be trained on architectures of a known space before it is saved")
     settings = {name: value for name, value in predictor.settings().items() if name not in LEFT_OUT}
-    told = {"method": method, "space": predictor.space, "settings": settings, "version": version()}
+    told = {"method": method, "space": predictor.training_set.space, "settings": settings, "version": version()}
     content = told | {"scale": asdict(predictor.scale), "weights": predictor.model.state_dict()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -55,7 +56,8 @@ def load(path: str | Path, device: str = "cpu") -> Any:
         with torch.random.fork_rng(devices=[]):
             predictor.model = predictor.new_model(collate([drawn], space))
         predictor.model.load_state_dict(content["weights"])
-        predictor.scale, predictor.space = LabelScale(**content["scale"]), space.name
+        predictor.scale = LabelScale(**content["scale"])
+        predictor.training_set = TrainingSet(collate([drawn], space, "contracted"), torch.empty(0))
     except UserError:
         raise
     except FileNotFoundError as error:

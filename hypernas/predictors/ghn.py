@@ -67,9 +67,9 @@ class GHN(GeneratingPredictor):
         loss, accuracy = cross_entropy(run.networks(index, x), y)
         return loss.mean(1).sum(), {"loss_hyper": loss.detach().mean(1), "target_accuracy": accuracy}
 
-    def predict(self, graphs: GraphBatch) -> Tensor:
+    def answer(self, graphs: GraphBatch) -> Tensor:
         """Accuracy (B,) in percent of the generated networks on test images."""
-        return super().predict(graphs) if self.model is None else self.target_accuracies(graphs)
+        return self.target_accuracies(graphs)
 
 
 METHODS = {"ghn": partial(GHN, virtual_edges=False), "ghn2": partial(GHN, virtual_edges=True)}

@@ -197,11 +197,9 @@ class HyperNAS(GeneratingPredictor):
     def score(self, graphs: GraphBatch) -> Tensor:
         return score([self.model.predictor], [graphs], device=self.device, dtype=PRECISIONS[self.precision])[0]
 
-    def predict(self, graphs: GraphBatch) -> Tensor:
+    def answer(self, graphs: GraphBatch) -> Tensor:
         """Accuracy (B,) in percent; HyperNAS-H answers with the accuracy of the generated network on test images."""
-        if self.predict_accuracy or self.model is None:
-            return super().predict(graphs)
-        return self.target_accuracies(graphs)
+        return super().answer(graphs) if self.predict_accuracy else self.target_accuracies(graphs)
 
 
 METHODS = {

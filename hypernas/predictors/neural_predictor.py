@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def single_cells(graphs: GraphBatch) -> GraphBatch:
     unique = torch.arange(graphs.kind.shape[1])
     present = (graphs.sequence[..., None] == unique).any(1)
     sequence = torch.where(present, unique, -1)
-    return GraphBatch(graphs.ops, graphs.adjacency, graphs.mask, graphs.kind, sequence, graphs.space)
+    return replace(graphs, sequence=sequence)
 
 
 METHODS = {"np": NeuralPredictor}

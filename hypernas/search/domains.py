@@ -143,7 +143,7 @@ class WholeSpace:
         return [self._key[one] for one in architectures]
 
     def graphs(self, architectures: Sequence[Architecture], graph_form: str) -> GraphBatch:
-        return collate([self.space.canonical(one, graph_form) for one in architectures], self.space)
+        return collate([self.space.canonical(one, graph_form) for one in architectures], self.space, graph_form)
 
     def architecture(self, architecture: Architecture) -> Architecture:
         return architecture

@@ -11,6 +11,8 @@ from torch import Tensor
 from hypernas.errors import UserError
 
 FENCE = 3.0
+# Larger ones, and their spread, do not fit into the float32 of a model.
+LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class LabelScale:
     mean: float
     std: float
 
+    def __post_init__(self) -> None:
+        numbers = math.isfinite(self.mean) and math.isfinite(self.std) and not math.isnan(self.floor)
+        if not numbers or self.std <= 0:
+            rule = "a label scale must have a finite mean and a spread above 0"
+            raise UserError(f"{rule}, got {self.mean} and {self.std}; check the accuracies")
+
     @staticmethod
     def of(accuracy: Tensor) -> LabelScale:
         """accuracy (n,) percent, n >= 2. Raises UserError for fewer or for values that are not finite."""
@@ -38,6 +46,9 @@ class LabelScale:
         if not bool(torch.isfinite(accuracy).all()):
             raise UserError("accuracies must be finite, got nan or inf; drop those architectures before fit")
         values = accuracy.double()
+        largest = values.abs().max()
+        if largest > LARGEST:
+            raise UserError(f"accuracies must be at most {LARGEST:g} in size, got {largest:g}; give them in percent")
         low, high = torch.quantile(values, torch.tensor([0.25, 0.75], dtype=torch.double)).tolist()
         floor = low - FENCE * (high - low)
         clipped = values.clamp(min=floor)

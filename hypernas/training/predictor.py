@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from hypernas.errors import UserError
-from hypernas.graph import GraphBatch
+from hypernas.graph import Architecture, GraphBatch
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Checkpoint, Logged, Recorder, Schedule, on_gpu, own_stream, train
 from hypernas.training.settings import checked
+from hypernas.training.training_set import TrainingSet, accuracies
 
 RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch")
+# What `predict` takes; text is the notation of an architecture.
+Architectures = GraphBatch | Architecture | str | Sequence[Architecture | str]
 NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
 
@@ -43,7 +46,7 @@ class FittedPredictor:
 
     model: Any = field(default=None, init=False, repr=False)
     scale: Any = field(default=None, init=False, repr=False)
-    space: str | None = field(default=None, init=False, repr=False)
+    training_set: TrainingSet | None = field(default=None, init=False, repr=False)
     history: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     n_parameters: int = field(default=0, init=False, repr=False)
 
@@ -64,10 +67,24 @@ class FittedPredictor:
         """Standardised accuracy (B,)."""
         raise NotImplementedError
 
-    def predict(self, graphs: GraphBatch) -> Tensor:
-        """Accuracy (B,) in percent."""
-        if self.model is None:
+    def predict(self, graphs: Architectures) -> Tensor:
+        """Accuracy (B,) in percent of B architectures of the training set's space.
+
+        Graphs of another form than the training set's are converted. Raises UserError where they cannot be, for
+        architectures of another space, and where a prediction is no finite number.
+        """
+        if self.model is None or self.training_set is None:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
+        batch = self.training_set.readable(graphs)
+        if len(batch) == 0:
+            return torch.empty(0)
+        predicted = self.answer(batch)
+        if not bool(torch.isfinite(predicted).all()):
+            raise UserError("predictions must be finite, got nan or inf; train again with a lower learning rate")
+        return predicted
+
+    def answer(self, graphs: GraphBatch) -> Tensor:
+        """What `predict` says of graphs in the form of the training set, (B,) percent."""
         return self.scale.percent(self.score(graphs))
 
     def settings(self) -> dict[str, Any]:
@@ -212,12 +229,14 @@ def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Seque
 
 def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Tensor:
     """Standardised labels (n,) of a training set; the scale, by default its own, is kept for predictions."""
-    accuracy = torch.as_tensor(accuracy)
-    own = LabelScale.of(accuracy)
-    if len(accuracy) != len(graphs):
-        raise UserError(f"fit needs one accuracy an architecture, got {len(accuracy)} for {len(graphs)}")
-    method.scale, method.space = scale or own, graphs.space.name if graphs.space is not None else None
-    return method.scale.standardise(accuracy)
+    if not isinstance(graphs, GraphBatch):
+        raise UserError(f"fit needs a GraphBatch, got {type(graphs).__name__}: collate(architectures, space) makes one")
+    labels = accuracies(accuracy)
+    own = LabelScale.of(labels)
+    if len(labels) != len(graphs):
+        raise UserError(f"fit needs one accuracy an architecture, got {len(labels)} for {len(graphs)}")
+    method.scale, method.training_set = scale or own, TrainingSet(graphs, labels)
+    return method.scale.standardise(labels)
 
 
 def _standardised(

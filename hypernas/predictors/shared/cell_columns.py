@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -33,7 +35,7 @@ def with_cells(graphs: GraphBatch, columns: Columns) -> GraphBatch:
     more = max(0, max(columns) + 1 - graphs.kind.shape[1])
     ops, mask = (F.pad(field, (0, 0, 0, more)) for field in (graphs.ops, graphs.mask))
     adjacency, kind = F.pad(graphs.adjacency, (0, 0, 0, 0, 0, more)), F.pad(graphs.kind, (0, more))
-    return GraphBatch(ops, adjacency, mask, kind, graphs.sequence, graphs.space)
+    return replace(graphs, ops=ops, adjacency=adjacency, mask=mask, kind=kind)
 
 
 def ordered(graphs: GraphBatch, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

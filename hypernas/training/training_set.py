@@ -1,0 +1,128 @@
+"""What a fitted predictor knows of its training set, and what it makes of the architectures it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hypernas.errors import UserError
+from hypernas.graph import GRAPH_FORMS, Architecture, GraphBatch, collate
+
+ACCEPTED = "predict takes a GraphBatch, an architecture, its notation, or a list of these"
+# Enough random architectures that one of them has something to simplify, wherever the space has.
+PROBES = 8
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The n architectures that a predictor was fitted to and their accuracy (n,), percent.
+
+    The graphs say of which space, in which form and from which table they are, as far as that is known.
+    """
+
+    graphs: GraphBatch
+    accuracy: Tensor
+
+    @property
+    def space(self) -> str | None:
+        """The name of the search space."""
+        return None if self.graphs.space is None else self.graphs.space.name
+
+    def readable(self, given: Any) -> GraphBatch:
+        """What `predict` was given, in the graph form of the training set.
+
+        `given` is a GraphBatch, an Architecture, a notation, or a sequence of the last two. Raises UserError for
+        architectures of another space, and for graphs from which the training set's form cannot be made.
+        """
+        if not isinstance(given, GraphBatch):
+            return self._collated([given] if isinstance(given, Architecture | str) else given)
+        space, wanted = self.graphs.space, self.graphs.graph_form
+        if space is None or len(given) == 0:
+            return given
+        if given.space is not None and given.space.name != space.name:
+            raise UserError(f"predict needs architectures of {space.name}, as fit had, got those of {given.space.name}")
+        if not wanted or given.graph_form == wanted or _has_one_form(space):
+            return given
+        if given.graph_form:
+            return _simplified(given, space, wanted)
+        return _of_unknown_form(given, space, wanted)
+
+    def _collated(self, given: Any) -> GraphBatch:
+        """Architectures or notations as graphs in the form of the training set."""
+        if not isinstance(given, Sequence):
+            raise UserError(f"{ACCEPTED}, got {type(given).__name__}")
+        space, wanted = self.graphs.space, self.graphs.graph_form
+        architectures = []
+        for item in given:
+            if isinstance(item, str) and space is not None:
+                item = space.parse(item)
+            if not isinstance(item, Architecture):
+                raise UserError(f"{ACCEPTED}, got one of {type(item).__name__}")
+            architectures.append(space.canonical(item, wanted) if wanted else item)
+        return collate(architectures, space, wanted) if architectures else self.graphs[:0]
+
+
+def _canonical(given: GraphBatch, space: Any, graph_form: str) -> GraphBatch:
+    """The same architectures in `graph_form`; equal graphs are converted once.
+
+    Raises UserError where the space cannot read one, which without its notation must be raw in most spaces.
+    """
+    first, inverse = given.distinct()
+    architectures = [space.canonical(given.architecture(i), graph_form) for i in first.tolist()]
+    return collate(architectures, space, graph_form)[inverse]
+
+
+def _simplified(given: GraphBatch, space: Any, wanted: str) -> GraphBatch:
+    """Graphs of a known form, simplified to the one that is wanted."""
+    if GRAPH_FORMS.index(given.graph_form) < GRAPH_FORMS.index(wanted):
+        try:
+            return _canonical(given, space, wanted)
+        except UserError:
+            pass
+    rule = f"predict needs {wanted} graphs, as fit had"
+    remedy = "give raw graphs or architectures with their notation"
+    raise UserError(f"{rule}, got {given.graph_form} ones, from which these cannot be made: {remedy}")
+
+
+def _of_unknown_form(given: GraphBatch, space: Any, wanted: str) -> GraphBatch:
+    """Graphs that do not say their form: raw ones are simplified, what is simplified already stays as it is."""
+    try:
+        return _canonical(given, space, wanted)
+    except UserError as error:
+        if wanted == "raw":
+            raise UserError(f"predict needs raw graphs, as fit had, got others: {error}") from error
+        return given
+
+
+@lru_cache
+def _has_one_form(space: Any) -> bool:
+    """Whether no architecture of the space has anything to simplify, so that its graph forms are one."""
+    rng = np.random.default_rng(0)
+    for _ in range(PROBES):
+        architecture = space.sample(rng)
+        raw, contracted = (space.canonical(architecture, form).cells for form in ("raw", "contracted"))
+        if raw != contracted:
+            return False
+    return True
+
+
+def accuracies(values: Any) -> Tensor:
+    """Labels as a table gives them, by position: a column of any index or type, a list, an array, a tensor -> float64.
+
+    Raises UserError for what is no number.
+
+    >>> accuracies(["91.5", 90])
+    tensor([91.5000, 90.0000], dtype=torch.float64)
+    """
+    if isinstance(values, Tensor):
+        return values.detach().cpu().double()
+    try:
+        return torch.from_numpy(np.array(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"accuracies must be numbers, got {type(values).__name__} with others: {error}") from error
