@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -88,27 +88,6 @@ class Architecture:
         return Architecture(tuple(cells), tuple(graphs[0].sequence.tolist()), graphs[0].notation)
 
 
-class SearchSpace(Protocol):
-    """What the library asks of a search space; a file in `hypernas/spaces` provides one as `space`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def ops(self) -> tuple[str, ...]: ...
-    @property
-    def datasets(self) -> tuple[str, ...]: ...
-    @property
-    def defaults(self) -> dict[str, Any]: ...
-    def parse(self, notation: str) -> Architecture: ...
-    def sample(self, rng: np.random.Generator) -> Architecture: ...
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture: ...
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture: ...
-    def build(self, architecture: Architecture, channels: int, cells_per_stage: int, stem_stride: int) -> Any: ...
-    def count(self, architecture: Architecture) -> tuple[int, int]: ...
-    def graphs(self, table: Any, graph_form: str) -> GraphBatch: ...
-    def read(self, dataset: str) -> Any: ...
-
-
 @dataclass(frozen=True, eq=False)
 class GraphBatch:
     """B architectures as tensors, each with at most U unique cells of at most N nodes, stacked into C cells.
@@ -186,9 +165,7 @@ class GraphBatch:
         return hashing.function_ids(*(field.cpu().numpy() for field in self.tensors()))
 
 
-def collate(
-    architectures: Sequence[Architecture], space: SearchSpace | None = None, graph_form: str = ""
-) -> GraphBatch:
+def collate(architectures: Sequence[Architecture], space: Any = None, graph_form: str = "") -> GraphBatch:
     """Architectures, all in `graph_form` where that is known -> GraphBatch, padded to the largest of each axis.
 
     Raises UserError for an operation that is not of the space.

@@ -6,7 +6,7 @@ from hypernas import spaces
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import collate
 from hypernas.lab.benchmark import Benchmark
-from hypernas.spaces.blocks.genotypes import OPERATIONS, parse
+from hypernas.spaces.genotypes import OPERATIONS, parse
 
 SPACE = spaces.get("darts")
 # The second-order DARTS genotype of Liu et al. (2019).

@@ -137,7 +137,7 @@ def test_counts_of_the_tables_networks_are_those_recorded(table):
 @pytest.mark.parametrize(("images", "side", "mapped"), [("cifar10", 32, 8), ("imagenet", 224, 7)])
 def test_the_network_to_train_has_the_counted_parameters_and_an_auxiliary_head_where_it_fits(images, side, mapped):
     architecture = SPACE.parse(V2)
-    network = SPACE.network(architecture, images)
+    network = SPACE.network(architecture, images=images)
     auxiliary = sum(p.numel() for p in network.auxiliary.parameters())
     assert sum(p.numel() for p in network.parameters()) == SPACE.count(architecture, images)[0] + auxiliary
     made = SPACE.full(architecture, images)
@@ -158,16 +158,16 @@ def test_a_network_trains_drops_paths_and_reads_through_two_heads():
     network = SPACE.network(SPACE.parse(EVERY), channels=4)
     images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
     network.drop_path = 0.2
-    logits, second = network(images)
+    logits, second = network.with_auxiliary(images)
     assert logits.shape == second.shape == (4, 10)
     (F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(second, labels)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-    again, _ = network(images)
+    again = network(images)
     assert not torch.equal(again, logits)
     network.eval()
-    (first, none), (same, _) = network(images), network(images)
+    first, none = network.with_auxiliary(images)
     assert none is None
-    assert torch.equal(first, same)
+    assert torch.equal(first, network(images))
     with pytest.raises(UserError, match="must read maps of 8 x 8, got 4 x 4"):
         network.train()(images[..., :16, :16])
 

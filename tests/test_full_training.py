@@ -207,7 +207,10 @@ class Small(torch.nn.Linear):
     """A network of one layer."""
 
     def forward(self, x):
-        return super().forward(x.flatten(1)), None
+        return super().forward(x.flatten(1))
+
+    def with_auxiliary(self, x):
+        return self(x), None
 
 
 def test_force_trains_again_what_is_finished(file, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from hypernas.errors import UserError
-from hypernas.spaces.blocks.genotypes import FORM, OPERATIONS, Genotype, parse
+from hypernas.spaces.genotypes import FORM, OPERATIONS, Genotype, parse
 
 CELL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_pool_3x3", 0)]
 NORMAL = [*CELL, ("avg_pool_3x3", 3), ("sep_conv_5x5", 1), ("dil_conv_3x3", 4), ("skip_connect", 2)]

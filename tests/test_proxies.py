@@ -21,7 +21,7 @@ from hypernas.lab import zero_cost_rows as zero_cost
 from hypernas.lab.rows import Results
 from hypernas.lab.zero_cost_cells import Cells, benchmarks
 from hypernas.lab.zero_cost_journal import ScoreJournal
-from hypernas.spaces.blocks.trainable_network import TrainableNetwork
+from hypernas.spaces.trainable_network import TrainableNetwork
 from hypernas.zero_cost import proxies
 
 CELL = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
@@ -87,7 +87,7 @@ def plain(channels=4):
 @pytest.mark.parametrize("name", proxies.names())
 def test_a_proxy_leaves_the_network_as_it_was_and_says_the_same_again(name, network, batch):
     network.eval()
-    network(batch[0])[0].sum().backward()
+    network(batch[0]).sum().backward()
     network.norms["0"].weight.requires_grad_(False)
     before = copy.deepcopy(network.state_dict())
     gradients = [None if value.grad is None else value.grad.clone() for value in network.parameters()]

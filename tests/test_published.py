@@ -9,7 +9,7 @@ from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.lab import published
 from hypernas.lab.rows import checkout, paper_figures
-from hypernas.spaces.blocks.genotypes import Genotype
+from hypernas.spaces.genotypes import Genotype
 
 MOBILE, VIT = (published.table(space).set_index("method") for space in ("mobilenetv3", "vit"))
 

@@ -18,9 +18,9 @@ FILE = '''
 import numpy as np
 
 from hypernas.errors import UserError
-from hypernas.graph import GRAPH_FORMS, Architecture, Cell, collate
-from hypernas.data.labelled import read_own
-from hypernas.spaces.blocks.mbconv import Block, block_keys, write_block, write_last
+from hypernas.graph import Architecture, Cell
+from hypernas.spaces.base import SearchSpace, check_graph_form
+from hypernas.spaces.mbconv import Block, block_keys, write_block, write_last
 from hypernas.method.target_network import ProgramWriter, count
 
 BLOCKS = {f"k{kernel}e{expansion}": (kernel, expansion) for kernel in (3, 5, 7) for expansion in (2, 4)}
@@ -28,10 +28,9 @@ LENGTH = 4
 CHAIN = tuple(tuple(int(j == i + 1 or (i, j) == (0, 4)) for j in range(5)) for i in range(5))
 
 
-class MBConvChain:
+class MBConvChain(SearchSpace):
     name = "mbconv_chain"
     ops = ("input", "output", "project", "expand_2", "expand_4", "depthwise_3", "depthwise_5", "depthwise_7")
-    datasets = ("digits",)
     macro = "stem, 4 inverted residual blocks of which the third halves the map, classifier"
     defaults = {"cells_per_stage": LENGTH}
 
@@ -54,8 +53,7 @@ class MBConvChain:
         return [known[cell] for cell in architecture.cells]
 
     def canonical(self, architecture, graph_form="contracted"):
-        if graph_form not in GRAPH_FORMS:
-            raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+        check_graph_form(graph_form)
         return self.architecture(self.names_of(architecture))
 
     def sample(self, rng):
@@ -78,15 +76,6 @@ class MBConvChain:
     def count(self, architecture):
         return count(self.build(architecture, channels=24), (3, 32, 32), 10)
 
-    def graphs(self, table, graph_form):
-        notations = table.columns["notation"].tolist()
-        return collate([self.canonical(self.parse(each), graph_form) for each in notations], self)
-
-    def read(self, dataset):
-        if dataset not in self.datasets:
-            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for mbconv_chain, got {dataset!r}")
-        return read_own(self.name, dataset)
-
 
 space = MBConvChain()
 '''
@@ -108,7 +97,7 @@ def space(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spaces")
     (folder / "mbconv_chain.py").write_text(FILE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spaces, "__path__", [*spaces.__path__, str(folder)])
+        patch.setenv("HYPERNAS_PLUGINS", str(folder))
         patch.setenv("HYPERNAS_DATA", str(folder))
         patch.setattr(labelling, "train_group", records)
         table = folder / "benchmarks" / "mbconv_chain.parquet"

@@ -13,7 +13,8 @@ from hypernas import spaces
 from hypernas.data import Table
 from hypernas.data.labelled import find_labelled, provenance_of, read_labelled
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import GraphBatch, SearchSpace, collate
+from hypernas.graph import GraphBatch, collate
+from hypernas.spaces.base import SearchSpace
 from hypernas.training.settings import checked, typed
 
 

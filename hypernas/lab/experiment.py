@@ -61,9 +61,9 @@ class Experiment:
         kinds = {"n_train": int, "seed": int, "profile": str, "protocol": str}
         plain = {name: checked(name, typed(name, getattr(self, name), kind)) for name, kind in kinds.items()}
         accepted, space = self.accepted(), spaces.get(self.space)
-        defaults = getattr(space, "defaults", {}) | getattr(space, "profiles", {}).get(self.profile, {})
+        defaults = space.defaults | space.profiles.get(self.profile, {})
         if self.predictor and runs_networks(self.predictor):
-            defaults = defaults | getattr(space, "networks", {}).get(self.profile, {})
+            defaults = defaults | space.networks.get(self.profile, {})
         settings = resolve(self.method, self.profile, accepted, defaults, self.settings)
         return dataclasses.replace(self, **plain, settings=settings)
 

@@ -108,8 +108,8 @@ def read_architecture(path: Path, space: str) -> tuple[Any, Architecture]:
     if not isinstance(text, str) or not text or not isinstance(space, str):
         raise UserError(f"{FORM}, {path} has none")
     chosen = spaces.get(space)
-    if not hasattr(chosen, "network"):
-        able = [name for name in spaces.names() if hasattr(spaces.get(name), "network")]
+    if not chosen.provides("network"):
+        able = [name for name in spaces.names() if spaces.get(name).provides("network")]
         raise UserError(
             f"the space must be one whose networks are trained as published ({', '.join(able)}), got {space}"
         )
@@ -136,7 +136,7 @@ def fit(network: Any, images: Images, recipe: Recipe, checkpoint: Checkpoint, id
     def loss(index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, dict[str, Tensor]]:
         (rng,), chosen = generators, index[0].to(device)
         torch.manual_seed(int(rng.integers(2**62)))
-        logits, second = network(augmented(x[chosen], rng, recipe.cutout))
+        logits, second = network.with_auxiliary(augmented(x[chosen], rng, recipe.cutout))
         value, right = F.cross_entropy(logits, y[chosen]), (logits.argmax(1) == y[chosen]).float().mean() * 100
         more = recipe.auxiliary * F.cross_entropy(second, y[chosen]) if second is not None else 0.0
         return value + more, {"loss": value.detach()[None], "train_accuracy": right[None]}
@@ -154,7 +154,7 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Percent of images (M, C, H, W) that the network names right with its running statistics."""
     network.eval()
     device = next(network.parameters()).device
-    parts = [network(_colour(part).to(device))[0].argmax(1).cpu() for part in images.split(TEST_BATCH)]
+    parts = [network(_colour(part).to(device)).argmax(1).cpu() for part in images.split(TEST_BATCH)]
     return float((torch.cat(parts) == labels).double().mean() * 100)
 
 

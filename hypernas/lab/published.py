@@ -15,7 +15,7 @@ from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.lab.rows import paper_figures
 from hypernas.method.target_network import count
-from hypernas.spaces.blocks.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
+from hypernas.spaces.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -31,7 +31,7 @@ def domain(space: str, dataset: str, oracle: str) -> Pool | WholeSpace:
     if oracle == "table":
         return Pool(Benchmark(space, dataset))
     whole = spaces.get(space)
-    if not hasattr(whole, "oracle"):
+    if not whole.provides("oracle"):
         raise UserError(f"oracle must be table for {space}, which has no surrogate of its whole space, got {oracle!r}")
     if dataset not in whole.datasets:
         raise UserError(f"dataset must be one of {', '.join(whole.datasets)} for {space}, got {dataset!r}")
@@ -52,7 +52,7 @@ def _or_table(error: MissingTable, space: str, dataset: str) -> MissingTable:
 
 def oracle_of(space: str) -> str:
     """What answers the queries by default: the surrogate of a whole space where there is one, else the table."""
-    return "surrogate" if hasattr(spaces.get(space), "oracle") else "table"
+    return "surrogate" if spaces.get(space).provides("oracle") else "table"
 
 
 def first_dataset(space: str, oracle: str | None = None) -> str:

@@ -55,8 +55,7 @@ class Cells:
     @cached_property
     def _published(self) -> dict[str, np.ndarray]:
         """The scores of others by method, where the space has some."""
-        of = getattr(self.benchmark.space, "published_scores", None)
-        found: dict[str, np.ndarray] = of(self.benchmark.dataset) if of else {}
+        found = self.benchmark.space.published_scores(self.benchmark.dataset)
         return {name.replace("_", ""): values for name, values in found.items()}
 
     def published(self, method: str) -> dict[int, float]:

@@ -38,8 +38,9 @@ class OneHot:
         edges[:, :, :n, :n] = adjacency
         above = edges[:, :, *np.triu_indices(self.n_nodes, 1)]
         parts = [one_hot, above, one_hot.sum(2), repeats(graphs)[:, list(self.columns)].numpy()]
-        if hasattr(graphs.space, "trainable_parameters"):
-            parts.append(np.log(graphs.space.trainable_parameters(graphs)))
+        parameters = graphs.space.trainable_parameters(graphs) if graphs.space is not None else None
+        if parameters is not None:
+            parts.append(np.log(parameters))
         return np.concatenate([part.reshape(b, -1).astype(np.float32) for part in parts], 1)
 
 

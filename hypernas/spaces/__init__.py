@@ -1,20 +1,39 @@
-"""Search spaces: each file of this folder provides one as `space`; the file name is the registration."""
+"""Search spaces: each file of this folder, of `$HYPERNAS_PLUGINS` or of a path provides one as `space`."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from pathlib import Path
+from typing import Any
 
+from hypernas.data.plugins import Registry
 from hypernas.errors import UserError
-from hypernas.graph import SearchSpace
+from hypernas.spaces.base import SearchSpace
+
+
+def _accept(name: str, thing: Any) -> SearchSpace:
+    if not isinstance(thing, SearchSpace):
+        raise UserError(f"`space` of {name} must be an instance of a class of SearchSpace, got {type(thing).__name__}")
+    if thing.name != name:
+        raise UserError(
+            f"a search space must be named as its file, got {thing.name!r} in {name}.py: rename one of both"
+        )
+    return thing
+
+
+REGISTRY = Registry("search space", __name__, "space", _accept)
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return REGISTRY.names()
 
 
-def get(name: str) -> SearchSpace:
-    """The search space called `name`. Raises UserError for an unknown one."""
-    if name not in names():
-        raise UserError(f"search space must be one of {', '.join(names())}, got {name!r}")
-    return importlib.import_module(f"{__name__}.{name}").space
+def get(space: str | Path | SearchSpace) -> SearchSpace:
+    """The search space of a name, of a path to its Python file, or the object itself.
+
+    An object is found by its name from then on. Raises UserError for an unknown name and for a file that cannot be
+    imported or provides no space.
+    """
+    if isinstance(space, SearchSpace):
+        REGISTRY.add(space.name, space)
+        return space
+    return REGISTRY.get(space)

@@ -14,7 +14,9 @@ from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch, simplify
 from hypernas.method.target_network import Program, count
-from hypernas.spaces.blocks import darts_network, genotypes
+from hypernas.spaces import genotypes
+from hypernas.spaces.base import SearchSpace
+from hypernas.spaces.blocks import darts_network
 from hypernas.spaces.blocks.darts_network import (
     BEFORE_LAST,
     CELLS_PER_STAGE,
@@ -24,8 +26,8 @@ from hypernas.spaces.blocks.darts_network import (
     SUM,
     DartsProgram,
 )
-from hypernas.spaces.blocks.genotypes import EDGES, INPUTS, NODES, OPERATIONS, Genotype
-from hypernas.spaces.blocks.trainable_network import AuxiliaryHead, TrainableNetwork
+from hypernas.spaces.genotypes import EDGES, INPUTS, NODES, OPERATIONS, Genotype
+from hypernas.spaces.trainable_network import AuxiliaryHead, TrainableNetwork
 
 SOURCE = "nasbench301-records"
 SKIP = FIRST_OPERATION + OPERATIONS.index("skip_connect")
@@ -38,7 +40,7 @@ SIZE = int(SUM_NODES[-1]) + 2
 CHANNELS = {"cifar10": 36, "imagenet": 48}
 
 
-class DARTS:
+class DARTS(SearchSpace):
     """NOTE[PAPER]: paper says nothing of the graph of a DARTS cell; we take a node for each of the two inputs, the
     eight operations, the four sums and the output; because the cell's output joins the sums, so that a graph without
     them could not tell which operations share one.
@@ -148,16 +150,17 @@ class DARTS:
     def network(
         self,
         architecture: Architecture,
+        n_classes: int | None = None,
+        c_image: int = 3,
         images: str = "cifar10",
         channels: int | None = None,
-        n_classes: int | None = None,
         auxiliary: bool = True,
     ) -> TrainableNetwork:
         """The public network to be trained, with its auxiliary head and drop path, for colour images."""
         made, n_classes = self.full(architecture, images, channels), n_classes or {"imagenet": 1000}.get(images, 10)
         c = made.program.layers[made.auxiliary - 1].c_out
         head = AuxiliaryHead(c, n_classes, large=images == "imagenet") if auxiliary else None
-        return TrainableNetwork(made.program, 3, n_classes, made.paths, head, made.auxiliary)
+        return TrainableNetwork(made.program, c_image, n_classes, made.paths, head, made.auxiliary)
 
     def count(
         self, architecture: Architecture, images: str = "cifar10", channels: int | None = None
@@ -169,10 +172,8 @@ class DARTS:
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
         return self.encode(table.columns["edges"], graph_form)
 
-    def read(self, dataset: str) -> Table:
+    def table(self, dataset: str) -> Table:
         """The 725 random genotypes with the surrogate's accuracy; the columns hold their zero-cost scores too."""
-        if dataset not in self.datasets:
-            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for darts, got {dataset!r}")
         path = find(SOURCE)
         if path is None:
             raise MissingTable(f"no darts table is present: {remedy(get_source(SOURCE))}")

@@ -12,10 +12,10 @@ import torch
 
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import GRAPH_FORMS, NORMAL, Architecture, Cell, GraphBatch
+from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch
 from hypernas.method.target_network import Program, count
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form
 from hypernas.spaces.blocks import once_for_all
-from hypernas.spaces.blocks.mbconv import biases
 from hypernas.spaces.blocks.once_for_all import (
     DEPTHS,
     EXPANSIONS,
@@ -26,6 +26,7 @@ from hypernas.spaces.blocks.once_for_all import (
     STAGES,
     Stage,
 )
+from hypernas.spaces.mbconv import biases
 
 INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9
 RESOLUTION, CLASSES = 224, 1000
@@ -68,7 +69,7 @@ def check_depths(depths: Sequence[int]) -> None:
             raise UserError(f"a stage must have {DEPTHS[0]} to {DEPTHS[-1]} blocks, got {depth} in stage {stage}")
 
 
-class MobileNetV3:
+class MobileNetV3(SearchSpace):
     name = "mobilenetv3"
     ops = ("input", "output", *(f"expand_{e}" for e in EXPANSIONS), *(f"depthwise_{k}x{k}" for k in KERNELS),
            "squeeze_excite", "project_1x1")  # fmt: skip
@@ -189,8 +190,7 @@ class MobileNetV3:
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
         """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
-        if graph_form not in GRAPH_FORMS:
-            raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+        check_graph_form(graph_form)
         return self.architecture(self.stages(architecture))
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
@@ -204,8 +204,7 @@ class MobileNetV3:
         stem_stride: int = 2,
     ) -> Program:
         """The network as a Program; of each stage the first `cells_per_stage` blocks are built."""
-        if not 1 <= cells_per_stage <= LONGEST:
-            raise UserError(f"cells_per_stage must be from 1 to {LONGEST}, got {cells_per_stage}")
+        check_cells_per_stage(cells_per_stage, LONGEST)
         return once_for_all.network(self.stages(architecture), channels, cells_per_stage, stem_stride)
 
     def count(self, architecture: Architecture, resolution: int = RESOLUTION) -> tuple[int, int]:
@@ -223,10 +222,8 @@ class MobileNetV3:
                 raise UserError(f"row {row} must have {counted} parameters and multiply-adds, the table says {stated}")
         return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
 
-    def read(self, dataset: str) -> Table:
+    def table(self, dataset: str) -> Table:
         """The measured subnets; their one accuracy is label and truth."""
-        if dataset not in self.datasets:
-            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for mobilenetv3, got {dataset!r}")
         columns = once_for_all.read_measured(_present("ofa-measured", "mobilenetv3/ofa_mbv3_measured.csv"))
         accuracy = columns.pop("accuracy")
         what = f"{len(accuracy):,} Once-For-All MobileNetV3 subnets with measured ImageNet top-1"

@@ -12,6 +12,7 @@ from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch, simplify
 from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage
 from hypernas.spaces.blocks.channels import alive, cell_parameters, connected, write_cell
 
 VERTICES, EDGES = 7, 9
@@ -27,7 +28,7 @@ ON_DIGITS = {"channels": 8, "image_batch": 64}
 DOWNSAMPLING = Cell((INPUT, DOWNSAMPLE, OUTPUT), ((0, 1, 0), (0, 0, 1), (0, 0, 0)), REDUCTION)
 
 
-class NASBench101:
+class NASBench101(SearchSpace):
     name = "nasbench101"
     ops = ("input", "output", "conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3", "maxpool2x2")
     datasets = ("cifar10",)
@@ -187,8 +188,7 @@ class NASBench101:
         self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
     ) -> Program:
         """The network as a Program. With fewer than 3 cells a stack, the first ones of each stack are built."""
-        if not 1 <= cells_per_stage <= CELLS_PER_STACK:
-            raise UserError(f"cells_per_stage must be from 1 to {CELLS_PER_STACK}, got {cells_per_stage}")
+        check_cells_per_stage(cells_per_stage, CELLS_PER_STACK)
         self._columns(architecture)
         cell = architecture.cells[0]
         edges, kernels = alive(np.array(cell.adjacency, bool)), [KERNELS[op] for op in cell.ops]
@@ -231,10 +231,8 @@ class NASBench101:
             raise UserError(f"row {row} must have {counted[row]} trainable parameters, the table says {stated[row]}")
         return f"trainable parameters equal those recomputed from the graph in all {len(stated):,} rows"
 
-    def read(self, dataset: str) -> Table:
+    def table(self, dataset: str) -> Table:
         """The table that `hypernas data fetch` made of the official file, else the compact one."""
-        if dataset not in self.datasets:
-            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for nasbench101, got {dataset!r}")
         path = next((path for path in map(find, SOURCES) if path is not None), None)
         if path is None:
             raise MissingTable("no nasbench101 table is present; `hypernas data fetch nasbench101` brings one")

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from hypernas.data import Table, find, load_npz, read_analog
-from hypernas.errors import MissingTable, UserError
+from hypernas.errors import MissingTable
 from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
 from hypernas.method.target_network import Program, ProgramWriter, count
-from hypernas.spaces.blocks.edge_cells import (
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage
+from hypernas.spaces.edge_cells import (
     CONV1,
     CONV3,
     EDGES,
@@ -35,7 +36,7 @@ STAGES, CELLS_PER_STAGE = 3, 5
 SCORED = ("cifar10", "ImageNet16-120")
 
 
-class NASBench201:
+class NASBench201(SearchSpace):
     name = "nasbench201"
     ops = OPS
     datasets = ("cifar10", "cifar100", "ImageNet16-120")
@@ -90,8 +91,7 @@ class NASBench201:
         self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 5, stem_stride: int = 1
     ) -> Program:
         """The network as a Program. With fewer than 5 cells a stage, the first ones of each stage are built."""
-        if not 1 <= cells_per_stage <= CELLS_PER_STAGE:
-            raise UserError(f"cells_per_stage must be from 1 to {CELLS_PER_STAGE}, got {cells_per_stage}")
+        check_cells_per_stage(cells_per_stage, CELLS_PER_STAGE)
         writer = ProgramWriter(channels, stem_stride)
         x = writer.stem()
         for stage in range(STAGES):
@@ -107,10 +107,8 @@ class NASBench201:
         """Trainable parameters and multiply-adds of the table's CIFAR-10 network: 16 channels, 32 x 32 images."""
         return count(self.build(architecture), image=(3, 32, 32), n_classes=10)
 
-    def read(self, dataset: str) -> Table:
+    def table(self, dataset: str) -> Table:
         """The official table where it is found, else the embedded re-trained one."""
-        if dataset not in self.datasets:
-            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for nasbench201, got {dataset!r}")
         path = find("nasbench201")
         if path is not None:
             return self._official(path, dataset)

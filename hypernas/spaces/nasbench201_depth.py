@@ -12,7 +12,8 @@ from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program, ProgramWriter, count
-from hypernas.spaces.blocks.edge_cells import (
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage
+from hypernas.spaces.edge_cells import (
     EDGES,
     NONE,
     OPS,
@@ -30,7 +31,7 @@ STAGES, MOST = 3, 3
 Stages = Sequence[Sequence[np.ndarray]]
 
 
-class NASBench201Depth:
+class NASBench201Depth(SearchSpace):
     name = "nasbench201_depth"
     ops = OPS
     datasets = ("digits",)
@@ -119,8 +120,7 @@ class NASBench201Depth:
 
         The layers of a stage's i-th cell stand at the same place in networks of any depth, so they can run together.
         """
-        if not 1 <= cells_per_stage <= MOST:
-            raise UserError(f"cells_per_stage must be from 1 to {MOST}, got {cells_per_stage}")
+        check_cells_per_stage(cells_per_stage, MOST)
         writer = ProgramWriter(channels, stem_stride)
         x, width, last = writer.stem(), channels, -1
         for position, u in enumerate(architecture.sequence):
@@ -139,10 +139,8 @@ class NASBench201Depth:
         """Trainable parameters and multiply-adds with 16 channels on images of 32 x 32, as NAS-Bench-201 counts."""
         return count(self.build(architecture), image=(3, 32, 32), n_classes=10)
 
-    def read(self, dataset: str) -> Table:
+    def table(self, dataset: str) -> Table:
         """The table that `hypernas label` made; there is no other."""
-        if dataset not in self.datasets:
-            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for {self.name}, got {dataset!r}")
         return read_own(self.name, dataset)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import GRAPH_FORMS, Architecture, Cell, GraphBatch, collate
+from hypernas.graph import Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form
 from hypernas.spaces.blocks import autoformer
 from hypernas.spaces.blocks.autoformer import HEAD_WIDTH, LONGEST, SUPERNET_OF, SUPERNETS, Layers
 
@@ -45,7 +46,7 @@ def names_of(heads: Sequence[int], mlp_ratios: Sequence[float]) -> dict[str, tup
     return {f"h{h}r{r:g}": (h, r) for h in heads for r in mlp_ratios}
 
 
-class ViT:
+class ViT(SearchSpace):
     name = "vit"
     ops = ("output", "attention_projection", "mlp_projection", *(f"embed_{dim}" for dim in EMBED_DIMS),
            *(f"attention_{heads}" for heads in HEADS), *(f"mlp_{ratio:g}" for ratio in MLP_RATIOS))  # fmt: skip
@@ -141,8 +142,7 @@ class ViT:
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
         """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
-        if graph_form not in GRAPH_FORMS:
-            raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+        check_graph_form(graph_form)
         return self.architecture(*self.choices(architecture))
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
@@ -155,8 +155,7 @@ class ViT:
         self, architecture: Architecture, channels: int = 15, cells_per_stage: int = LONGEST, stem_stride: int = 2
     ) -> Program:
         """The network as a Program, of its first `cells_per_stage` layers."""
-        if not 1 <= cells_per_stage <= LONGEST:
-            raise UserError(f"cells_per_stage must be from 1 to {LONGEST}, got {cells_per_stage}")
+        check_cells_per_stage(cells_per_stage, LONGEST)
         embed_dim, layers = self.choices(architecture)
         return autoformer.network(embed_dim, layers[:cells_per_stage], channels, stem_stride)
 
@@ -164,7 +163,7 @@ class ViT:
         """Trainable parameters and multiply-adds of the ImageNet network with AutoFormer's relative positions."""
         return autoformer.count(*self.choices(architecture), image, patch)
 
-    def read(self, dataset: str) -> Table:
+    def table(self, dataset: str) -> Table:
         """The AutoFormer-Tiny records; an architecture's one accuracy is label and truth.
 
         In the first of the two files that the records come from, every network of embedding dimension 240 has an
@@ -172,8 +171,6 @@ class ViT:
         nothing to do with the dimension, nor with any other choice: these accuracies seem to belong to other
         architectures. `imagenet-first` is the first file alone.
         """
-        if dataset not in self.datasets:
-            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for vit, got {dataset!r}")
         path = find("autoformer")
         if path is None:
             rule = "the records are not present; put vit/autoformer_accuracies.json under $HYPERNAS_DATA"

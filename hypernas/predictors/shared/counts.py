@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from hypernas.errors import UserError
-from hypernas.graph import Architecture, GraphBatch, SearchSpace
+from hypernas.graph import Architecture, GraphBatch
+from hypernas.spaces.base import SearchSpace
 
 
 @lru_cache(maxsize=1 << 15)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Architecture, Cell
 from hypernas.method.target_network import Program, ProgramWriter
-from hypernas.spaces.blocks.genotypes import NODES, OPERATIONS
+from hypernas.spaces.genotypes import NODES, OPERATIONS
 
 BEFORE_LAST, LAST, SUM, OUTPUT = range(4)
 FIRST_OPERATION = 4

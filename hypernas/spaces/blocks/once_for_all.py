@@ -16,7 +16,7 @@ from hypernas.data import load_npz
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch, collate
 from hypernas.method.target_network import Program, ProgramWriter
-from hypernas.spaces.blocks.mbconv import (
+from hypernas.spaces.mbconv import (
     HARD_SWISH,
     RELU,
     Block,

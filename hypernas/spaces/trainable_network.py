@@ -68,7 +68,11 @@ class TrainableNetwork(nn.Module):
         self.norms = nn.ModuleDict({str(i): nn.BatchNorm2d(c) for i, c in widths.items()})
         self.classifier = nn.Linear(program.c_last, n_classes)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, images: Tensor) -> Tensor:
+        """images (M, C, H, W) -> logits (M, K)."""
+        return self.with_auxiliary(images)[0]
+
+    def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """images (M, C, H, W) -> logits (M, K), and while training those of the auxiliary head where there is one."""
         stem = F.conv2d(images, self.weights["0"], stride=self.program.stem_stride, padding=1)
         values = [self.norms["0"](stem)]

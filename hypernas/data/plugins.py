@@ -1,0 +1,170 @@
+"""The one door for spaces, predictors and proxies: files of the package, files of the user, entry points of others.
+
+A file provides what it has under one agreed name, such as `space = MySpace()` or `METHODS = {"mine": Mine}`. Files are
+looked for in the package's own folder, then in `$HYPERNAS_PLUGINS` (files and folders, separated as in `$PATH`), then
+among the entry points that installed packages declare.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hypernas.errors import UserError
+
+VARIABLE = "HYPERNAS_PLUGINS"
+
+
+@dataclass(eq=False)
+class Registry:
+    """What is called by name: `what` it is in sentences, the `package` of ours, the `provides` name in a file.
+
+    Where a file assigns a dictionary to `provides`, its literal keys are names; else the file's name is the name.
+    `accept(name, thing)` returns the thing or raises UserError where it is not what it should be.
+    """
+
+    what: str
+    package: str
+    provides: str
+    accept: Callable[[str, Any], Any] = lambda name, thing: thing
+    objects: dict[str, Any] = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """All names in alphabetical order; no file is imported for it."""
+        return sorted({*self._files(), *self._entry_points(), *self.objects})
+
+    def get(self, name: Any) -> Any:
+        """What is called `name`, or is provided by the one file at the path `name`.
+
+        Raises UserError for an unknown name and for a file that cannot be imported or provides something else.
+        """
+        if isinstance(name, Path) or (isinstance(name, str) and name.endswith(".py")):
+            return self._from_path(Path(name))
+        files = self._files()
+        if name in files:
+            return self.accept(name, self._provided(files[name], name))
+        if name in self._entry_points():
+            return self.accept(name, _loaded_entry_point(self._entry_points()[name]))
+        if name in self.objects:
+            return self.objects[name]
+        raise UserError(f"{self.what} must be one of {', '.join(self.names())}, got {name!r}")
+
+    def add(self, name: str, thing: Any) -> None:
+        """Let an object of this process be found by its name, as long as no file has that name."""
+        if name not in self._files():
+            self.objects[name] = thing
+
+    def _from_path(self, path: Path) -> Any:
+        path = path.expanduser().resolve()
+        if not path.is_file():
+            raise UserError(f"a path to a {self.what} must be a Python file, found none at {path}")
+        declared = _declared(path, self.provides)
+        if len(declared) != 1:
+            rule = f"a file for a {self.what} must provide exactly one as `{self.provides}`"
+            raise UserError(f"{rule}, got {len(declared)} in {path}")
+        # Worker processes inherit the variable, so that they find by its name what was given by its path.
+        places = [place for place in os.environ.get(VARIABLE, "").split(os.pathsep) if place]
+        if path not in _plugin_files(os.environ.get(VARIABLE, "")):
+            os.environ[VARIABLE] = os.pathsep.join([*places, str(path)])
+        return self.get(declared[0])
+
+    def _files(self) -> dict[str, Path]:
+        """The file that provides each name. Raises UserError where two files provide the same one."""
+        own = Path(importlib.import_module(self.package).__path__[0])
+        files: dict[str, Path] = {}
+        for path in [*_python_files(own), *_plugin_files(os.environ.get(VARIABLE, ""))]:
+            for name in _declared(path, self.provides):
+                if files.setdefault(name, path) != path:
+                    places = f"{files[name]} and {path}"
+                    raise UserError(f"a {self.what} must have a name of its own, {name!r} is in {places}: rename one")
+        return files
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self.package)}
+
+    def _provided(self, path: Path, name: str) -> Any:
+        value = getattr(_imported(path, self.package), self.provides)
+        return value[name] if isinstance(value, dict) else value
+
+
+def _python_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.py") if path.stem.isidentifier() and path.stem != "__init__")
+
+
+def _plugin_files(variable: str) -> list[Path]:
+    """The Python files that `$HYPERNAS_PLUGINS` names. Raises UserError for a place that does not exist."""
+    files: list[Path] = []
+    for place in filter(None, variable.split(os.pathsep)):
+        path = Path(place).expanduser().resolve()
+        if not path.exists():
+            raise UserError(f"{VARIABLE} must list files and folders that exist, got {place}: create it or take it out")
+        files += _python_files(path) if path.is_dir() else [path]
+    return files
+
+
+def _declared(path: Path, provides: str) -> list[str]:
+    """The names that a file provides, read without importing it; a file that cannot be parsed provides its own name."""
+    return _declared_in(path, provides, path.stat().st_mtime_ns)
+
+
+@cache
+def _declared_in(path: Path, provides: str, modified: int) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if f"{provides} =" not in text and f"{provides}:" not in text:
+        return []
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return [path.stem]  # the sentence about it comes when it is asked for
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == provides for target in targets):
+            if isinstance(node.value, ast.Dict):
+                return [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
+            return [path.stem]
+    return []
+
+
+def _imported(path: Path, package: str) -> ModuleType:
+    """The module of a file: of `package` for one of ours, else under a name made of its path."""
+    if path.parent == Path(importlib.import_module(package).__path__[0]):
+        return importlib.import_module(f"{package}.{path.stem}")
+    name = f"hypernas_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # a file of the user can raise anything
+        del sys.modules[name]
+        if isinstance(error, UserError):
+            raise UserError(f"{error} (in {path})") from error
+        raise UserError(f"{path} must be a file that imports, got {_told(error)}") from error
+    return module
+
+
+def _loaded_entry_point(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:  # a package of others can raise anything
+        rule = f"the entry point {entry.name} of {entry.group} must import"
+        raise UserError(f"{rule}, got {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """The kind and the words of an error on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

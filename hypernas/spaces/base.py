@@ -1,0 +1,181 @@
+"""What the library asks of a search space: four methods that it must have, real defaults for all others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hypernas.data import Table
+from hypernas.data.labelled import read_own
+from hypernas.errors import UserError
+from hypernas.graph import GRAPH_FORMS, Architecture, GraphBatch, collate
+from hypernas.method.target_network import Program, count
+from hypernas.spaces.trainable_network import TrainableNetwork
+
+# A public member whose name is this near to one of the base class is taken for a slip of the pen.
+TYPO_SIMILARITY = 0.8
+
+
+class SearchSpace(ABC):
+    """A search space; a file provides an instance of a subclass as `space`, named as the file.
+
+    It must say its `name`, its operations `ops` and its `macro` structure in words, and have `parse`, `sample`,
+    `mutate` and `canonical`. `build` is what the hypernetwork, zero-cost proxies and `hypernas label` need besides.
+    `defaults` are settings of predictors for this space, `profiles` more of them by profile, `networks` more by profile
+    for methods that run networks. `accepts` are the types that `parse` takes.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    macro: str
+    datasets: tuple[str, ...] = ("digits",)
+    defaults: ClassVar[dict[str, Any]] = {}
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {}
+    networks: ClassVar[dict[str, dict[str, Any]]] = {}
+    accepts: tuple[type, ...] = (str,)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a misspelled member, and guard `parse`, `sample` and `mutate` against what they cannot take."""
+        super().__init_subclass__(**options)
+        known = {*vars(SearchSpace), *SearchSpace.__annotations__}
+        for name in vars(cls):
+            near = get_close_matches(name, known - {name}, 1, TYPO_SIMILARITY)
+            if not name.startswith("_") and name not in known and near:
+                raise UserError(f"a search space has no {name!r}, got one in {cls.__name__}: is {near[0]!r} meant?")
+        for name, guard in (("parse", _guard_parse), ("sample", _guard_sample), ("mutate", _guard_mutate)):
+            if name in vars(cls):
+                setattr(cls, name, guard(vars(cls)[name]))
+
+    @abstractmethod
+    def parse(self, notation: Any) -> Architecture:
+        """The raw architecture that `notation` writes. UserError for text of no architecture."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator | int) -> Architecture:
+        """A random architecture; an integer is the seed of a new generator."""
+
+    @abstractmethod
+    def mutate(self, architecture: Architecture, rng: np.random.Generator | int) -> Architecture:
+        """Another architecture of the space, one change away."""
+
+    @abstractmethod
+    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+        """The architecture in one of `GRAPH_FORMS`. UserError for one outside the space."""
+
+    def provides(self, member: str) -> bool:
+        """Whether the space has its own version of an optional member, such as `build`, `oracle` or `check`."""
+        return getattr(type(self), member) is not getattr(SearchSpace, member)
+
+    def build(
+        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
+    ) -> Program:
+        """The network as a Program: stem of `channels`, the first `cells_per_stage` cells of each stage."""
+        raise UserError(f"the method must be one that runs no networks for {self.name}, which builds none")
+
+    def network(
+        self, architecture: Architecture, n_classes: int = 10, c_image: int = 3, **size: Any
+    ) -> TrainableNetwork:
+        """The network as an ordinary PyTorch module: images (M, c_image, H, W) -> logits (M, n_classes).
+
+        `size` are the arguments of `build`. Weights are drawn from PyTorch's generator.
+        """
+        return TrainableNetwork(self.build(architecture, **size), c_image, n_classes)
+
+    def count(self, architecture: Architecture) -> tuple[int, int]:
+        """Trainable parameters and multiply-adds, by default of the built network on colour images of 32 x 32."""
+        return count(self.build(architecture), (3, 32, 32), 10)
+
+    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+        """All architectures of a table, by default those that its column `notation` writes."""
+        notations = table.columns["notation"].tolist()
+        return collate([self.canonical(self.parse(notation), graph_form) for notation in notations], self)
+
+    def read(self, dataset: str) -> Table:
+        """The table of one of the `datasets`. UserError for another one, MissingTable where it is not present."""
+        if dataset not in self.datasets:
+            raise UserError(f"dataset must be one of {', '.join(self.datasets)} for {self.name}, got {dataset!r}")
+        return self.table(dataset)
+
+    def table(self, dataset: str) -> Table:
+        """What `read` returns for a known dataset: by default the table that `hypernas label` made."""
+        return read_own(self.name, dataset)
+
+    def check(self, table: Table) -> str:
+        """Recompute what a table states of its architectures; the sentence that says what is equal."""
+        rule = "a table can be checked where it states parameters of its architectures"
+        raise UserError(f"{rule}, {self.name} does not")
+
+    def trainable_parameters(self, graphs: GraphBatch) -> np.ndarray | None:
+        """Trainable parameters (B,) of a whole batch, None where the space counts one architecture at a time."""
+        return None
+
+    def published_scores(self, dataset: str) -> dict[str, np.ndarray]:
+        """Zero-cost scores (B,) of others for the table of `dataset` by name, NaN where unknown."""
+        return {}
+
+    def oracle(self) -> Any:
+        """A surrogate of the whole space with `predict(architectures)` in percent."""
+        raise UserError(f"oracle must be table for {self.name}, which has no surrogate of its whole space")
+
+
+def check_graph_form(graph_form: str) -> None:
+    if graph_form not in GRAPH_FORMS:
+        raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+
+
+def check_cells_per_stage(cells_per_stage: int, most: int) -> None:
+    if not 1 <= cells_per_stage <= most:
+        raise UserError(f"cells_per_stage must be from 1 to {most}, got {cells_per_stage}")
+
+
+def check_operation(operation: Any, operations: Sequence[Any]) -> None:
+    if operation not in operations:
+        raise UserError(f"operation must be one of {', '.join(map(str, operations))}, got {operation!r}")
+
+
+def other_choice(choice: Any, choices: Sequence[Any], rng: np.random.Generator) -> Any:
+    """One of the `choices` that is not `choice`, each with the same chance."""
+    return choices[(choices.index(choice) + int(rng.integers(1, len(choices)))) % len(choices)]
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """A NumPy generator: `rng` itself, or a new one of the seed `rng`. UserError for anything else."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if not isinstance(rng, (int, np.integer)) or rng < 0:
+        raise UserError(f"rng must be a numpy.random.Generator or a seed from 0 up, got {rng!r}")
+    return np.random.default_rng(rng)
+
+
+def _guard_parse(parse: Callable[..., Architecture]) -> Callable[..., Architecture]:
+    @wraps(parse)
+    def guarded(self: SearchSpace, notation: Any) -> Architecture:
+        if not isinstance(notation, self.accepts):
+            told = f"{notation!r}"[:80]
+            raise UserError(
+                f"a {self.name} architecture must be written as text, got {told} ({type(notation).__name__})"
+            )
+        return parse(self, notation)
+
+    return guarded
+
+
+def _guard_sample(sample: Callable[..., Architecture]) -> Callable[..., Architecture]:
+    @wraps(sample)
+    def guarded(self: SearchSpace, rng: Any, *more: Any, **named: Any) -> Architecture:
+        return sample(self, generator(rng), *more, **named)
+
+    return guarded
+
+
+def _guard_mutate(mutate: Callable[..., Architecture]) -> Callable[..., Architecture]:
+    @wraps(mutate)
+    def guarded(self: SearchSpace, architecture: Architecture, rng: Any) -> Architecture:
+        return mutate(self, architecture, generator(rng))
+
+    return guarded

@@ -1,0 +1,204 @@
+"""NAS-Bench-Macro: eight layers in a row, for each of which one of three blocks is chosen (Su et al. 2021)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from hypernas.data import Table, find
+from hypernas.data.catalogue import get_source, remedy
+from hypernas.errors import MissingTable, UserError
+from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
+from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form, check_operation, other_choice
+from hypernas.spaces.mbconv import RELU, Block, activated_stem, block_keys, convolve, write_block, write_last
+
+SOURCE = "nasbenchmacro"
+# Layers of each stage; the first one of a stage halves the map and doubles the channels.
+STAGES = (2, 3, 3)
+LAYERS = sum(STAGES)
+HALVES = tuple(i == 0 for layers in STAGES for i in range(layers))
+STEM_CHANNELS, LAST_CHANNELS = 32, 1280
+CHOICES = "012"
+# Kernel and expansion of the choices 1 and 2; choice 0 is the identity.
+BLOCKS = {1: (3, 3), 2: (5, 6)}
+INPUT, OUTPUT, SKIP, HALVE, EXPAND3, EXPAND6, DEPTHWISE3, DEPTHWISE5, PROJECT = range(9)
+NODES = 5
+RUNS = 3
+
+
+@cache
+def layer_cell(choice: int, halves: bool, graph_form: str) -> Cell:
+    """The cell of one layer. Only the identity of a layer that keeps its map can be contracted."""
+    check_graph_form(graph_form)
+    if choice:
+        ops = (INPUT, EXPAND3 + choice - 1, DEPTHWISE3 + choice - 1, PROJECT, OUTPUT)
+    elif halves:
+        ops = (INPUT, HALVE, OUTPUT)
+    else:
+        ops = (INPUT, OUTPUT) if graph_form == "contracted" else (INPUT, SKIP, OUTPUT)
+    edges = np.eye(len(ops), k=1, dtype=int)
+    if choice and not halves:
+        edges[0, -1] = 1  # the residual
+    return Cell(ops, tuple(map(tuple, edges.tolist())), REDUCTION if halves else NORMAL)
+
+
+class NASBenchMacro(SearchSpace):
+    """A network is written as the digits of its layers: 0 identity, 1 MB 3x3 expansion 3, 2 MB 5x5 expansion 6.
+
+    Each layer is a cell of its own: input, expand, depthwise, project, output, with the residual as an edge from input
+    to output. An identity is a skip connection, and a 1 x 1 convolution where the layer halves the map.
+    """
+
+    name = "nasbenchmacro"
+    ops = ("input", "output", "skip_connect", "halve_1x1", "expand_3", "expand_6", "depthwise_3x3", "depthwise_5x5",
+           "project_1x1")  # fmt: skip
+    macro = "stem, 8 layers in stages of 2, 3 and 3, the first of each of which halves the map, classifier"
+    datasets = ("cifar10",)
+    defaults: ClassVar[dict[str, Any]] = {"cells_per_stage": max(STAGES)}
+    # With the usual four channels nothing is learned on digits.
+    networks: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"channels": 8}, "standard": {"channels": 8}}
+
+    def encode(self, choices: np.ndarray, graph_form: str) -> GraphBatch:
+        """Choices (B, 8) -> GraphBatch with eight cells an architecture."""
+        b = len(choices)
+        ops = torch.zeros(b, LAYERS, NODES, dtype=torch.int64)
+        adjacency = torch.zeros(b, LAYERS, NODES, NODES, dtype=torch.uint8)
+        mask = torch.zeros(b, LAYERS, NODES, dtype=torch.bool)
+        for layer, halves in enumerate(HALVES):
+            for choice in range(len(CHOICES)):
+                rows = torch.from_numpy(choices[:, layer] == choice)
+                cell = layer_cell(choice, halves, graph_form)
+                n = len(cell.ops)
+                ops[rows, layer, :n] = torch.tensor(cell.ops)
+                adjacency[rows, layer, :n, :n] = torch.tensor(cell.adjacency, dtype=torch.uint8)
+                mask[rows, layer, :n] = True
+        kind = torch.tensor([REDUCTION if halves else NORMAL for halves in HALVES])
+        sequence = torch.arange(LAYERS)
+        return GraphBatch(ops, adjacency, mask, kind.repeat(b, 1), sequence.repeat(b, 1), self)
+
+    def _architecture(self, choices: Sequence[int], graph_form: str) -> Architecture:
+        cells = tuple(layer_cell(choice, halves, graph_form) for choice, halves in zip(choices, HALVES, strict=True))
+        return Architecture(cells, tuple(range(LAYERS)), "".join(map(str, choices)))
+
+    def choices(self, architecture: Architecture) -> list[int]:
+        """The choice of each layer. Raises UserError for an architecture outside the space."""
+        if len(architecture.cells) != LAYERS:
+            raise UserError(f"a {self.name} architecture must have {LAYERS} cells, got {len(architecture.cells)}")
+        choices = [2 if EXPAND6 in cell.ops else int(EXPAND3 in cell.ops) for cell in architecture.cells]
+        forms = [self._architecture(choices, form) for form in ("raw", "contracted")]
+        if (architecture.cells, architecture.sequence) not in [(form.cells, form.sequence) for form in forms]:
+            raise UserError(f"a {self.name} architecture must be {LAYERS} layers in a row, got other nodes or edges")
+        return choices
+
+    def parse(self, notation: str) -> Architecture:
+        """`02012100`, the choice of each layer -> the raw Architecture."""
+        text = notation.strip()
+        if not set(text) <= set(CHOICES):
+            check_operation(text, CHOICES)
+        if len(text) != LAYERS:
+            rule = f"a {self.name} architecture lists the choices of its {LAYERS} layers as 02012100"
+            raise UserError(f"{rule}, got {len(text)} in {text!r}")
+        return self._architecture([int(choice) for choice in text], "raw")
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        return self._architecture(rng.integers(len(CHOICES), size=LAYERS).tolist(), "raw")
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """One layer gets another choice."""
+        choices = self.choices(architecture)
+        layer = int(rng.integers(LAYERS))
+        choices[layer] = other_choice(choices[layer], range(len(CHOICES)), rng)
+        return self._architecture(choices, "raw")
+
+    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+        """The architecture with its identities contracted; nothing is there to be pruned."""
+        return self._architecture(self.choices(architecture), graph_form)
+
+    def build(
+        self,
+        architecture: Architecture,
+        channels: int = STEM_CHANNELS,
+        cells_per_stage: int = max(STAGES),
+        stem_stride: int = 1,
+    ) -> Program:
+        """The network as a Program; of each stage the first `cells_per_stage` layers are built."""
+        check_cells_per_stage(cells_per_stage, max(STAGES))
+        choices = self.choices(architecture)
+        writer = ProgramWriter(channels, stem_stride)
+        x, width, place = activated_stem(writer, RELU), channels, 0
+        for layer, choice in enumerate(choices):
+            place = 0 if HALVES[layer] else place + 1
+            if place >= cells_per_stage:
+                continue
+            writer.position = layer
+            stride = 2 if HALVES[layer] else 1
+            if choice:
+                kernel, expansion = BLOCKS[choice]
+                block = Block(kernel, expansion * width, stride * width, stride)
+                x = write_block(writer, x, width, block, list(block_keys(layer, 1, False)))
+            elif HALVES[layer]:
+                x = convolve(writer, x, (width, 2 * width, 1, 2), "", (layer, 1))
+            width *= stride
+        # The last convolution has no node, so it takes the weights that its output node names.
+        key = (LAYERS - 1, len(architecture.cells[-1].ops) - 1)
+        return write_last(writer, x, (width, LAST_CHANNELS * channels // STEM_CHANNELS), [key], RELU)
+
+    def count(self, architecture: Architecture) -> tuple[int, int]:
+        """Trainable parameters and multiply-adds on CIFAR-10, equal to those that the table states."""
+        return count(self.build(architecture), (3, 32, 32), 10)
+
+    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+        return self.encode(table.columns["choices"], graph_form)
+
+    def table(self, dataset: str) -> Table:
+        """All 6,561 networks: the label is the first of their three runs, the truth the mean of the other two."""
+        path = find(SOURCE)
+        if path is None:
+            raise MissingTable(f"no nasbenchmacro table is present: {remedy(get_source(SOURCE))}")
+        columns, runs = _records(path)
+        source = (
+            f"official NAS-Bench-Macro test accuracies on CIFAR-10 of all {len(runs):,} networks "
+            "(label: the first of three runs, truth: the mean of the other two; there is no validation accuracy)"
+        )
+        return Table(source, "measured", columns, runs[:, 0], runs[:, 1:].mean(1))
+
+    def check(self, table: Table) -> str:
+        """Count every network again. Raises UserError for the first row that differs."""
+        stated = zip(table.columns["parameters"].tolist(), table.columns["multiply_adds"].tolist(), strict=True)
+        for choices, numbers in zip(table.columns["choices"].tolist(), stated, strict=True):
+            architecture = self._architecture(choices, "raw")
+            counted = self.count(architecture)
+            if counted != numbers:
+                rule = f"{architecture.notation} must have {counted} parameters and multiply-adds"
+                raise UserError(f"{rule}, the table says {numbers}")
+        return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
+
+
+def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """`choices (B, 8)`, `parameters` and `multiply_adds` (B,), test accuracies (B, 3) in percent, by notation."""
+    try:
+        records = dict(sorted(json.loads(path.read_text(encoding="utf-8")).items()))
+        choices = np.array([[int(choice) for choice in notation] for notation in records], np.int64)
+        runs = np.array([record["test_acc"] for record in records.values()], np.float64)
+        columns = {
+            "choices": choices.reshape(len(records), LAYERS),
+            "parameters": np.array([int(record["params"]) for record in records.values()]),
+            "multiply_adds": np.array([int(record["flops"]) for record in records.values()]),
+        }
+        inside = 0 <= choices.min() and choices.max() < len(CHOICES)
+        if not inside or runs.shape != (len(records), RUNS) or not np.isfinite(runs).all():
+            raise ValueError(f"accuracies of shape {runs.shape}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        rule = f"{path} must hold {RUNS} test accuracies of networks of {LAYERS} layers"
+        raise UserError(f"{rule}, got {type(error).__name__}: {remedy(get_source(SOURCE), path)}") from error
+    return columns, runs
+
+
+space = NASBenchMacro()
