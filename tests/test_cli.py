@@ -13,6 +13,7 @@ import torch
 
 from hypernas.cli import main
 from hypernas.cli.rows import pairs, whole_numbers
+from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
 
@@ -20,9 +21,9 @@ EXPERIMENT = "experiment --space toy --dataset toyset --method linear --profile 
 
 
 class ToyBenchmark:
-    table = SimpleNamespace(source="a toy table")
     inputs = torch.arange(30, dtype=torch.float64)
     validation = test = inputs
+    table = Table("a toy table", "measured", {}, inputs.numpy(), inputs.numpy())
     function_ids = torch.arange(30)
 
     def __init__(self, space, dataset):
@@ -79,7 +80,7 @@ def hypernas(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
     monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
-    experiments._benchmark.cache_clear()
+    experiments.forget_tables()
 
     def call(*words):
         with pytest.raises(SystemExit) as stop:
@@ -88,7 +89,7 @@ def hypernas(monkeypatch, tmp_path, capsys):
         return stop.value.code, out.out.splitlines(), out.err.splitlines()
 
     yield call
-    experiments._benchmark.cache_clear()
+    experiments.forget_tables()
 
 
 def python(code, *words, **changed):
@@ -125,7 +126,10 @@ def test_every_combination_is_one_json_row_a_line(hypernas):
     rows = [json.loads(line) for line in out]
     assert code == 0
     assert [(row["n_train"], row["seed"]) for row in rows] == [(n, s) for n in (5, 7) for s in range(3)]
-    assert hypernas(*EXPERIMENT, "--n-train", "5,7", "--seed", "0:3", "--json")[1] == out
+    again = [json.loads(line) for line in hypernas(*EXPERIMENT, "--n-train", "5,7", "--seed", "0:3", "--json")[1]]
+    assert {row.pop("state") for row in rows} == {"trained"}
+    assert {row.pop("state") for row in again} == {"recorded"}
+    assert again == rows
 
 
 def test_in_words_a_row_is_one_line(hypernas):
@@ -138,7 +142,8 @@ def test_a_stop_keeps_the_rows_there_are(hypernas, tmp_path):
     code, out, err = hypernas(*EXPERIMENT, "--n-train", "5,13,7", "--json")
     assert (code, len(out)) == (130, 1)
     assert "Stopped" in err[-1]
-    assert (tmp_path / "results" / "few_shot.jsonl").read_text().splitlines() == out
+    (line,) = (tmp_path / "results" / "few_shot.jsonl").read_text().splitlines()
+    assert {**json.loads(line), "state": "trained"} == json.loads(out[0])
 
 
 def test_a_setting_reaches_the_methods_that_have_it(hypernas):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
 from hypernas.lab import provenance
@@ -35,7 +36,7 @@ class ToyBenchmark:
         self.inputs = torch.from_numpy(numbers)
         self.validation = self.test = self.inputs @ torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64) + 90
         self.function_ids = np.arange(40) // 2
-        self.table = SimpleNamespace(source="a toy table")
+        self.table = Table("a toy table", "measured", {}, self.validation.numpy(), self.test.numpy())
 
     def graphs(self, graph_form):
         return self.inputs
@@ -82,10 +83,10 @@ def toy(monkeypatch, tmp_path):
     monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
     monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
-    experiments._benchmark.cache_clear()
+    experiments.forget_tables()
     Linear.fitted = 0
     yield tmp_path / "results" / "few_shot.jsonl"
-    experiments._benchmark.cache_clear()
+    experiments.forget_tables()
 
 
 def recorded(path):
@@ -96,7 +97,9 @@ def test_a_row_holds_all_fields_and_is_what_the_file_holds(toy):
     row = run(ASKED)
     assert recorded(toy) == [row]
     fields = "table space dataset method n_train seed profile protocol settings kendall_tau kendall_tau_unseen "
-    fields += "spearman_rho n_test seconds seeds_together n_parameters device version commit started source"
+    fields += (
+        "spearman_rho n_test seconds seeds_together n_parameters device version commit started source table_digest"
+    )
     assert set(row) == {*fields.split(), "target_accuracy"}
     assert row["n_test"] == 30
     assert row["kendall_tau"] == pytest.approx(1)

@@ -138,7 +138,7 @@ def test_force_makes_recorded_rows_again(monkeypatch):
 
     record(grids.grid("connectivity")[0])
     asked = []
-    monkeypatch.setattr(experiments, "run_many", lambda planned, force, *rest: asked.append(force) or [])
+    monkeypatch.setattr(experiments, "outcomes", lambda planned, force, *rest: asked.append(force) or [])
     for words in ([], ["--force"]):
         assert CliRunner().invoke(cli.main, ["grid", "connectivity", "--only", "n_train=100", *words]).exit_code == 0
     assert asked == [False, True]

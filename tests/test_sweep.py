@@ -15,6 +15,7 @@ import torch
 
 from hypernas import predictors
 from hypernas.cli import main
+from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
 from hypernas.lab import sweep as sweeping
@@ -27,9 +28,9 @@ TOY = "sweep few_shot --space toy --dataset toyset --profile quick".split()
 
 
 class ToyBenchmark:
-    table = SimpleNamespace(source="a toy table")
     inputs = torch.arange(30, dtype=torch.float64)
     validation = test = inputs
+    table = Table("a toy table", "measured", {}, inputs.numpy(), inputs.numpy())
     function_ids = torch.arange(30)
 
     def __init__(self, space, dataset):
@@ -76,10 +77,10 @@ def toy(monkeypatch, tmp_path):
     monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
     monkeypatch.setattr(predictors, "can_fit_many", lambda name: False)
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=lambda name: SimpleNamespace()))
-    experiments._benchmark.cache_clear()
+    experiments.forget_tables()
     Fragile.scales.clear()
     yield tmp_path / "results" / "few_shot.jsonl"
-    experiments._benchmark.cache_clear()
+    experiments.forget_tables()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hypernas.cli.data import data, label
-from hypernas.cli.rows import in_words, pairs, plan, with_progress
+from hypernas.cli.rows import pairs, plan, told, with_progress
 from hypernas.cli.search import search
 from hypernas.cli.sweep import sweep
 from hypernas.cli.train import train
@@ -92,15 +92,15 @@ def experiment(
     import torch
 
     from hypernas.lab.benchmark import Benchmark
-    from hypernas.lab.experiment import run_many
+    from hypernas.lab.experiment import outcomes
 
     if threads:
         torch.set_num_threads(threads)
     options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
     experiments = plan(pairs(extra), options)
-    rows = run_many(experiments, force, sys.stderr.isatty(), device)
-    for row in with_progress(rows, len(experiments)):
-        click.echo(json.dumps(row) if as_json else in_words(row))
+    rows = outcomes(experiments, force, sys.stderr.isatty(), device)
+    for outcome in with_progress(rows, len(experiments)):
+        click.echo(told(outcome, as_json))
 
 
 @main.command()
@@ -118,15 +118,15 @@ def grid(
     import torch
 
     from hypernas.lab import grids
-    from hypernas.lab.experiment import run_many
+    from hypernas.lab.experiment import outcomes
 
     experiments = grids.grid(name, profile, pairs(only, "--only"))
     if dry_run:
         click.echo("\n".join(grids.plan(experiments)))
         return
     torch.set_num_threads(threads or torch.get_num_threads())
-    for row in with_progress(run_many(experiments, force, sys.stderr.isatty(), device), len(experiments)):
-        click.echo(in_words(row))
+    for outcome in with_progress(outcomes(experiments, force, sys.stderr.isatty(), device), len(experiments)):
+        click.echo(told(outcome, as_json=False))
 
 
 @main.command()

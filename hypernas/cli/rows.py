@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hypernas.errors import UserError
 
 if TYPE_CHECKING:
-    from hypernas.lab.experiment import Experiment
+    from hypernas.lab.experiment import Experiment, Outcome
 
 
 def whole_numbers(name: str, text: str) -> list[int]:
@@ -71,6 +72,14 @@ def with_progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
             with nullcontext() if bar.disable else tqdm.external_write_mode(sys.stdout):
                 yield row
             bar.update()
+
+
+def told(outcome: Outcome, as_json: bool) -> str:
+    """A row as a line, and whether it was trained now or recorded before, and from which table."""
+    state = "trained" if outcome.trained else "recorded"
+    if as_json:
+        return json.dumps({**outcome.row, "state": state})
+    return f"{in_words(outcome.row)}  {state}, from {outcome.row.get('source', 'an unnamed table')}"
 
 
 def in_words(row: dict[str, Any]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 import click
 
-from hypernas.cli.rows import in_words, pairs, whole_numbers, with_progress
+from hypernas.cli.rows import pairs, told, whole_numbers, with_progress
 from hypernas.errors import UserError
 
 ABOVE_0 = click.FloatRange(min=0, min_open=True)
@@ -42,7 +41,7 @@ def search(
     import torch
 
     from hypernas.lab import search_experiment as searching
-    from hypernas.lab.experiment import run_many
+    from hypernas.lab.experiment import outcomes
 
     given, chosen = pairs(extra), {name: value for name, value in options.items() if value is not None}
     if twice := sorted(given.keys() & chosen.keys()):
@@ -53,5 +52,5 @@ def search(
     planned = [
         searching.Search(*place, number, profile, settings=given | chosen) for number in whole_numbers("seed", seed)
     ]
-    for row in with_progress(run_many(planned, force, sys.stderr.isatty(), device), len(planned)):
-        click.echo(json.dumps(row) if as_json else in_words(row))
+    for outcome in with_progress(outcomes(planned, force, sys.stderr.isatty(), device), len(planned)):
+        click.echo(told(outcome, as_json))

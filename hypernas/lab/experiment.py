@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.data.catalogue import cache_directory
 from hypernas.data.images import kind_of
-from hypernas.errors import UserError
+from hypernas.errors import MissingTable, UserError
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.metrics import kendall_tau, spearman_rho
 from hypernas.lab.provenance import check_device, commit, stamp, version
 from hypernas.lab.rows import Results, Row, canonical_json, row_key, table
+from hypernas.lab.tables import digest
 from hypernas.predictors.shared.generating import told_of_networks
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Checkpoint, on_gpu
@@ -76,6 +78,10 @@ class Experiment:
         """What the recorded row is found by: the canonical JSON of the resolved experiment."""
         return row_key(dataclasses.asdict(self.resolved()))
 
+    def table_digest(self) -> str | None:
+        """Which table answers here and now, None where none is present."""
+        return _table_digest(self.space, self.dataset)
+
     def accepted(self) -> dict[str, Any]:
         """The settings that may be chosen, and their defaults; `n_test` rows of the test set are ranked, 0 for all."""
         return OF_AN_EXPERIMENT | settings_of(self.method)
@@ -118,6 +124,25 @@ def runs_networks(method: str) -> bool:
 @cache
 def _benchmark(space: str, dataset: str) -> Benchmark:
     return Benchmark(space, dataset)
+
+
+@cache
+def _table_digest(space: str, dataset: str) -> str | None:
+    try:
+        return digest(_benchmark(space, dataset).table)
+    except MissingTable:
+        return None
+
+
+def forget_tables() -> None:
+    """Open every table anew when it is next asked for: one may have been written since."""
+    _benchmark.cache_clear()
+    _table_digest.cache_clear()
+
+
+def recorded_row(experiment: Experiment) -> Row | None:
+    """The row of a resolved experiment on the table that is present, on whatever table where none is."""
+    return Results.of(experiment.table).find(experiment.key(), experiment.table_digest())
 
 
 def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
@@ -218,6 +243,7 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
             "n_parameters": int(predictor.n_parameters),
             **made,
             "source": benchmark.table.source,
+            "table_digest": experiment.table_digest(),
         }
     if checkpoint:
         checkpoint.path.unlink(missing_ok=True)
@@ -229,6 +255,13 @@ def check(experiments: Iterable[Experiment], device: str = "cpu") -> None:
         each.resolved().check(device)
 
 
+class Outcome(NamedTuple):
+    """A row, and whether it was trained now; otherwise it was recorded before."""
+
+    row: Row
+    trained: bool
+
+
 def run_many(
     experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
 ) -> Iterator[Row]:
@@ -236,28 +269,49 @@ def run_many(
 
     Experiments that differ in the seed only stand side by side where several seeds train together.
     """
+    return (outcome.row for outcome in outcomes(experiments, force, progress, device))
+
+
+def outcomes(
+    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
+) -> Iterator[Outcome]:
+    """As `run_many`, and whether each row was trained now or recorded before."""
     check_device(device)
-    planned = [each.resolved() for each in experiments]
-    missing = [each for each in planned if force or Results.of(each.table).find(each.key()) is None]
+    planned = [experiment.resolved() for experiment in experiments]
+    missing = [experiment for experiment in planned if force or recorded_row(experiment) is None]
     check(missing, device)
-    for each in missing:
-        Results.of(each.table).require_writable()
+    for experiment in missing:
+        Results.of(experiment.table).require_writable()
+    if not force:
+        tell_of_other_tables(missing)
     return _run(planned, force, progress, device)
 
 
-def _run(planned: list[Experiment], force: bool, progress: bool, device: str) -> Iterator[Row]:
+def tell_of_other_tables(missing: Iterable[Experiment]) -> None:
+    """One sentence where experiments without a row have one that another table answered."""
+    others = [row for row in (Results.of(each.table).find(each.key()) for each in missing) if row is not None]
+    if others:
+        sources = "; ".join(dict.fromkeys(str(row.get("source")) for row in others))
+        plural = "rows were" if len(others) > 1 else "row was"
+        logging.getLogger("hypernas").warning(
+            "%d recorded %s made from another table (%s) than the one that is here, and will be trained anew.",
+            len(others), plural, sources,
+        )  # fmt: skip
+
+
+def _run(planned: list[Experiment], force: bool, progress: bool, device: str) -> Iterator[Outcome]:
     for group in _groups(planned, MODELS_AT_ONCE["cuda" if on_gpu(device) else "cpu"]):
         missing = []
-        for each in group:
-            row = None if force else Results.of(each.table).find(each.key())
+        for experiment in group:
+            row = None if force else recorded_row(experiment)
             if row is None:
-                missing.append(each)
+                missing.append(experiment)
             else:
-                yield row
-        batches = [missing] if missing and missing[0].together else [[each] for each in missing]
+                yield Outcome(row, trained=False)
+        batches = [missing] if missing and missing[0].together else [[experiment] for experiment in missing]
         for batch in batches:
             for row in batch[0].measure(batch, progress, device):
-                yield Results.of(row["table"]).add(row, replace=force)
+                yield Outcome(Results.of(row["table"]).add(row, replace=force), trained=True)
 
 
 def _groups(planned: list[Experiment], most: int) -> Iterator[list[Experiment]]:

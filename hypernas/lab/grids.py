@@ -14,6 +14,7 @@ from hypernas.errors import UserError
 from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, run_many
 from hypernas.lab.rows import Results, Row, flat, row_key
 from hypernas.lab.search_experiment import TABLE, Search
+from hypernas.lab.tables import digest_of_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,16 +68,28 @@ def _shared(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, table="few_shot", settings=chosen) if plain else experiment
 
 
-def recorded(experiments: list[Experiment]) -> list[Row | None]:
-    """The recorded row of each experiment, None where there is none."""
-    rows = {row_key(row): row for table in {e.table for e in experiments} for row in Results.of(table).rows()}
+def recorded(experiments: list[Experiment], here: bool = False) -> list[Row | None]:
+    """The recorded row of each experiment, None where there is none.
+
+    A page shows a row whatever table it was made from, and says which. With `here` only a row of the table that is
+    present counts, where one is: the others would be trained anew.
+    """
+    rows: dict[tuple[str, str | None], Row] = {}
+    for table in {experiment.table for experiment in experiments}:
+        for row in Results.of(table).rows():
+            question = row_key(row)
+            rows.setdefault((question, None), row)
+            rows.setdefault((question, digest_of_row(row)), row)
     places = {tuple(row[name] for name in (*PLACES, "profile")) for row in rows.values()}
-    found: list[Row | None] = []
-    for like, group in groupby(experiments, key=lambda each: dataclasses.replace(each, seed=0)):
-        known = tuple(getattr(like, name) for name in (*PLACES, "profile")) in places
-        resolved = vars(like.resolved()) if known else {}
-        found += [rows.get(row_key({**resolved, "seed": each.seed})) if known else None for each in group]
-    return found
+    answers: list[Row | None] = []
+    for alike, group in groupby(experiments, key=lambda experiment: dataclasses.replace(experiment, seed=0)):
+        if tuple(getattr(alike, name) for name in (*PLACES, "profile")) not in places:
+            answers += [None for _ in group]
+            continue
+        resolved = alike.resolved()
+        digest = resolved.table_digest() if here else None
+        answers += [rows.get((row_key({**vars(resolved), "seed": each.seed}), digest)) for each in group]
+    return answers
 
 
 def rows(name: str, profile: str = "paper") -> pd.DataFrame:
@@ -108,7 +121,7 @@ def state(name: str, profile: str = "standard") -> str:
 def plan(experiments: list[Experiment]) -> Iterator[str]:
     """One line for the experiments that differ in the seed only: what they are, and how many are recorded."""
     groups: dict[str, list[bool]] = {}
-    for experiment, row in zip(experiments, recorded(experiments), strict=True):
+    for experiment, row in zip(experiments, recorded(experiments, here=True), strict=True):
         settings = "".join(f" {key}={value}" for key, value in experiment.settings.items())
         place = f"{experiment.table}  {experiment.space}/{experiment.dataset}  {experiment.method}"
         groups.setdefault(f"{place}{settings}  n_train {experiment.n_train}", []).append(row is not None)

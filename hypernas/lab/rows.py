@@ -16,6 +16,7 @@ from hypernas.data.catalogue import checkout
 from hypernas.errors import UserError
 from hypernas.lab.formats import number
 from hypernas.lab.summary import METRICS, PLACE, STATISTICS, summary
+from hypernas.lab.tables import digest_of_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 HEADLINES = {"kendall_tau": "kendall_tau_unseen", "validation_accuracy": "test_accuracy", "test_accuracy": ""}
 KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
 Row = dict[str, Any]
+Identity = tuple[str, str | None]
 
 
 def results_directory() -> Path:
@@ -46,6 +48,11 @@ def row_key(row: Mapping[str, Any]) -> str:
     return canonical_json([row[name] for name in KEY])
 
 
+def row_identity(row: Mapping[str, Any]) -> Identity:
+    """What no two rows share: the experiment and the digest of the table, None where that is not known."""
+    return row_key(row), digest_of_row(row)
+
+
 class Results:
     """The rows of one results file.
 
@@ -63,17 +70,17 @@ class Results:
             raise UserError(f"a table's name must be small letters, digits and _, got {table!r}")
         return cls(results_directory() / f"{table}.jsonl")
 
-    def _read(self) -> dict[str, Row]:
-        """Key -> row in the file's order; of two rows with one key the later one counts."""
+    def _read(self) -> dict[Identity, Row]:
+        """Identity -> row in the file's order; of two rows with one identity the later one counts."""
         if not self.path.exists():
             return {}
-        rows: dict[str, Row] = {}
+        rows: dict[Identity, Row] = {}
         for count, line in enumerate(self.path.read_bytes().splitlines(), 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-                rows[row_key(row)] = row
+                rows[row_identity(row)] = row
             except (ValueError, KeyError, TypeError) as error:
                 where = f"line {count} of {self.path}"
                 raise UserError(f"a line of results must be one whole row, {where} is not: mend it") from error
@@ -82,8 +89,12 @@ class Results:
     def rows(self) -> list[Row]:
         return list(self._read().values())
 
-    def find(self, key: str) -> Row | None:
-        return self._read().get(key)
+    def find(self, key: str, table_digest: str | None = None) -> Row | None:
+        """The row of an experiment on the table with this digest; without one, on whatever table it was made."""
+        rows = self._read()
+        if table_digest is not None:
+            return rows.get((key, table_digest))
+        return next((row for (question, _), row in rows.items() if question == key), None)
 
     def require_writable(self) -> None:
         """Raise UserError where the file could not be written, before time is spent on a row for it."""
@@ -100,7 +111,7 @@ class Results:
         with `replace` the new one supersedes it. NaN and infinite numbers are recorded as null.
         """
         new = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        key = row_key(new)
+        key = row_identity(new)
         self.require_writable()
         path = self.path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +137,7 @@ def flat(rows: Iterable[Row]) -> pd.DataFrame:
     """Rows as a frame, one column a field and one a setting (lists as JSON text)."""
     import pandas as pd
 
-    plain = [{**row, **row["settings"]} for row in rows]
+    plain = [{**row, **row["settings"], "table_digest": digest_of_row(row)} for row in rows]
     for row in plain:
         del row["settings"]
         row.update({k: canonical_json(v) for k, v in row.items() if isinstance(v, list | dict)})

@@ -17,6 +17,7 @@ from hypernas.lab.experiment import Experiment, arguments, settings_of
 from hypernas.lab.provenance import stamp
 from hypernas.lab.rows import Row
 from hypernas.lab.search_summary import report
+from hypernas.lab.tables import sentence_digest
 from hypernas.search.domains import Pool, WholeSpace
 from hypernas.search.loop import Answer, bound, search
 from hypernas.search.methods import ACCURACY, METHODS, OBJECTIVES, Objective, Task, at_most, n_random, sizes_by_budget
@@ -123,6 +124,14 @@ class Search(Experiment):
             settings=keywords,
         )
 
+    def table_digest(self) -> str | None:
+        if self.settings["oracle"] == "table":
+            return super().table_digest()
+        try:
+            return sentence_digest(domain(self.space, self.dataset, self.settings["oracle"]).source)
+        except MissingTable:
+            return None
+
     def check(self, device: str = "cpu") -> None:
         """Raise UserError where this resolved search could not run."""
         if self.protocol != "clean":
@@ -168,6 +177,7 @@ class Search(Experiment):
                 **seconds,
                 **made,
                 "source": task.domain.source,
+                "table_digest": asked.table_digest(),
             }
 
 

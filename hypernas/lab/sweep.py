@@ -38,7 +38,7 @@ def parts(
     could not run.
     """
     run_many(experiments, force, device=device)  # checks all of them; what it returns is not asked for a row
-    rows = [None] * len(experiments) if force else recorded(list(experiments))
+    rows = [None] * len(experiments) if force else recorded(list(experiments), here=True)
     missing = [each.resolved() for each, row in zip(experiments, rows, strict=True) if row is None]
     found = []
     for _, alike in groupby(missing, key=lambda each: replace(each, seed=0).key()):

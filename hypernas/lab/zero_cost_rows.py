@@ -25,6 +25,7 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.lab.provenance import check_device, stamp
 from hypernas.lab.rows import Results, Row, frame, row_key
+from hypernas.lab.tables import digest
 from hypernas.lab.zero_cost_cells import Cells, benchmarks, judged, repeated
 from hypernas.lab.zero_cost_journal import Score, ScoreJournal
 from hypernas.method.sizes import map_sizes
@@ -201,7 +202,11 @@ def _rows(
     with closing(scorer), tqdm(total=len(asked) * len(architectures), unit="network", disable=not progress) as bar:
         for method, seed in asked:
             places = [_place(scorer.recipe, cells, method, seed) for cells in chosen]
-            rows = [Results.of(TABLE).find(row_key(place)) if keep and not force else None for place in places]
+            digests = [digest(cells.benchmark.table) for cells in chosen]
+            rows = [
+                Results.of(TABLE).find(row_key(place), table_digest) if keep and not force else None
+                for place, table_digest in zip(places, digests, strict=True)
+            ]
             if None not in rows:
                 bar.update(len(architectures))
                 yield from rows  # type: ignore[misc]
@@ -215,8 +220,8 @@ def _rows(
             for found in scorer(method, seed, todo):
                 journal.add(found)
                 bar.update(len(found))
-            for place, cells in zip(places, chosen, strict=True):
-                source = {"source": cells.benchmark.table.source}
+            for place, cells, table_digest in zip(places, chosen, digests, strict=True):
+                source = {"source": cells.benchmark.table.source, "table_digest": table_digest}
                 row = place | judged(cells, method, journal.scores) | facts | source
                 yield Results.of(TABLE).add(row, replace=force) if keep else row
 
