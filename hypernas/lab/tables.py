@@ -88,7 +88,7 @@ def write_known() -> Path:
             known.setdefault(f"{name} {images}", {})[table.source] = digest(table)
         if hasattr(space, "oracle"):
             try:
-                source = WholeSpace(space).source
+                source = WholeSpace(space, space.oracle()).source
             except MissingTable:
                 continue
             known.setdefault(f"{name} {space.datasets[0]}", {})[source] = sentence_digest(source)
