@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from hypernas.data import Table
+from hypernas.data import Table, schema
 from hypernas.data.catalogue import checkout
 from hypernas.errors import MissingTable, UserError
 
 KEY = b"hypernas"
+# What is read of the provenance, and its type.
+PROVENANCE = {"images": str, "epochs": int, "seeds": int}
+MOST_SEEDS = 1000
 
 
 def place(space: str) -> Path:
@@ -54,12 +57,22 @@ def provenance_of(path: Path) -> dict[str, Any]:
 
     try:
         metadata = pyarrow.parquet.read_schema(path).metadata or {}
-        return json.loads(metadata[KEY])
-    except (OSError, pyarrow.ArrowException, KeyError, ValueError) as error:
-        raise UserError(
-            f"{path} must be a table that `hypernas label` wrote, but it is truncated, altered or of other making "
-            f"({type(error).__name__}): make it again or remove it"
-        ) from error
+        provenance = json.loads(metadata[KEY])
+    except (OSError, pyarrow.ArrowException, KeyError, ValueError, RecursionError) as error:
+        raise _not_ours(path, type(error).__name__) from error
+    if not isinstance(provenance, dict):
+        raise _not_ours(path, f"provenance that is a {type(provenance).__name__}")
+    for name, kind in PROVENANCE.items():
+        if type(provenance.get(name)) is not kind:
+            raise _not_ours(path, f"{name} {provenance.get(name)!r} in its provenance")
+    if not 1 <= provenance["seeds"] <= MOST_SEEDS:
+        raise _not_ours(path, f"{provenance['seeds']} seeds in its provenance")
+    return provenance
+
+
+def _not_ours(path: Path, told: str) -> UserError:
+    rule = f"{path} must be a table that `hypernas label` wrote, but it is truncated, altered or of other making"
+    return UserError(f"{rule} ({told}): make it again or remove it")
 
 
 def read_labelled(path: Path) -> Table:
@@ -74,14 +87,21 @@ def read_labelled(path: Path) -> Table:
     made = provenance_of(path)
     try:
         table = pyarrow.parquet.read_table(path)
-        runs = {part: [f"{part}_{seed}" for seed in range(made["seeds"])] for part in ("validation", "test")}
-        columns = {"notation": np.array(table["notation"].to_pylist()), "parameters": table["parameters"].to_numpy()}
-        for part, names in runs.items():
-            columns[f"{part}_runs"] = np.stack([table[name].to_numpy() for name in names], 1)
+        values = {name: table[name].to_pylist() for name in dict.fromkeys(table.column_names)}
     except (OSError, pyarrow.ArrowException, KeyError, ValueError) as error:
-        raise UserError(f"{path} must be a whole table of `hypernas label`, got {error}: make it again") from error
+        raise _not_ours(path, type(error).__name__) from error
+
+    def numbers(name: str, low: float, high: float) -> np.ndarray:
+        return schema.numbers(str(path), name, values[schema.column(str(path), values, name)], low, high)
+
+    schema.filled(str(path), table.num_rows)
+    notation = schema.texts(str(path), "notation", values[schema.column(str(path), values, "notation")])
+    columns = {"notation": notation, "parameters": numbers("parameters", 0, 1e15).astype(np.int64)}
+    for part in ("validation", "test"):
+        runs = [numbers(f"{part}_{seed}", *schema.PERCENT) for seed in range(made["seeds"])]
+        columns[f"{part}_runs"] = np.stack(runs, 1)
     source = (
-        f"{len(columns['notation'])} architectures trained by `hypernas label` on {made['images']} for "
+        f"{len(notation)} architectures trained by `hypernas label` on {made['images']} for "
         f"{made['epochs']} epochs, {made['seeds']} seeds each"
     )
     return Table(source, "re-trained", columns, columns["validation_runs"][:, 0], columns["test_runs"].mean(1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +14,10 @@ from torch import Tensor
 from hypernas import spaces
 from hypernas.data import Table
 from hypernas.data.labelled import find_labelled, provenance_of, read_labelled
+from hypernas.data.own_labels import is_labels, read_labels
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import GraphBatch, collate
-from hypernas.spaces.base import SearchSpace
+from hypernas.graph import GraphBatch
+from hypernas.spaces.base import SearchSpace, graphs_of_notations
 from hypernas.training.settings import checked, typed
 
 
@@ -43,18 +46,50 @@ def _first_present(space: SearchSpace) -> tuple[str, Table]:
     return provenance_of(path)["images"], read_labelled(path)
 
 
+def _distinct(space: SearchSpace, table: Table) -> Table:
+    """Labels of a user, each notation as the space writes it, once.
+
+    Raises UserError for a notation that the space cannot read, and for one with two accuracies.
+    """
+    first: dict[str, int] = {}
+    for row, notation in enumerate(table.columns["notation"].tolist()):
+        try:
+            written = space.parse(notation).notation
+        except UserError as error:
+            raise UserError(f"{error} (row {row} of {table.source})") from error
+        same = first.setdefault(written, row)
+        if table.test[same] != table.test[row]:
+            values = f"{table.test[same]:g} in row {same} and {table.test[row]:g} in row {row}"
+            raise UserError(f"an architecture must have one accuracy, got {values} for {written}: keep one of them")
+    rows = np.array([*first.values()])
+    columns = {name: column[rows] for name, column in table.columns.items()} | {"notation": np.array([*first])}
+    return Table(table.source, table.kind, columns, table.validation[rows], table.test[rows])
+
+
 class Benchmark:
     """All architectures of a space with their accuracies on one dataset, in percent.
 
     `validation` (B,) is the training label, `test` (B,) what is predicted; `table.source` says which table it is.
     `dataset` is one of the space's, or the images of a table that `hypernas label` made; by default the first of the
-    space's whose table is present, else that of the labelled one. Raises UserError for an unknown space or dataset, or
-    a table that is missing or damaged.
+    space's whose table is present, else that of the labelled one.
+
+    In place of a dataset's name there may be labels of one's own: a `Table`, a DataFrame with the columns `notation`
+    and `accuracy`, or the path of a CSV, Parquet or JSON lines file of these. `space` is a name, the path of a file
+    that provides a space, or a space. Raises UserError for an unknown space or dataset, and for a table that is
+    missing or damaged.
     """
 
-    def __init__(self, space: str, dataset: str | None = None) -> None:
+    def __init__(self, space: str | Path | SearchSpace, dataset: Any = None) -> None:
         self.space = spaces.get(space)
-        self.dataset, self.table = _first_present(self.space) if dataset is None else _read(self.space, dataset)
+        if dataset is None:
+            self.dataset, self.table = _first_present(self.space)
+        elif isinstance(dataset, Table):
+            self.dataset, self.table = "labels", dataset
+        elif is_labels(dataset):
+            self.dataset = Path(dataset).stem if isinstance(dataset, (str, Path)) else "labels"
+            self.table = _distinct(self.space, read_labels(dataset))
+        else:
+            self.dataset, self.table = _read(self.space, dataset)
         self.validation = torch.from_numpy(np.asarray(self.table.validation, dtype=np.float64))
         self.test = torch.from_numpy(np.asarray(self.table.test, dtype=np.float64))
         self._graphs: dict[str, GraphBatch] = {}
@@ -65,10 +100,9 @@ class Benchmark:
     def graphs(self, graph_form: str = "contracted") -> GraphBatch:
         """All architectures as graphs; `graph_form` is raw, pruned or contracted."""
         if graph_form not in self._graphs:
+            # The space's own `graphs` reads its official table; labels of any origin are read by their notation.
             if "notation" in self.table.columns:
-                architectures = [self.space.parse(notation) for notation in self.table.columns["notation"].tolist()]
-                canonical = [self.space.canonical(architecture, graph_form) for architecture in architectures]
-                graphs = collate(canonical, self.space)
+                graphs = graphs_of_notations(self.space, self.table, graph_form)
             else:
                 graphs = self.space.graphs(self.table, graph_form)
             source = f"{self.dataset}, {self.table.source}"

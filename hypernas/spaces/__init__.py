@@ -8,6 +8,7 @@ from typing import Any
 from hypernas.data.plugins import Registry
 from hypernas.errors import UserError
 from hypernas.spaces.base import SearchSpace
+from hypernas.spaces.choice import read_choices
 
 
 def _accept(name: str, thing: Any) -> SearchSpace:
@@ -28,11 +29,13 @@ def names() -> list[str]:
 
 
 def get(space: str | Path | SearchSpace) -> SearchSpace:
-    """The search space of a name, of a path to its Python file, or the object itself.
+    """The search space of a name, of a path to a Python file or to a YAML or JSON file of choices, or the object itself.
 
-    An object is found by its name from then on. Raises UserError for an unknown name and for a file that cannot be
-    imported or provides no space.
+    An object or a file of choices is found by its name from then on. Raises UserError for an unknown name and for a
+    file that cannot be imported or provides no space.
     """
+    if isinstance(space, (str, Path)) and Path(space).suffix in (".yaml", ".yml", ".json"):
+        space = read_choices(space)
     if isinstance(space, SearchSpace):
         REGISTRY.add(space.name, space)
         return space

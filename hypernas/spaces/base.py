@@ -92,8 +92,7 @@ class SearchSpace(ABC):
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
         """All architectures of a table, by default those that its column `notation` writes."""
-        notations = table.columns["notation"].tolist()
-        return collate([self.canonical(self.parse(notation), graph_form) for notation in notations], self)
+        return graphs_of_notations(self, table, graph_form)
 
     def read(self, dataset: str) -> Table:
         """The table of one of the `datasets`. UserError for another one, MissingTable where it is not present."""
@@ -121,6 +120,17 @@ class SearchSpace(ABC):
     def oracle(self) -> Any:
         """A surrogate of the whole space with `predict(architectures)` in percent."""
         raise UserError(f"oracle must be table for {self.name}, which has no surrogate of its whole space")
+
+
+def graphs_of_notations(space: SearchSpace, table: Table, graph_form: str) -> GraphBatch:
+    """The architectures that the column `notation` of a table writes. UserError that names the first bad row."""
+    architectures = []
+    for row, notation in enumerate(table.columns["notation"].tolist()):
+        try:
+            architectures.append(space.canonical(space.parse(notation), graph_form))
+        except UserError as error:
+            raise UserError(f"{error} (notation in row {row} of {table.source})") from error
+    return collate(architectures, space, graph_form)
 
 
 def check_graph_form(graph_form: str) -> None:

@@ -1,0 +1,48 @@
+"""Columns of tables that others made: each value is looked at once, when the table is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from hypernas.errors import UserError
+
+PERCENT = (0.0, 100.0)
+
+
+def column(table: str, columns: Iterable[str], name: str) -> str:
+    """`name`, if it is among the columns. UserError that names those there are."""
+    present = [str(known) for known in columns]
+    if name not in present:
+        raise UserError(f"{table} must have a column {name!r}, got {', '.join(present)[:200] or 'none'}")
+    return name
+
+
+def numbers(table: str, name: str, values: Sequence[Any], low: float = -math.inf, high: float = math.inf) -> np.ndarray:
+    """Finite numbers from `low` to `high`, as float64 (B,). UserError that names the first row with something else."""
+    array = np.empty(len(values), np.float64)
+    for row, value in enumerate(values):
+        plain = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+        array[row] = float(value) if plain else math.nan
+        if not low <= array[row] <= high or math.isinf(array[row]):
+            kind = "finite numbers" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
+            raise UserError(f"{name} of {table} must hold {kind}, got {repr(value)[:80]} in row {row}")
+    return array
+
+
+def texts(table: str, name: str, values: Sequence[Any]) -> np.ndarray:
+    """Words that are not empty, as an array of str (B,). UserError that names the first row with something else."""
+    for row, value in enumerate(values):
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{name} of {table} must hold text, got {repr(value)[:80]} in row {row}")
+    return np.array([str(value) for value in values], dtype=np.str_)
+
+
+def filled(table: str, n_rows: int, least: int = 1) -> None:
+    """UserError for a table with fewer than `least` rows."""
+    if n_rows < least:
+        raise UserError(f"{table} must have at least {least} rows, got {n_rows}")

@@ -1,0 +1,298 @@
+"""A search space from a plain dictionary of choices: no graph to write, every choice becomes an operation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hypernas.data import Table
+from hypernas.errors import MissingTable, UserError
+from hypernas.graph import Architecture, Cell
+from hypernas.method.target_network import Program
+from hypernas.spaces.base import SearchSpace, check_graph_form, other_choice
+
+OUTPUT = 0
+DEPTH = "depth"
+FORM = 'a JSON object such as {"stage1.kernel": 3, "stage1.depth": 2}'
+Assignment = dict[str, Any]
+
+
+class ChoiceSpace(SearchSpace):
+    """What may be chosen, by name: `{"stage1.kernel": [3, 5, 7], "stage1.depth": [2, 3], "stage2.kernel": [3, 5], …}`.
+
+    The first part of a name is its stage, and a stage is a cell: its choices are operations in a chain, in the order of
+    the dictionary. `stage1.depth` is how often the cell stands in the sequence. A name with a number in the middle,
+    `stage1.2.kernel`, is a choice of the second layer of its stage alone; then each layer is a cell, and depth says how
+    many there are. Choices of the same last part share their operations, so what is learned of `kernel=5` in one stage
+    is known in the others. A name without a point is a stage with one choice.
+
+    `layout` is the order of the stages in the network, by default that of the dictionary; a stage may stand in it more
+    than once. `choices` may also be a ConfigurationSpace of the package ConfigSpace, without conditions.
+
+    `count(assignment) -> (parameters, multiply-adds)` and `build(assignment, channels, cells_per_stage, stem_stride) ->
+    Program` are optional: without `build` there are no hypernetwork, zero-cost proxies and labelling of our own, all
+    else works.
+
+    What a graph of your own adds (see `nasbenchmacro.py` for one): operations in parallel and residual connections,
+    identities that vanish, so that twins are known to be one network, and one node for each layer with weights, which
+    the hypernetwork needs.
+
+    >>> space = ChoiceSpace({"a.kernel": [3, 5], "a.depth": [1, 2], "b.kernel": [3, 5]})
+    >>> space.parse({"a.kernel": 5, "a.depth": 2, "b.kernel": 3}).sequence
+    (0, 0, 1)
+    """
+
+    datasets = ("labels",)
+    accepts = (str, Mapping)
+
+    def __init__(
+        self,
+        choices: Mapping[str, Sequence[Any]] | Any,
+        layout: Sequence[str] | None = None,
+        name: str = "choices",
+        count: Callable[[Assignment], tuple[int, int]] | None = None,
+        build: Callable[..., Program] | None = None,
+    ) -> None:
+        self.name, self._count, self._build = name, count, build
+        self.choices = _checked_choices(_from_config_space(choices))
+        self.stages = tuple(dict.fromkeys(_stage(key) for key in self.choices))
+        self.layout = tuple(layout or self.stages)
+        if set(self.layout) != set(self.stages):
+            rule = f"layout must hold every stage ({', '.join(self.stages)}) at least once and no other"
+            raise UserError(f"{rule}, got {', '.join(map(str, self.layout))}")
+        operations = [_operation(key, value) for key, values in self.choices.items() for value in values]
+        plain = [operation for operation in operations if not operation.startswith(f"{DEPTH}=")]
+        # The input node of a cell names its stage, so that a stage can be known again by its graph.
+        self.ops = ("output", *self.stages, *dict.fromkeys(plain))
+        self.macro = f"stages {', '.join(self.layout)}"
+        for stage in self.stages:
+            self._check_layers(stage)
+
+    def _check_layers(self, stage: str) -> None:
+        """Layers are numbered from 1, and a depth never asks for more of them than there are."""
+        layers = self._numbered_layers(stage)
+        depths = self.choices.get(f"{stage}.{DEPTH}", [len(layers) or 1])
+        if any(type(depth) is not int or depth < 1 for depth in depths):
+            raise UserError(f"{stage}.{DEPTH} must be whole numbers from 1 up, got {list(depths)}")
+        if layers and layers != list(range(1, max(depths) + 1)):
+            rule = f"layers of {stage} must be numbered from 1 to the greatest depth {max(depths)}"
+            raise UserError(f"{rule}, got {', '.join(map(str, layers))}")
+
+    def _numbered_layers(self, stage: str) -> list[int]:
+        """The layers of a stage that have choices of their own."""
+        layers = {_layer(key) for key in self.choices if _stage(key) == stage}
+        return sorted(layer for layer in layers if layer)
+
+    def _cell_keys(self, assignment: Assignment, stage: str) -> list[list[str]]:
+        """The names of the choices in each cell of a stage, without depth."""
+        own = [key for key in self.choices if _stage(key) == stage and not key.endswith(f".{DEPTH}")]
+        layers = self._numbered_layers(stage)
+        if not layers:
+            return [own]
+        depth = assignment.get(f"{stage}.{DEPTH}", len(layers))
+        return [[key for key in own if _layer(key) in (0, layer)] for layer in layers[:depth]]
+
+    def active(self, assignment: Assignment) -> Assignment:
+        """The choices that matter, in the order of the dictionary: none of a layer beyond the depth of its stage."""
+        keys = {key for stage in self.stages for cell in self._cell_keys(assignment, stage) for key in cell}
+        return {key: assignment[key] for key in self.choices if key in keys or key.endswith(f".{DEPTH}")}
+
+    def architecture(self, assignment: Assignment) -> Architecture:
+        """A value for each active choice -> the Architecture."""
+        cells: list[Cell] = []
+        places: dict[str, list[int]] = {}
+        for stage in self.stages:
+            keys = self._cell_keys(assignment, stage)
+            places[stage] = list(range(len(cells), len(cells) + len(keys)))
+            cells += [self._cell(stage, [_operation(key, assignment[key]) for key in cell]) for cell in keys]
+            if len(keys) == 1:
+                places[stage] *= assignment.get(f"{stage}.{DEPTH}", 1)
+        sequence = tuple(place for stage in self.layout for place in places[stage])
+        return Architecture(tuple(cells), sequence, json.dumps(self.active(assignment)))
+
+    def _cell(self, stage: str, operations: Sequence[str]) -> Cell:
+        """A chain: the stage's input, its operations in order, the output."""
+        ops = (self.ops.index(stage), *(self.ops.index(operation) for operation in operations), OUTPUT)
+        chain = np.eye(len(ops), k=1, dtype=int)
+        return Cell(ops, tuple(map(tuple, chain.tolist())))
+
+    def assignment(self, architecture: Architecture) -> Assignment:
+        """The inverse of `architecture`. Raises UserError for an architecture outside the space."""
+        values: Assignment = {}
+        for stage in self.stages:
+            own = [i for i, cell in enumerate(architecture.cells) if cell.ops[0] == self.ops.index(stage)]
+            repeats = self.layout.count(stage)
+            layers = [place for place in architecture.sequence if place in own]
+            values[f"{stage}.{DEPTH}"] = len(layers) // repeats
+            for keys, place in zip(self._cell_keys(values, stage), own, strict=False):
+                operations = architecture.cells[place].ops[1:-1]
+                for key, op in zip(keys, operations, strict=False):
+                    choices = {self.ops.index(_operation(key, value)): value for value in self.choices[key]}
+                    values |= {key: choices[op]} if op in choices else {}
+        values = {key: value for key, value in values.items() if value in self.choices.get(key, ())}
+        try:
+            inside = self.architecture(values)
+        except KeyError:
+            inside = None
+        if inside is None or (inside.cells, inside.sequence) != (architecture.cells, architecture.sequence):
+            raise UserError(f"a {self.name} architecture must be chains of its choices, got other nodes or edges")
+        return self.active(values)
+
+    def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
+        """A JSON object, or a dictionary, with a value for each active choice; what is not active is passed over."""
+        given = self._object(notation) if isinstance(notation, str) else notation
+        for key in given:
+            if key not in self.choices:
+                raise UserError(f"a choice must be one of {', '.join(self.choices)}, got {key!r}")
+        values = {key: self._value(key, value) for key, value in given.items()}
+        try:
+            return self.architecture(values)
+        except KeyError as missing:
+            raise UserError(f"every choice must have a value, got none for {missing.args[0]}") from None
+
+    def _object(self, text: str) -> dict[str, Any]:
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            raise UserError(f"a {self.name} architecture is written as {FORM}, got {text[:80]!r}")
+        return given
+
+    def _value(self, key: str, given: Any) -> Any:
+        """The choice that `given` means: equal to it, or written the same, as in a CSV file."""
+        # True and 1 are equal in Python, and not meant to be.
+        like = [value for value in self.choices[key] if (type(value) is bool) == (type(given) is bool)]
+        same = [value for value in like if value == given]
+        written = [value for value in self.choices[key] if str(value) == str(given)]
+        if not same and not written:
+            choices = ", ".join(map(str, self.choices[key]))
+            raise UserError(f"operation must be one of {choices}, got {given!r} for {key}")
+        return (same or written)[0]
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Every choice uniform."""
+        return self.architecture(self._drawn(rng))
+
+    def _drawn(self, rng: np.random.Generator) -> Assignment:
+        return {key: values[rng.integers(len(values))] for key, values in self.choices.items()}
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """One active choice gets another value; layers that a greater depth adds are drawn."""
+        values = self.assignment(architecture)
+        free = [key for key in values if len(self.choices[key]) > 1]
+        if not free:
+            raise UserError(f"{self.name} must have a choice to change, got one value for each")
+        key = free[rng.integers(len(free))]
+        values[key] = other_choice(values[key], self.choices[key], rng)
+        return self.architecture(self._drawn(rng) | values)
+
+    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+        """The architecture itself: nothing is known that could be pruned or contracted."""
+        check_graph_form(graph_form)
+        return self.architecture(self.assignment(architecture))
+
+    def provides(self, member: str) -> bool:
+        given = {"build": self._build, "network": self._build, "count": self._count or self._build}
+        return given[member] is not None if member in given else super().provides(member)
+
+    def build(
+        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
+    ) -> Program:
+        if self._build is None:
+            return super().build(architecture)
+        return self._build(self.assignment(architecture), channels, cells_per_stage, stem_stride)
+
+    def count(self, architecture: Architecture) -> tuple[int, int]:
+        return super().count(architecture) if self._count is None else self._count(self.assignment(architecture))
+
+    def table(self, dataset: str) -> Table:
+        remedy = 'give your labels, a table of notation and accuracy, as Benchmark(space, "labels.csv")'
+        raise MissingTable(f"{self.name} has no table of its own: {remedy}")
+
+
+def read_choices(path: str | Path) -> ChoiceSpace:
+    """The space of a YAML or JSON file, named as the file: choices by name, or `choices:` and `layout:` side by side.
+
+    Raises UserError for a file that cannot be read or holds something else.
+    """
+    path = Path(path).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} must be a readable text file, got {type(error).__name__}") from error
+    content = json_or_yaml(text, path)
+    if isinstance(content, dict) and isinstance(content.get("choices"), dict):
+        return ChoiceSpace(content["choices"], content.get("layout"), path.stem)
+    return ChoiceSpace(content, name=path.stem)
+
+
+def json_or_yaml(text: str, path: Path) -> Any:
+    if path.suffix == ".json":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{path} must be whole JSON, got {error}") from error
+    try:
+        import yaml
+    except ImportError as error:
+        raise UserError(f"{path} needs the package pyyaml, which is not installed: pip install pyyaml") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} must be whole YAML, got {' '.join(str(error).split())}") from error
+
+
+def _from_config_space(choices: Any) -> Any:
+    """The choices of a ConfigurationSpace by name; anything else as it is."""
+    if isinstance(choices, Mapping) and not type(choices).__module__.startswith("ConfigSpace"):
+        return choices
+    if not type(choices).__module__.startswith("ConfigSpace"):
+        raise UserError(f"choices must be a dictionary of lists by name, got {type(choices).__name__}")
+    found = {}
+    for name, parameter in dict(choices).items():
+        values = [*getattr(parameter, "choices", getattr(parameter, "sequence", ()))]
+        if not values and hasattr(parameter, "lower") and isinstance(parameter.lower, int):
+            values = [*range(parameter.lower, parameter.upper + 1)]
+        if not values:
+            raise UserError(f"{name} must be a choice among some values, got a {type(parameter).__name__}")
+        found[name] = values
+    return found
+
+
+def _checked_choices(choices: Mapping[Any, Any]) -> dict[str, tuple[Any, ...]]:
+    """The choices as tuples. Raises UserError for names and values that are none."""
+    if not choices:
+        raise UserError("choices must hold at least one name with its values, got none")
+    checked = {}
+    for key, values in choices.items():
+        if not isinstance(key, str) or not all(key.split(".")):
+            raise UserError(f"a choice must have a name such as stage1.kernel, got {key!r}")
+        if not isinstance(values, (list, tuple, range)) or not values:
+            raise UserError(f"{key} must list its values, as [3, 5, 7], got {values!r}")
+        wrong = [value for value in values if not isinstance(value, (str, int, float, bool))]
+        if wrong or len({str(value) for value in values}) < len(values):
+            raise UserError(f"{key} must list different numbers or words, got {list(values)!r}")
+        checked[key] = tuple(values)
+    return checked
+
+
+def _stage(key: str) -> str:
+    return key.split(".")[0]
+
+
+def _layer(key: str) -> int:
+    """The number in the middle of `stage1.2.kernel`, 0 for a choice of all layers."""
+    middle = key.split(".")[1:-1]
+    return int(middle[0]) if middle and middle[0].isdecimal() else 0
+
+
+def _operation(key: str, value: Any) -> str:
+    """`stage1.2.kernel`, 3 -> `kernel=3`."""
+    parts = key.split(".")
+    named = [part for part in parts[1:] if not part.isdecimal()] or parts[:1]
+    return f"{'.'.join(named)}={value}"
