@@ -29,7 +29,7 @@ def names() -> list[str]:
 
 
 def get(space: str | Path | SearchSpace) -> SearchSpace:
-    """The search space of a name, of a path to a Python file or to a YAML or JSON file of choices, or the object itself.
+    """The search space of a name, of a path to a Python, YAML or JSON file, or the object itself.
 
     An object or a file of choices is found by its name from then on. Raises UserError for an unknown name and for a
     file that cannot be imported or provides no space.
