@@ -84,6 +84,9 @@ class Right(Backwards):
 def toy_predictors(monkeypatch):
     there = {"np": Right, "hypernas-p": Right, "backwards": Backwards}
     toys = SimpleNamespace(get=there.__getitem__, names=lambda: sorted(there), can_fit_many=lambda name: False)
+    toys.fit_many = lambda name, settings, graphs, labels, seeds: [
+        there[name](**settings, seed=seed).fit(*data) for seed, *data in zip(seeds, graphs, labels, strict=True)
+    ]
     monkeypatch.setattr(methods, "predictors", toys)
     monkeypatch.setattr(searching, "predictors", toys)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -183,25 +184,30 @@ class Task:
                 drawn[key] = candidate
         return list(drawn.values())
 
-    def fit(self, predictor: str, trials: Trials, seed: int | None = None) -> Predict:
-        """Train on all that has a label -> a function candidates -> objectives (n, objectives), the larger the better.
+    def fit(self, predictor: str, trials: Trials, members: int = 1) -> list[Predict]:
+        """Train on all that has a label -> a function for each of `members` trainings that differ in the seed:
+        candidates -> objectives (n, objectives), the larger the better.
 
-        What breaks a limit by its prediction is not finite.
+        What breaks a limit by its prediction is -inf.
         """
         labelled = list(trials.labelled.values())
-        candidates = [candidate for candidate, _ in labelled]
-        fitted = {}
+        graphs = self.domain.graphs([candidate for candidate, _ in labelled], self.graph_form)
+        seeds = range(self.seed, self.seed + members)
+        fitted: dict[str, Sequence[Any]] = {}
         for name in self.told:
             labels = torch.tensor([values[name] for _, values in labelled], dtype=torch.float64)
-            method = predictors.get(predictor)(**self.settings, seed=self.seed if seed is None else seed)
-            fitted[name] = method.fit(self.domain.graphs(candidates, self.graph_form), labels)
+            if members == 1:
+                fitted[name] = [predictors.get(predictor)(**self.settings, seed=self.seed).fit(graphs, labels)]
+            else:
+                fitted[name] = predictors.fit_many(
+                    predictor, self.settings, [graphs] * members, [labels] * members, list(seeds)
+                )
+        return [partial(self._predicted, {name: fitted[name][m] for name in fitted}) for m in range(members)]
 
-        def predict(those: Sequence[Candidate]) -> np.ndarray:
-            graphs = self.domain.graphs(those, self.graph_form)
-            told = {name: np.asarray(method.predict(graphs), np.float64) for name, method in fitted.items()}
-            return self.values(those, told)
-
-        return predict
+    def _predicted(self, fitted: Mapping[str, Any], candidates: Sequence[Candidate]) -> np.ndarray:
+        graphs = self.domain.graphs(candidates, self.graph_form)
+        told = {name: np.asarray(method.predict(graphs), np.float64) for name, method in fitted.items()}
+        return self.values(candidates, told)
 
     def values(self, candidates: Sequence[Candidate], told: Mapping[str, np.ndarray]) -> np.ndarray:
         """Objectives (n, objectives), the larger the better, from columns of what is `told` or predicted.
@@ -283,7 +289,8 @@ def top_k(
         return []
     beginning = Trials()
     beginning.labelled = dict(islice(trials.labelled.items(), n_first))
-    ranked = [others[i] for i in order(task.fit(predictor, beginning)(others))]
+    (predict,) = task.fit(predictor, beginning)
+    ranked = [others[i] for i in order(predict(others))]
     return [candidate for candidate in ranked if task.fits(candidate)]
 
 
@@ -301,7 +308,8 @@ def guided(
     """
     if drawn := task.start(trials, n_random(first, task.queries)):
         return drawn
-    found = breed(task, trials, task.fit(predictor, trials), population, generations)
+    (predict,) = task.fit(predictor, trials)
+    found = breed(task, trials, predict, population, generations)
     return list(islice(filter(task.fits, found), step))
 
 
@@ -316,7 +324,7 @@ def ensemble(
     """
     if drawn := task.start(trials, n_random(first, task.queries)):
         return drawn
-    members_predict = [task.fit(predictor, trials, task.seed + member) for member in range(members)]
+    members_predict = task.fit(predictor, trials, members)
 
     def mean(candidates: Sequence[Candidate]) -> np.ndarray:
         return np.mean([predict(candidates) for predict in members_predict], 0)

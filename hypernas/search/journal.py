@@ -1,0 +1,72 @@
+"""The journal of a search: JSON lines that survive kills, from which several processes and machines go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from hypernas.errors import UserError
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """An append-only file of JSON objects, one a line; whoever reads to its end under `lock` knows all there is.
+
+    A line counts once it ends with a newline: what a kill tore is cut off by the next writer. The file may lie on a
+    disk that several machines share, where that disk has locks.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self._read_until = 0
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep all others from reading and writing."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{self.path}.lock")
+            with lock:
+                yield
+        except OSError as error:
+            raise UserError(f"the journal {self.path} must be a file that can be written, got {error}") from error
+
+    def new(self) -> list[Record]:
+        """The records that were written since the last call. Raises UserError for a line that is none."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._read_until)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        records = [self._parsed(line) for line in whole.splitlines()]
+        self._read_until += len(whole)
+        return records
+
+    def _parsed(self, line: bytes) -> Record:
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            start = line[:60].decode(errors="replace")
+            raise UserError(f"a line of {self.path} must be JSON, got {start!r}: mend or delete it") from error
+        if not isinstance(record, dict):
+            raise UserError(f"a line of {self.path} must be a JSON object, got {record!r}: mend or delete it")
+        return record
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write records behind the last whole line, to the disk before this returns. Call it under `lock`."""
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
+        with self.path.open("ab") as file:
+            # Under the lock all whole lines have been read, so whatever stands behind them is torn.
+            file.truncate(self._read_until)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self._read_until += len(text)
