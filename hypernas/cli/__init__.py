@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 
+from hypernas.cli import options
 from hypernas.cli.data import data, label
 from hypernas.cli.rows import pairs, plan, told, with_progress
 from hypernas.cli.search import search
 from hypernas.cli.sweep import sweep
 from hypernas.cli.train import train
+from hypernas.cli.trials import ask_command, tell_command, trials_command
 from hypernas.cli.zero_cost import zero_cost
 from hypernas.errors import UserError
 
@@ -67,21 +69,19 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @main.command()
 @click.option("--table", default="few_shot", show_default=True, help="Results file the row belongs to.")
-@click.option("--space", required=True, help="Search space.")
-@click.option("--dataset", help="Dataset of the benchmark table.  [default: the first one present]")
+@options.space
+@options.dataset
 @click.option("--method", default="hypernas", show_default=True, help="Predictor, or several with commas.")
 @click.option("--n-train", required=True, help="Number of training architectures, or several with commas.")
-@click.option("--seed", default="0", show_default=True, help="Seed, several with commas, or 0:5.")
-@click.option("--profile", default="standard", show_default=True, help="quick, standard or paper.")
+@options.seed
+@options.profile
 @click.option("--protocol", default="clean", show_default=True, help="clean, or pinat to compare with its figures.")
 @setting_options
-@click.option(
-    "--set", "--setting", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--force", is_flag=True, help="Train again and replace the recorded row.")
-@click.option("--json", "as_json", is_flag=True, help="Print each row as one line of JSON.")
+@options.settings
+@options.threads
+@options.device
+@options.force
+@options.as_json
 def experiment(
     extra: tuple[str, ...], threads: int | None, device: str, force: bool, as_json: bool, **options: Any
 ) -> None:
@@ -107,10 +107,10 @@ def experiment(
 @click.argument("name")
 @click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, n_train or setting.")
 @click.option("--profile", default="standard", show_default=True, help="standard or paper.")
-@click.option("--dry-run", is_flag=True, help="List the experiments and how many are recorded, compute nothing.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--force", is_flag=True, help="Train again and replace the recorded rows.")
+@options.dry_run
+@options.threads
+@options.device
+@options.force
 def grid(
     name: str, only: tuple[str, ...], profile: str, dry_run: bool, threads: int | None, device: str, force: bool
 ) -> None:
@@ -177,7 +177,7 @@ def run(
 @click.option(
     "--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs a ratio is taken of."
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@options.device
 @click.option("--part", type=click.Choice(["training", "scoring"]), help="One part alone.  [default: all]")
 @click.option("--record", is_flag=True, help="Keep them as the row of this machine.")
 def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> None:
@@ -190,9 +190,12 @@ def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> No
     click.echo(json.dumps(found))
 
 
+main.add_command(ask_command)
 main.add_command(data)
 main.add_command(label)
 main.add_command(search)
 main.add_command(sweep)
+main.add_command(tell_command)
 main.add_command(train)
+main.add_command(trials_command)
 main.add_command(zero_cost)

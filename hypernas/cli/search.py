@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hypernas.cli import options
 from hypernas.cli.rows import pairs, told, whole_numbers, with_progress
 from hypernas.errors import UserError
 
@@ -14,8 +15,8 @@ ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
-@click.option("--space", required=True, help="Search space.")
-@click.option("--dataset", help="Dataset of the table.  [default: the first one present]")
+@options.space
+@options.dataset
 @click.option("--method", default="guided", show_default=True, help="random, evolution, top-k, guided or pareto.")
 @click.option("--predictor", help="Predictor of top-k, guided and pareto.  [default: np]")
 @click.option("--queries", type=click.IntRange(min=2), default=200, show_default=True, help="Accuracies to ask for.")
@@ -23,34 +24,48 @@ ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.option("--max-flops", type=ABOVE_0, help="Most multiply-adds of an architecture.")
 @click.option("--max-params", type=ABOVE_0, help="Most parameters of an architecture.")
 @click.option("--oracle", help="table, or surrogate for a whole space.  [default: surrogate where there is one]")
-@click.option("--seed", default="0", show_default=True, help="Seed, several with commas, or 0:5.")
-@click.option("--profile", default="standard", show_default=True, help="quick, standard or paper.")
-@click.option("--set", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of method or predictor.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--force", is_flag=True, help="Search again and replace the recorded row.")
-@click.option("--json", "as_json", is_flag=True, help="Print each row as one line of JSON.")
+@options.seed
+@options.profile
+@options.settings
+@options.threads
+@options.device
+@options.force
+@options.as_json
 def search(
-    space: str, dataset: str | None, method: str, queries: int, seed: str, profile: str, extra: tuple[str, ...],
-    threads: int | None, device: str, force: bool, as_json: bool, **options: Any,
-) -> None:  # fmt: skip
-    """Search a space with at most --queries accuracies, and record what was found, one row a seed in the table search.
+    space: str,
+    dataset: str | None,
+    method: str,
+    queries: int,
+    seed: str,
+    profile: str,
+    extra: tuple[str, ...],
+    threads: int | None,
+    device: str,
+    force: bool,
+    as_json: bool,
+    **own: Any,
+) -> None:
+    """Search a table or a surrogate with at most --queries accuracies, and record what was found, one row a seed.
 
-    The same architecture asked for twice is one query. A recorded row is read, not computed again.
+    The same architecture asked for twice is one query. A recorded row is read, not computed again. `hypernas ask` and
+    `hypernas tell` search where you train the networks yourself.
     """
     import torch
 
-    from hypernas.lab import search_experiment as searching
+    from hypernas.lab import search_experiment
     from hypernas.lab.experiment import outcomes
 
-    given, chosen = pairs(extra), {name: value for name, value in options.items() if value is not None}
-    if twice := sorted(given.keys() & chosen.keys()):
-        raise UserError(f"a setting must be given once, got {twice[0]!r} twice")
+    settings = pairs(extra)
+    for name, value in own.items():
+        if value is not None and name in settings:
+            raise UserError(f"a setting must be given once, got {name!r} twice")
+        if value is not None:
+            settings[name] = value
     torch.set_num_threads(threads or torch.get_num_threads())
-    dataset = dataset or searching.first_dataset(space, options["oracle"])
-    place = (searching.TABLE, space, dataset, method, queries)
-    planned = [
-        searching.Search(*place, number, profile, settings=given | chosen) for number in whole_numbers("seed", seed)
-    ]
+    dataset = dataset or search_experiment.first_dataset(space, own["oracle"])
+    planned = []
+    for number in whole_numbers("seed", seed):
+        place = (search_experiment.TABLE, space, dataset, method, queries, number, profile)
+        planned.append(search_experiment.Search(*place, settings=settings))
     for outcome in with_progress(outcomes(planned, force, sys.stderr.isatty(), device), len(planned)):
         click.echo(told(outcome, as_json))

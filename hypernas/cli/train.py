@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from hypernas.cli import options
+
 
 @click.command()
 @click.option("--arch", type=click.Path(path_type=Path), required=True, help="Text of a genotype, or JSON of a search.")
@@ -22,11 +24,11 @@ import click
 @click.option("--drop-path", type=float, default=0.2, show_default=True, help="Share of paths dropped at the end.")
 @click.option("--auxiliary", type=float, default=0.4, show_default=True, help="Weight of the auxiliary head.")
 @click.option("--cutout", type=int, default=16, show_default=True, help="Side of the square that is blanked.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the CPU.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--force", is_flag=True, help="Train again and replace the recorded row.")
-@click.option("--json", "as_json", is_flag=True, help="Print the row as one line of JSON.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and batches.")
+@options.threads
+@options.device
+@options.force
+@options.as_json
 def train(arch: Path, space: str, threads: int | None, device: str, force: bool, as_json: bool, **recipe: Any) -> None:
     """Train one found network as DARTS trains its own, and record its accuracy.
 
@@ -39,6 +41,17 @@ def train(arch: Path, space: str, threads: int | None, device: str, force: bool,
 
     torch.set_num_threads(threads or torch.get_num_threads())
     row = full_training.run(arch, full_training.Recipe(**recipe), space, device, force, sys.stderr.isatty())
-    words = f"{row['space']}/{row['dataset']}  {row['n_parameters']:,} parameters  {row['settings']['epochs']} epochs  "
-    words += f"seed {row['seed']}  test accuracy {row['test_accuracy']:.2f} %  {row['seconds']:.1f} s"
-    click.echo(json.dumps(row) if as_json else words)
+    click.echo(json.dumps(row) if as_json else in_words(row))
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """One line a row."""
+    parts = [
+        f"{row['space']}/{row['dataset']}",
+        f"{row['n_parameters']:,} parameters",
+        f"{row['settings']['epochs']} epochs",
+        f"seed {row['seed']}",
+        f"test accuracy {row['test_accuracy']:.2f} %",
+        f"{row['seconds']:.1f} s",
+    ]
+    return "  ".join(parts)

@@ -1,0 +1,116 @@
+"""The commands `hypernas ask`, `hypernas tell` and `hypernas trials`: a search whose trials you run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hypernas.cli import options
+from hypernas.cli.rows import pairs
+from hypernas.errors import UserError
+
+journal_argument = click.argument("journal", type=click.Path(path_type=Path))
+worker_option = click.option("--worker", default="", help="Name of who asks; gets back what it has not told.")
+
+
+def opened(journal: Path, worker: str = "", queries: int | None = None) -> Any:
+    """The search of a journal. Raises UserError for a file that is none."""
+    from hypernas.lab.benchmark import Benchmark
+    from hypernas.search.ask_tell import Plan, Search
+
+    plan = Plan.read(journal)
+    space = Benchmark(plan.space, plan.dataset) if plan.dataset else None
+    return Search.open(journal, space, worker=worker, queries=queries or plan.queries)
+
+
+def begun(journal: Path, worker: str, plan: dict[str, Any], extra: tuple[str, ...]) -> Any:
+    """A new search, or the one of a journal that is there already."""
+    from hypernas.search.ask_tell import DEFAULT_PREDICTOR, DEFAULT_QUERIES, Search
+
+    given = {name: value for name, value in plan.items() if value}
+    if journal.expanduser().exists():
+        unchanged = {*given} <= {"queries"} and not extra
+        if not unchanged:
+            raise UserError(f"a journal holds its own settings, only --queries may change, {journal} is there already")
+        return opened(journal, worker, given.get("queries"))
+    if "space" not in given:
+        raise UserError(f"a new journal needs a --space, {journal} is not there yet")
+    space = given.pop("space")
+    if "dataset" in given:
+        from hypernas.lab.benchmark import Benchmark
+
+        space = Benchmark(space, given.pop("dataset"))
+    constraints = given.pop("constraints", ())
+    given["constraints"] = dict(split_constraint(text) for text in constraints)
+    given["objectives"] = list(given.get("objectives", ())) or ["accuracy"]
+    given = {"predictor": DEFAULT_PREDICTOR, "queries": DEFAULT_QUERIES, **given}
+    return Search(space, journal=journal, worker=worker, **given, **pairs(extra))
+
+
+def split_constraint(text: str) -> tuple[str, str]:
+    """`params<3e6` -> `params`, `<3e6`.
+
+    >>> split_constraint("params<=3e6")
+    ('params', '<=3e6')
+    """
+    place = min((text.find(sign) for sign in "<>" if sign in text), default=len(text))
+    return text[:place].strip(), text[place:]
+
+
+@click.command("ask")
+@journal_argument
+@click.option("--n", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Number of architectures.")
+@click.option("--space", default="", help="Search space of a new journal.")
+@click.option("--dataset", default="", help="Benchmark table whose rows alone are searched.")
+@click.option("--method", default="", help="random, evolution, top-k, guided or ensemble.  [default: ensemble]")
+@click.option("--predictor", default="", help="Predictor of the method.  [default: hypernas-p]")
+@click.option("--objective", "objectives", multiple=True, help="What is to be large, -NAME small.  [default: accuracy]")
+@click.option("--constraint", "constraints", multiple=True, metavar="NAME<NUMBER", help="Such as params<3e6.")
+@click.option("--queries", type=click.IntRange(2), help="Trials in all; more than before go on.  [default: 100]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of a new journal.  [default: 0]")
+@options.settings
+@worker_option
+def ask_command(journal: Path, n: int, extra: tuple[str, ...], worker: str, **plan: Any) -> None:
+    """Print --n architectures to try, one a line, and write them to JOURNAL.
+
+    The first call begins the search; later ones, from any process or machine that sees the file, need JOURNAL alone.
+    No architecture is asked twice.
+    """
+    search = begun(journal, worker, plan, extra)
+    for architecture in search.ask(n):
+        click.echo(search.notation(architecture))
+
+
+@click.command("tell")
+@journal_argument
+@click.argument("architecture")
+@click.argument("values", nargs=-1, metavar="[NAME=NUMBER]...")
+@click.option("--failed", default="", metavar="REASON", help="Why there are no numbers.")
+@worker_option
+def tell_command(journal: Path, architecture: str, values: tuple[str, ...], failed: str, worker: str) -> None:
+    """Write to JOURNAL what came of ARCHITECTURE: accuracy=93.1 latency=4.2, or why it failed."""
+    numbers: dict[str, Any] = pairs(values, "a value")
+    if not numbers and not failed:
+        raise UserError("a trial must be told numbers such as accuracy=93.1, or --failed REASON, got neither")
+    opened(journal, worker).tell(architecture, failed=failed, **numbers)
+
+
+@click.command("trials")
+@journal_argument
+@click.option("--front", is_flag=True, help="Only those within all constraints that no other beats.")
+@click.option("--waiting", is_flag=True, help="Only those that were asked and not told.")
+@options.as_json
+def trials_command(journal: Path, front: bool, waiting: bool, as_json: bool) -> None:
+    """Print the trials of JOURNAL in the order in which they were asked."""
+    search = opened(journal)
+    chosen = search.front() if front else search.waiting() if waiting else list(search.trials.values())
+    for trial in chosen:
+        notation = search.notation(trial.architecture)
+        about = {"number": trial.number, "architecture": notation, "state": trial.state, **trial.values}
+        about |= {"reason": trial.reason} if trial.reason else {}
+        numbers = "".join(f"  {name} {value:g}" for name, value in trial.values.items())
+        words = f"{trial.number}  {notation}  {trial.state}{numbers}{trial.reason and f'  {trial.reason}'}"
+        click.echo(json.dumps(about) if as_json else words)

@@ -1,0 +1,339 @@
+"""Claims about ask and tell: what is asked, what may be told, and what a journal survives."""
+
+import json
+import os
+import signal
+import time
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from hypernas.cli import main
+from hypernas.cli.trials import split_constraint
+from hypernas.errors import UserError
+from hypernas.search.ask_tell import Search
+
+SPACE = "nasbench201"
+FOREST = {"predictor": "graph-features", "first": 4, "members": 2}
+
+
+def accuracy(architecture):
+    """A number that any process computes alike: convolutions are good, and none is equal to another."""
+    text = architecture.notation
+    return 50.0 + 5 * text.count("nor_conv_3x3") + 3 * text.count("nor_conv_1x1") + sum(text.encode()) % 97 / 100
+
+
+def latency(architecture):
+    return 1.0 + architecture.notation.count("nor_conv_3x3")
+
+
+def notations(search):
+    return [search.notation(trial.architecture) for trial in search.trials.values()]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"method": "random"}, {"method": "evolution"}, {"method": "guided", **FOREST, "members": None}, FOREST],
+    ids=["random", "evolution", "guided", "ensemble"],
+)
+def test_a_batch_and_a_search_ask_for_no_function_twice(settings):
+    settings = {name: value for name, value in settings.items() if value is not None}
+    search = Search(SPACE, queries=16, seed=100, **settings)
+    sizes = []
+    while batch := search.ask(5):
+        sizes.append(len(batch))
+        for architecture in batch:
+            search.tell(architecture, accuracy=accuracy(architecture))
+    assert sizes == [5, 5, 5, 1]
+    keys = [search._identified(trial.architecture)[1] for trial in search.trials.values()]
+    assert len(set(keys)) == 16
+    best = max(trial.values["accuracy"] for trial in search.trials.values())
+    assert search.best.values["accuracy"] == best
+
+
+def test_a_batch_is_named_before_any_of_it_is_told():
+    search = Search(SPACE, queries=20, seed=100, **FOREST)
+    first = search.ask(4)
+    assert len(search.ask(3)) == 3  # nothing is known yet, so these are random too
+    for architecture in first:
+        search.tell(architecture, accuracy=accuracy(architecture))
+    assert len(search.ask(6)) == 6
+    assert len(search.waiting()) == 9
+
+
+def test_the_batch_of_an_ensemble_is_not_the_best_of_one_member():
+    batches = []
+    for settings in ({"method": "guided", "predictor": "graph-features", "first": 6, "step": 6}, FOREST | {"first": 6}):
+        search = Search(SPACE, queries=30, seed=100, **settings)
+        for architecture in search.ask(6):
+            search.tell(architecture, accuracy=accuracy(architecture))
+        batches.append({search.notation(architecture) for architecture in search.ask(6)})
+    assert 0 < len(batches[0] & batches[1]) < 6
+
+
+def test_constraints_and_fronts_take_counts_callables_and_what_is_told():
+    search = Search(
+        SPACE, objectives=("accuracy", "-latency"), constraints={"params": "<8e5", "depth": ">=2", "energy": "<9"},
+        method="random", queries=30, seed=100, measures={"depth": lambda a: float(a.notation.count("conv"))},
+    )  # fmt: skip
+    assert search.task.told == ["accuracy", "latency", "energy"]
+    for architecture in search.ask(30):
+        assert search.domain.count(architecture)[0] < 8e5
+        assert architecture.notation.count("conv") >= 2
+        energy = 2.0 * latency(architecture)
+        search.tell(architecture, accuracy=accuracy(architecture), latency=latency(architecture), energy=energy)
+    front = search.front()
+    assert all(trial.values["energy"] < 9 for trial in front)
+    assert len(front) > 1
+    points = [(trial.values["accuracy"], -trial.values["latency"]) for trial in front]
+    assert points == sorted(points, reverse=True)
+    for trial in search.trials.values():
+        if trial.values["energy"] < 9:
+            told = (trial.values["accuracy"], -trial.values["latency"])
+            assert any(point[0] >= told[0] and point[1] >= told[1] for point in points)
+
+
+def test_a_predictor_learns_every_objective_and_keeps_predicted_limits():
+    settings = {"predictor": "graph-features", "first": 12, "members": 2}
+    limit = {"objectives": ("accuracy",), "constraints": {"latency": "<=2"}}
+    search = Search(SPACE, queries=40, seed=100, **limit, **settings)
+    for _ in range(4):
+        for architecture in search.ask(10):
+            search.tell(architecture, accuracy=accuracy(architecture), latency=latency(architecture))
+    allowed = [trial.values["latency"] <= 2 for trial in search.trials.values()]
+    assert np.mean(allowed[20:]) > np.mean(allowed[:12])
+    assert search.best.values["latency"] <= 2
+
+
+def test_the_columns_of_a_table_need_no_trial_and_its_rows_are_all_there_is(nasbench201):
+    limits = {"params": "<1e6"}
+    search = Search(nasbench201, method="random", queries=12, seed=100, constraints=limits).run()
+    rows = [search.domain.candidate(trial.architecture) for trial in search.trials.values()]
+    labels = nasbench201.validation[rows].tolist()
+    assert [trial.values["accuracy"] for trial in search.trials.values()] == labels
+
+
+def test_a_failed_trial_is_kept_and_not_asked_again_and_three_in_a_row_stop():
+    def breaks(architecture):
+        raise RuntimeError("out of memory")
+
+    search = Search(SPACE, method="random", queries=10, seed=100)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        search.run(breaks)
+    states = search.table()["state"].tolist()
+    assert states[:3] == ["failed"] * 3
+    assert search.trials[next(iter(search.trials))].reason == "RuntimeError: out of memory"
+    left = search.ask(10)
+    assert not {a.notation for a in left} & set(search.table()["architecture"][:3])
+    with pytest.raises(UserError, match="must be told a trial within its constraints first"):
+        _ = search.best
+
+
+def test_telling_again_changes_nothing_and_telling_otherwise_is_refused():
+    search = Search(SPACE, method="random", queries=10, seed=100)
+    (architecture,) = search.ask()
+    for _ in range(2):
+        search.tell(architecture, accuracy=90)
+    with pytest.raises(UserError, match=r"a trial must be told once, .* was told {'accuracy': 90.0}"):
+        search.tell(architecture, accuracy=91)
+    own = search.domain.space.parse("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|")
+    search.tell(own, accuracy=93)
+    assert [trial.state for trial in search.trials.values()] == ["told", "told"]
+    assert search.best.architecture.notation == own.notation
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "annealing"}, "a search method must be one of random, evolution, top-k, guided, ensemble, got"),
+        ({"predictor": "guess"}, "predictor must be one of .* got 'guess'"),
+        ({"objectives": ()}, "a search must have an objective such as accuracy, got none"),
+        ({"objectives": ("--x",)}, "an objective must be a name such as accuracy, .* got '--x'"),
+        ({"constraints": {"params": "3e6"}}, "a constraint must be a name, one of <=, >=, <, > and a number"),
+        ({"constraints": {"params": "<few"}}, "got params<few"),
+        ({"constraints": {"params": "<10"}}, "the smallest one found has 73,306 parameters, got 10"),
+        ({"queries": 1}, "queries must be a whole number of at least 2, got 1"),
+        ({"seed": -1}, "seed must be from 0 to"),
+        ({"colour": 3}, "a setting of hypernas-p must be one of .* got 'colour'"),
+        ({"first": 0}, "first must be at least 1, got 0"),
+        ({"method": "random", "step": 3}, "a setting of random must be one of none, got 'step'"),
+        ({"graph_form": "round"}, "graph_form must be one of raw, pruned, contracted, got round"),
+    ],
+)
+def test_a_wrong_search_is_one_sentence(settings, words):
+    with pytest.raises(UserError, match=words):
+        Search(SPACE, **settings).ask()
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({}, "a trial must be told accuracy, got no accuracy: or tell it as failed"),
+        ({"accuracy": float("nan")}, "accuracy must be a finite number, got nan"),
+        ({"accuracy": "high"}, "accuracy must be a finite number, got 'high'"),
+    ],
+)
+def test_a_wrong_answer_is_one_sentence_and_the_trial_waits(told, words):
+    search = Search(SPACE, method="random", queries=10, seed=100)
+    (architecture,) = search.ask()
+    with pytest.raises(UserError, match=words):
+        search.tell(architecture, **told)
+    assert len(search.waiting()) == 1
+
+
+def spent(search, n, batch=2):
+    for _ in range(n // batch):
+        for architecture in search.ask(batch):
+            search.tell(architecture, accuracy=accuracy(architecture))
+    return search
+
+
+@pytest.mark.parametrize("settings", [{"method": "evolution"}, FOREST], ids=["evolution", "ensemble"])
+def test_a_search_that_is_opened_again_is_the_one_that_never_stopped(tmp_path, settings):
+    whole = spent(Search(SPACE, queries=12, seed=100, **settings), 12)
+    path = tmp_path / "journal.jsonl"
+    for _ in range(6):
+        spent(Search(SPACE, queries=12, seed=100, journal=path, **settings), 2)
+    assert notations(Search.open(path)) == notations(whole)
+    assert Search.open(path).ask() == []
+
+
+def test_more_queries_go_on_and_do_not_start_anew(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    spent(Search(SPACE, queries=6, seed=100, journal=path, **FOREST), 6)
+    more = spent(Search.open(path, queries=10), 4)
+    assert len(more.trials) == 10
+    assert notations(more)[:6] == notations(Search.open(path))[:6]
+
+
+def test_a_journal_of_another_search_is_refused_and_stays(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Search(SPACE, method="random", seed=100, journal=path)
+    before = path.read_bytes()
+    for changed in ({"seed": 101}, {"method": "evolution"}, {"constraints": {"params": "<1e6"}}):
+        with pytest.raises(UserError, match=f"a journal belongs to one search, and {next(iter(changed))} is"):
+            Search(SPACE, **{"method": "random", "seed": 100, "journal": path, **changed})
+    assert path.read_bytes() == before
+    (tmp_path / "other.jsonl").write_text('{"asked": 0}\n')
+    with pytest.raises(UserError, match="a journal must begin with its search"):
+        Search.open(tmp_path / "other.jsonl")
+
+
+def test_a_torn_line_is_cut_off_and_another_one_is_named(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    search = Search(SPACE, method="random", queries=9, seed=100, journal=path)
+    search.ask(2)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"asked": 2, "archi')
+    other = Search.open(path)
+    assert len(other.trials) == 2
+    other.ask(1)
+    assert [json.loads(line).get("asked") for line in path.read_text().splitlines()] == [None, 0, 1, 2]
+    path.write_bytes(whole + b"hello\n")
+    with pytest.raises(UserError, match=r"a line of .* must be JSON, got 'hello'"):
+        Search.open(path)
+
+
+def test_a_worker_gets_back_what_it_did_not_tell(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    settings = {"method": "random", "queries": 9, "seed": 100, "journal": path}
+    one, two = (Search(SPACE, worker=name, **settings) for name in ("one", "two"))
+    given = one.ask(2)
+    assert not {a.notation for a in two.ask(2)} & {a.notation for a in given}
+    again = Search(SPACE, worker="one", **settings).ask(3)
+    assert [a.notation for a in again[:2]] == [a.notation for a in given]
+    assert len(Search.open(path).trials) == 5
+
+
+def worker(path, name, queries):
+    """Ask, take a moment, tell, until nothing is left."""
+    search = Search(SPACE, objectives=("accuracy", "-latency"), method="random", queries=queries, seed=100,
+                    journal=path, worker=name)  # fmt: skip
+    while batch := search.ask():
+        time.sleep(0.02)
+        search.tell(batch[0], accuracy=accuracy(batch[0]), latency=latency(batch[0]))
+
+
+def test_two_processes_of_which_one_is_killed_ten_times_lose_and_repeat_nothing(tmp_path):
+    path, queries, context = tmp_path / "journal.jsonl", 60, get_context("forkserver")
+    context.set_forkserver_preload(["hypernas.search.ask_tell", "hypernas.spaces.nasbench201"])
+    steady = context.Process(target=worker, args=(path, "steady", queries))
+    kills, rng = 0, np.random.default_rng(0)
+    shaky = context.Process(target=worker, args=(path, "shaky", queries))
+    shaky.start()
+    while not path.exists():
+        time.sleep(0.01)
+    while kills < 10:
+        time.sleep(rng.uniform(0.05, 0.25))
+        os.kill(shaky.pid, signal.SIGKILL)
+        shaky.join()
+        kills += 1
+        shaky = context.Process(target=worker, args=(path, "shaky", queries))
+        shaky.start()
+        if kills == 5:
+            steady.start()
+    for process in (steady, shaky):
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    asked = [line["architecture"] for line in lines if "asked" in line]
+    told = [line["architecture"] for line in lines if "told" in line]
+    assert len(asked) == len(set(asked)) == queries
+    assert sorted(told) == sorted(asked)
+    undisturbed = Search(SPACE, objectives=("accuracy", "-latency"), method="random", queries=queries, seed=100)
+    while batch := undisturbed.ask():
+        undisturbed.tell(batch[0], accuracy=accuracy(batch[0]), latency=latency(batch[0]))
+    fronts = [[trial.values for trial in search.front()] for search in (Search.open(path), undisturbed)]
+    assert fronts[0] == fronts[1]
+
+
+@pytest.fixture
+def hypernas(capsys):
+    """Call the command line in this process -> exit code, lines of stdout, lines of stderr."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words], prog_name="hypernas")
+        out = capsys.readouterr()
+        return stop.value.code, out.out.splitlines(), out.err.splitlines()
+
+    return call
+
+
+def test_the_commands_search_from_one_journal(hypernas, tmp_path):
+    path = tmp_path / "journal.jsonl"
+    begin = ("--space", SPACE, "--method", "random", "--seed", 100, "--constraint", "params<=8e5", "--queries", 5)
+    code, asked, _ = hypernas("ask", path, "--n", 2, *begin)
+    assert (code, len(asked)) == (0, 2)
+    assert hypernas("tell", path, asked[0], "accuracy=91.5", "latency=3")[0] == 0
+    assert hypernas("tell", path, asked[1], "--failed", "out of memory")[0] == 0
+    code, more, _ = hypernas("ask", path, "--n", 9)
+    assert (code, len(more)) == (0, 3)
+    assert len(hypernas("ask", path, "--n", 9, "--queries", 7)[1]) == 2
+    _, trials, _ = hypernas("trials", path, "--json")
+    states = [json.loads(line)["state"] for line in trials]
+    assert states == ["told", "failed"] + ["waiting"] * 5
+    assert hypernas("trials", path, "--front")[1] == [f"0  {asked[0]}  told  accuracy 91.5  latency 3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ask", "JOURNAL"), "a new journal needs a --space"),
+        (("ask", "JOURNAL", "--space", SPACE, "--constraint", "params"), "a constraint must be a name"),
+        (("ask", "JOURNAL", "--space", SPACE, "--set", "colour=1"), "a setting of hypernas-p must be one of"),
+        (("tell", "JOURNAL", "x", "accuracy=1"), "a journal must be a file"),
+        (("tell", "JOURNAL", "x"), "a trial must be told numbers such as accuracy=93.1"),
+        (("trials", "JOURNAL"), "a journal must be a file"),
+    ],
+)
+def test_a_mistake_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, words, told):
+    code, out, err = hypernas(*(str(tmp_path / "j.jsonl") if word == "JOURNAL" else word for word in words))
+    assert (code, out, len(err)) == (2, [], 1)
+    assert told in err[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_constraint_is_split_at_its_sign():
+    assert split_constraint("latency >= 3") == ("latency", ">= 3")
