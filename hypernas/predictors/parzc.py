@@ -16,16 +16,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hypernas.canonical import mix, node_ids
 from hypernas.fast.mapped import MappedPass
+from hypernas.fast.networks import Networks, draw
 from hypernas.graph import GraphBatch
 from hypernas.method.loss import soft_kendall
 from hypernas.method.sizes import map_sizes
+from hypernas.method.target_network import Program
 from hypernas.predictors.shared.generating import ImagePredictor
-from hypernas.predictors.shared.node_statistics import N_STATISTICS, node_statistics
 from hypernas.training.loop import Logged
 
-SAMPLED, CHUNK = 200, 4096
+# Architectures of a space that are looked at for the longest network: one that is longer still is cut.
+SAMPLED = 200
+# Architectures scored at a time, and untrained networks run at a time, so that memory is bounded.
+SCORED_AT_ONCE = 4096
+NETWORKS_AT_ONCE = 256
+# Standard deviations: a statistic further out than any normal one says no more than that it is far out.
 FAR = 5.0
+# Norm of weights, norm of gradients, sum of their products.
+N_STATISTICS = 3
+# Logarithms are taken of no smaller number; a gradient of exactly 0 is usual.
+LEAST = 1e-12
 
 
 class MixerBlock(nn.Module):
@@ -39,9 +50,11 @@ class MixerBlock(nn.Module):
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
         """h (B, L, D), mask (B, L, 1) -> (B, L, D)."""
-        mixed = self.back(F.gelu(self.along((self.norms[0](h) * mask).transpose(1, 2)))).transpose(1, 2)
+        columns = (self.norms[0](h) * mask).transpose(1, 2)
+        mixed = self.back(F.gelu(self.along(columns))).transpose(1, 2)
         h = h + mixed * mask
-        return h + self.narrow(F.gelu(self.wide(self.norms[1](h)))) * mask
+        inner = F.gelu(self.wide(self.norms[1](h)))
+        return h + self.narrow(inner) * mask
 
 
 class ParZCModel(nn.Module):
@@ -49,7 +62,6 @@ class ParZCModel(nn.Module):
 
     center: Tensor
     scale: Tensor
-    training_set: tuple[Tensor, Tensor]
 
     def __init__(self, length: int, width: int, n_blocks: int) -> None:
         super().__init__()
@@ -57,10 +69,19 @@ class ParZCModel(nn.Module):
         self.embedding = nn.Linear(N_STATISTICS, width)
         self.blocks = nn.ModuleList(MixerBlock(length, width) for _ in range(n_blocks))
         self.mean = nn.Parameter(torch.randn(width) / width**0.5)
-        self.spread, self.bias = nn.Parameter(torch.full((width,), -4.0)), nn.Parameter(torch.zeros(1))
+        self.spread = nn.Parameter(torch.full((width,), -4.0))
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.register_buffer("center", torch.zeros(N_STATISTICS))
+        self.register_buffer("scale", torch.ones(N_STATISTICS))
+
+    def learn_scale(self, statistics: Tensor) -> None:
+        """Keep mean and deviation of the statistics (n, 3) of all layers of the training set."""
+        self.center.copy_(statistics.mean(0))
+        self.scale.copy_(statistics.std(0, correction=0))
 
     def standardise(self, statistics: Tensor) -> Tensor:
         """Statistics as in the training set, none further from its mean than five deviations."""
+        # A statistic that never differs would be divided by 0.
         return ((statistics - self.center) / self.scale.clamp(min=1e-6)).clamp(-FAR, FAR)
 
     def forward(self, statistics: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
@@ -70,7 +91,8 @@ class ParZCModel(nn.Module):
         for block in self.blocks:
             h = block(h, real)
         pooled = h.sum(1) / real.sum(1).clamp(min=1)
-        return pooled @ (self.mean + F.softplus(self.spread) * noise) + self.bias
+        weights = self.mean + F.softplus(self.spread) * noise
+        return pooled @ weights + self.bias
 
 
 class StatisticsPass(MappedPass):
@@ -86,8 +108,11 @@ class StatisticsPass(MappedPass):
 def _longest(space: Any, size: tuple[tuple[str, int], ...]) -> int:
     """The most layers with weights among some random architectures of a space."""
     rng = np.random.default_rng(0)
-    drawn = (space.canonical(space.sample(rng), "raw") for _ in range(SAMPLED))
-    return max(len(space.build(architecture, **dict(size)).convs) for architecture in drawn)
+    lengths = []
+    for _ in range(SAMPLED):
+        architecture = space.canonical(space.sample(rng), "raw")
+        lengths.append(len(space.build(architecture, **dict(size)).convs))
+    return max(lengths)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -110,32 +135,38 @@ class ParZC(ImagePredictor):
     def statistics(self, graphs: GraphBatch, length: int) -> tuple[Tensor, Tensor]:
         """Of B architectures (B, length, 3), mask (B, length); equal graphs are run once."""
         first, inverse = graphs.distinct()
-        some, images = graphs[first], self.auxiliary
-        chosen = np.random.default_rng(self.seed).permutation(len(images.train_labels))[: self.image_batch]
-        batch = images.train_images[chosen], images.train_labels[chosen]
-        found = node_statistics(some, self.programs(some), *batch, images.n_classes, self.seed, length)
-        return found[0][inverse], found[1][inverse]
+        distinct, images = graphs[first], self.auxiliary
+        drawn = np.random.default_rng(self.seed).permutation(len(images.train_labels))[: self.image_batch]
+        batch = images.train_images[drawn], images.train_labels[drawn]
+        values, mask = node_statistics(distinct, self.programs(distinct), *batch, images.n_classes, self.seed, length)
+        return values[inverse], mask[inverse]
 
     def new_model(self, graphs: GraphBatch) -> ParZCModel:
-        """A model that knows its training set's statistics, and their means and deviations.
+        """A model for the longest networks of the space.
 
         Raises UserError where the images are too small for the target network.
         """
         (program,) = self.programs(graphs[:1])
         map_sizes(program, *self.auxiliary.train_images.shape[2:])
         length = _longest(graphs.space, tuple(self.target_size.items()))
-        model = ParZCModel(length, self.width, self.n_blocks)
-        statistics, mask = self.statistics(graphs, length)
-        model.center, model.scale = statistics[mask].mean(0), statistics[mask].std(0, correction=0)
-        model.training_set = model.standardise(statistics), mask
-        return model
+        return ParZCModel(length, self.width, self.n_blocks)
 
     def new_pass(self, models: Sequence[ParZCModel], graphs: Sequence[GraphBatch]) -> StatisticsPass:
-        return StatisticsPass(models, [model.training_set for model in models], self.device)
+        """Each model learns the scale of its training set's statistics first.
+
+        Seeds that train together may be other than this predictor's, which draws the statistics of each.
+        """
+        sets = []
+        for model, method, batch in zip(models, self.beside or [self], graphs, strict=True):
+            statistics, mask = method.statistics(batch, model.length)
+            model.learn_scale(statistics[mask])
+            sets.append((model.standardise(statistics), mask))
+        return StatisticsPass(models, sets, self.device)
 
     def inputs(self, run: StatisticsPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
         """Architectures (S, b), the noise of the Bayesian layer (S, W)."""
-        return index, torch.from_numpy(np.stack([g.standard_normal(self.width, np.float32) for g in generators]))
+        noise = [generator.standard_normal(self.width, np.float32) for generator in generators]
+        return index, torch.from_numpy(np.stack(noise))
 
     def loss_of(self, run: StatisticsPass, labels: Tensor, *inputs: Tensor) -> Logged:
         """1 less the soft Kendall tau of index (S, b), and the divergence of the last layer."""
@@ -148,9 +179,104 @@ class ParZC(ImagePredictor):
     def score(self, graphs: GraphBatch) -> Tensor:
         model: ParZCModel = self.model
         statistics, mask = self.statistics(graphs, model.length)
-        still = torch.zeros(self.width)
-        parts = zip(model.standardise(statistics).split(CHUNK), mask.split(CHUNK), strict=True)
-        return torch.cat([model(*part, still) for part in parts])
+        no_noise = torch.zeros(self.width)
+        parts = zip(model.standardise(statistics).split(SCORED_AT_ONCE), mask.split(SCORED_AT_ONCE), strict=True)
+        return torch.cat([model(*part, no_noise) for part in parts])
+
+
+def node_statistics(
+    graphs: GraphBatch,
+    programs: Sequence[Program],
+    images: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    seed: int,
+    length: int,
+) -> tuple[Tensor, Tensor]:
+    """B architectures with their programs, one batch of images (M, C, H, W) -> (B, length, 3), mask (B, length).
+
+    The decimal logarithms of |w|, |g| and the sum of |w g| of each layer with weights, w drawn from `seed` and g the
+    gradient of the cross-entropy of all images. Weights depend on what a node is, not on its number, layers are ordered
+    alike, and the values are those of float64 to six digits, so isomorphic architectures have equal statistics. Layers
+    beyond `length` are left out.
+    """
+    statistics = torch.zeros(len(graphs), length, N_STATISTICS)
+    mask = torch.zeros(len(graphs), length, dtype=torch.bool)
+    images, identities = images.double(), _identities(graphs)
+    for start in range(0, len(graphs), NETWORKS_AT_ONCE):
+        rows = range(start, min(start + NETWORKS_AT_ONCE, len(graphs)))
+        names = [_names(programs[b], graphs.sequence[b].tolist(), identities[b]) for b in rows]
+        networks = _statistics([programs[b] for b in rows], names, images, labels, n_classes, seed)
+        for b, values in zip(rows, networks, strict=True):
+            n = min(len(values), length)
+            statistics[b, :n], mask[b, :n] = values[:n], True
+    return statistics, mask
+
+
+def _identities(graphs: GraphBatch) -> np.ndarray:
+    """A number (B, U, N) for each node, equal for the nodes that an isomorphism maps to each other."""
+    b, u, n = graphs.mask.shape
+    ops = graphs.ops.numpy().astype(np.uint64).reshape(b * u, n)
+    adjacency = graphs.adjacency.numpy().reshape(b * u, n, n)
+    mask = graphs.mask.numpy().reshape(b * u, n)
+    return node_ids(ops, adjacency, mask).T.reshape(b, u, n)
+
+
+def _names(program: Program, sequence: list[int], identities: np.ndarray) -> dict[int, tuple[int, int]]:
+    """The layers with weights by index: position of the cell, and a number that says which node or edge of it."""
+    names = {}
+    for i, layer in enumerate(program.layers):
+        if layer.weight is not None:
+            position, *nodes = layer.weight
+            # From a to b is another edge than from b to a.
+            ends = identities[sequence[position], nodes] * np.arange(1, len(nodes) + 1, dtype=np.uint64)
+            # 63 bits, which Python and PyTorch take for a positive number.
+            names[i] = position, int(mix(ends.sum(keepdims=True))[0] >> np.uint64(1))
+    return names
+
+
+def _weights(
+    program: Program, names: dict[int, tuple[int, int]], seed: int, c_image: int, n_classes: int
+) -> dict[Any, Tensor]:
+    """The weights of a network, float64, those of a layer drawn from the seed and its name."""
+    # The position takes the bits that the shifted name leaves free.
+    own = {i: seed ^ (name >> 8) ^ (position << 56) for i, (position, name) in names.items()}
+    return {key: weight.double() for key, weight in draw(program, seed, c_image, n_classes, own).items()}
+
+
+@torch.enable_grad()
+def _statistics(
+    programs: Sequence[Program],
+    names: Sequence[dict[int, tuple[int, int]]],
+    images: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    seed: int,
+) -> list[Tensor]:
+    """The statistics (L, 3) of each network, its layers by position and name."""
+    c_image = images.shape[1]
+    pairs = zip(programs, names, strict=True)
+    weights = [_weights(program, layers, seed, c_image, n_classes) for program, layers in pairs]
+    networks = Networks(programs, [seed] * len(programs), c_image, n_classes, drawn=weights)
+    logits = networks.logits(images.expand(len(programs), *images.shape))
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(programs)), reduction="sum") / len(labels)
+    gradients = torch.autograd.grad(loss, networks.kernels, materialize_grads=True)
+    values: list[dict[int, Tensor]] = [{} for _ in programs]
+    for owners, weight, gradient in zip(networks.owners, networks.kernels, gradients, strict=True):
+        w, g = weight.detach().flatten(1), gradient.flatten(1)
+        three = torch.stack([w.norm(dim=1), g.norm(dim=1), (w * g).abs().sum(1)], 1)
+        for (p, i), row in zip(owners, three.clamp(min=LEAST).log10(), strict=True):
+            values[p][i] = row
+    return [_in_order(layers, name) for layers, name in zip(values, names, strict=True)]
+
+
+def _in_order(values: dict[int, Tensor], names: dict[int, tuple[int, int]]) -> Tensor:
+    """The statistics (L, 3) of one network's layers, in the order of their names."""
+    if not values:
+        return torch.zeros(0, N_STATISTICS)
+    order = sorted(values, key=lambda i: names[i])
+    # Six digits, so that sums taken in another order do not tell isomorphic networks apart.
+    return torch.stack([values[i] for i in order]).round(decimals=6)
 
 
 METHODS = {"parzc": ParZC}

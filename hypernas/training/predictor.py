@@ -87,6 +87,18 @@ class FittedPredictor:
         """What `predict` says of graphs in the form of the training set, (B,) percent."""
         return self.scale.percent(self.score(graphs))
 
+    def weights(self) -> dict[str, Tensor]:
+        """What `restore` needs beside settings, training set and label scale; nothing where a fit gives it again."""
+        return {}
+
+    def restore(self, training_set: TrainingSet, scale: LabelScale, weights: dict[str, Tensor]) -> None:
+        """Become the fitted predictor that had these; by default by fitting it again, which its seed repeats."""
+        self.fit(training_set.graphs, training_set.accuracy, scale)
+
+    def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> Any:
+        """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
+        raise NotImplementedError
+
     def settings(self) -> dict[str, Any]:
         """The keyword arguments, as given."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
@@ -152,6 +164,21 @@ class TrainedPredictor(FittedPredictor):
     def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Any:
         """Train on n architectures and their accuracy (n,), percent. The seed fixes every bit on a CPU."""
         return fit_together([self], [graphs], [accuracy], scale)[0]
+
+    def weights(self) -> dict[str, Tensor]:
+        """All parameters and buffers of the model."""
+        return self.model.state_dict()
+
+    def restore(self, training_set: TrainingSet, scale: LabelScale, weights: dict[str, Tensor]) -> None:
+        """Become the trained predictor that had these. Raises UserError for the weights of another model."""
+        model = _fresh(self, training_set.graphs)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            rule = f"weights must be those of a {type(self).__name__} with these settings"
+            raise UserError(f"{rule}, got others: fit and save it again") from error
+        self.model, self.scale, self.training_set = model, scale, training_set
+        self.n_parameters = sum(p.numel() for p in model.parameters())
 
     def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
         """What a checkpoint must share with a training that resumes from it: all settings and all data."""
