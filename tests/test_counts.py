@@ -7,7 +7,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
-from hypernas.predictors.shared.counts import counts
+from hypernas.predictors.shared.features import counts
 
 
 @pytest.fixture(params=["darts", "mobilenetv3", "vit"])

@@ -10,7 +10,7 @@ from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab.metrics import kendall_tau
-from hypernas.predictors.shared.graph_statistics import GraphStatistics, subsets
+from hypernas.predictors.graph_features import GraphStatistics, subsets
 
 
 def paths(adjacency, source, sink):

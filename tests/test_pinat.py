@@ -9,9 +9,18 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
-from hypernas.predictors.shared.tokens import laplacian, tokens
-from hypernas.predictors.shared.transformer import FeedForward, GraphTransformer, Shape, full, related
-from hypernas.predictors.shared.transformers import CosineSchedule, TokenPass, TransformerPredictor
+from hypernas.predictors.shared.transformer import (
+    CosineSchedule,
+    FeedForward,
+    GraphTransformer,
+    Shape,
+    TokenPass,
+    TransformerPredictor,
+    laplacian,
+    no_dropout,
+    related,
+    tokens,
+)
 
 SMALL = {"n_blocks": 2, "d_model": 16, "n_heads": 4, "d_head": 4, "d_inner": 16, "d_regressor": 8}
 SHAPES = {
@@ -82,7 +91,7 @@ def test_padding_changes_nothing(shape, graphs):
     cut = tuple(field[:, :n, :n] if i == 3 else field[:, :n] for i, field in enumerate(tokens(small, (0,), 5)))
     padded = torch.nn.functional.pad(small.adjacency, (0, 2, 0, 2)), torch.nn.functional.pad(small.ops, (0, 2))
     larger = type(small)(padded[1], padded[0], torch.nn.functional.pad(small.mask, (0, 2)), small.kind, small.sequence)
-    assert torch.allclose(model(*tokens(larger, (0,), 5), full(model)), model(*cut, full(model)), atol=1e-5)
+    assert torch.allclose(model(*tokens(larger, (0,), 5), no_dropout(model)), model(*cut, no_dropout(model)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -90,7 +99,7 @@ def test_only_the_transformer_without_modules_for_edges_needs_positions_to_see_t
     model, made = model_of(SHAPES[name], graphs), tokens(graphs, (0,), 5)
     blind = made._replace(positions=torch.zeros_like(made.positions))
     others = blind._replace(adjacency=blind.adjacency * (torch.rand(blind.adjacency.shape) < 0.5))
-    same = torch.allclose(model(*blind, full(model)), model(*others, full(model)))
+    same = torch.allclose(model(*blind, no_dropout(model)), model(*others, no_dropout(model)))
     assert same == (name == "tnasp")
 
 
@@ -108,7 +117,7 @@ def test_heads_of_nn_former_see_predecessors_successors_and_both_kinds_of_siblin
 def test_the_gradient_reaches_every_parameter(shape, architecture):
     batch = collate([architecture() for _ in range(8)])
     model = model_of(shape, batch, (0, 1))
-    model(*tokens(batch, (0, 1), 5), full(model)).square().sum().backward()
+    model(*tokens(batch, (0, 1), 5), no_dropout(model)).square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
 

@@ -14,6 +14,9 @@ from hypernas.lab.metrics import kendall_tau
 SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 16, "channels": 4, "cells_per_stage": 1}
 SMALL |= {"n_blocks": 1, "d_model": 16, "d_head": 4, "d_inner": 16, "d_regressor": 8, "n_trees": 20}
 
+# Closed forms: there is nothing that a seed could draw.
+WITHOUT_DRAWS = ("ridge",)
+
 
 @pytest.fixture(params=predictors.names())
 def name(request):
@@ -73,7 +76,7 @@ def test_the_same_seed_gives_the_same_bits(name, nasbench201):
     assert predictions[0] == predictions[1]
     assert histories[0] == histories[1]
     assert histories[0] != histories[2] or not is_trained(name)
-    assert predictions[0] != predictions[2]
+    assert predictions[0] != predictions[2] or name in WITHOUT_DRAWS
 
 
 def test_a_seed_also_draws_the_weights_that_training_starts_from(name, nasbench201):

@@ -7,9 +7,8 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
-from hypernas.predictors.shared.cell_columns import ordered, varying
-from hypernas.predictors.shared.graph_statistics import GraphStatistics
-from hypernas.predictors.trees import OneHot
+from hypernas.predictors.graph_features import GraphStatistics
+from hypernas.predictors.shared.features import OneHot, ordered, varying
 
 
 def sampled(name, rng, n=20, form="raw"):
@@ -55,7 +54,7 @@ def test_parameters_are_a_feature_where_the_space_counts_those_of_a_batch(rng):
 def test_a_cell_larger_than_those_of_the_training_set_is_a_user_error(architecture):
     small = collate([architecture(n_nodes=(5, 4)) for _ in range(6)])
     predictor = predictors.get("trees")(n_trees=5).fit(small, torch.arange(6.0))
-    with pytest.raises(UserError, match="cells of at most 5 nodes, as in the training set, got 7"):
+    with pytest.raises(UserError, match="cells must have at most 5 nodes, as in the training set, got 7"):
         predictor.predict(collate([architecture(n_nodes=(7, 4))]))
 
 

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.graph import GRAPH_FORMS, TENSORS, GraphBatch, SearchSpace
+from hypernas.graph import GRAPH_FORMS, TENSORS, GraphBatch
 from hypernas.lab.provenance import version
+from hypernas.spaces.base import SearchSpace
 from hypernas.training.labels import LabelScale
 from hypernas.training.predictor import FittedPredictor
 from hypernas.training.training_set import TrainingSet

@@ -1,46 +1,43 @@
-"""Predictors: `fit(graphs, accuracy) -> self`, `predict(graphs) -> (B,)`; a file lists its methods in `METHODS`."""
+"""Predictors: `fit(graphs, accuracy) -> self`, `predict(graphs) -> (B,)`; a file lists its methods in `METHODS`.
+
+Files of this folder, of `$HYPERNAS_PLUGINS` and of a path are found the same way, and so are entry points of others.
+"""
 
 from __future__ import annotations
 
-import ast
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from hypernas.data.plugins import Registry
 from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 from hypernas.training.labels import LabelScale
 from hypernas.training.predictor import TrainedPredictor, fit_together
 
 
-@cache
-def _files() -> dict[str, str]:
-    """Method name -> module name, read from the literal keys of each file's METHODS without importing it."""
-    found = {}
-    for folder in __path__:
-        files = [module for module in pkgutil.iter_modules([folder]) if not module.ispkg]
-        for module in files:
-            for node in ast.parse((Path(folder) / f"{module.name}.py").read_text()).body:
-                if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "METHODS":
-                    assert isinstance(node.value, ast.Dict)
-                    found.update({ast.literal_eval(key): module.name for key in node.value.keys if key})
-    return found
+def _accept(name: str, thing: Any) -> Callable[..., Any]:
+    if not callable(thing):
+        raise UserError(f"METHODS of {name} must hold classes of predictors, got {type(thing).__name__}")
+    return thing
+
+
+REGISTRY = Registry("method", __name__, "METHODS", _accept)
 
 
 def names() -> list[str]:
-    return sorted(_files())
+    return REGISTRY.names()
 
 
-def get(name: str) -> Callable[..., Any]:
-    """The predictor called `name`, to be called with its keyword hyperparameters. UserError for an unknown one."""
-    if name not in _files():
-        raise UserError(f"method must be one of {', '.join(names())}, got {name!r}")
-    return importlib.import_module(f"{__name__}.{_files()[name]}").METHODS[name]
+def get(name: str | Path) -> Callable[..., Any]:
+    """The predictor of a name, or of a path to its Python file, to be called with its keyword hyperparameters.
+
+    Raises UserError for an unknown name and for a file that cannot be imported or provides no predictor.
+    """
+    return REGISTRY.get(name)
 
 
 def can_fit_many(name: str) -> bool:

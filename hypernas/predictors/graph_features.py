@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -16,23 +18,23 @@ from sklearn.preprocessing import StandardScaler
 
 from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
-from hypernas.predictors.shared.features import FeaturePredictor
-from hypernas.predictors.shared.graph_statistics import GraphStatistics
+from hypernas.predictors.shared.features import FeaturePredictor, repeats, varying, with_cells
 
 REGRESSORS = ("both", "forest", "gaussian-process")
+# Of so many operations all 255 sets are features; of more there would be too many.
+ALL_SUBSETS = 8
+OF_A_SET = ("shortest path", "longest path", "input degree", "output degree", "edges", "mean degree")
 
 
 class Mean:
-    """The mean of several regressors.
-
-    That a Gaussian process ends at a bound of its kernel is no news: the bounds are a prior.
-    """
+    """The mean of several regressors."""
 
     def __init__(self, regressors: list[Any]) -> None:
         self.regressors = regressors
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> Mean:
         with warnings.catch_warnings():
+            # That a Gaussian process ends at a bound of its kernel is no news: the bounds are a prior.
             warnings.simplefilter("ignore", ConvergenceWarning)
             for regressor in self.regressors:
                 regressor.fit(x, y)
@@ -61,24 +63,128 @@ class GraphFeatures(FeaturePredictor):
         return GraphStatistics(graphs)
 
     def new_model(self) -> Mean:
-        chosen = {"forest": [self.forest], "gaussian-process": [self.process], "both": [self.forest, self.process]}
-        return Mean([new() for new in chosen[self.regressor]])
-
-    def forest(self) -> ExtraTreesRegressor:
-        return ExtraTreesRegressor(self.n_trees, random_state=self.seed)
-
-    def process(self) -> Any:
-        kernel = ConstantKernel(1.0) * RBF(10.0, (1.0, 1e3)) + WhiteKernel(0.1, (1e-3, 1.0))
-        return make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, random_state=self.seed))
+        regressors = []
+        if self.regressor in ("both", "forest"):
+            regressors.append(ExtraTreesRegressor(self.n_trees, random_state=self.seed))
+        if self.regressor in ("both", "gaussian-process"):
+            # Features have deviation 1: a length scale from one deviation up, at most as much noise as signal.
+            kernel = ConstantKernel(1.0) * RBF(10.0, (1.0, 1e3)) + WhiteKernel(0.1, (1e-3, 1.0))
+            process = GaussianProcessRegressor(kernel, random_state=self.seed)
+            regressors.append(make_pipeline(StandardScaler(), process))
+        return Mean(regressors)
 
     def size(self) -> int:
         """Nodes of all trees, and coefficients of the process."""
-        return sum(
-            sum(tree.tree_.node_count for tree in regressor.estimators_)
-            if isinstance(regressor, ExtraTreesRegressor)
-            else len(regressor[-1].alpha_) + len(regressor[-1].kernel_.theta)
-            for regressor in self.model.regressors
-        )
+        total = 0
+        for regressor in self.model.regressors:
+            if isinstance(regressor, ExtraTreesRegressor):
+                total += sum(tree.tree_.node_count for tree in regressor.estimators_)
+            else:
+                process = regressor[-1]
+                total += len(process.alpha_) + len(process.kernel_.theta)
+        return total
+
+
+class GraphStatistics:
+    """The features of GRAF (Kadlecova et al. 2024) for the cells in which the training graphs differ.
+
+    For each operation how many nodes have it, of inputs and outputs where that differs. For each set of the operations
+    between, with the nodes of all others taken out: the shortest and the longest path from input to output, how many
+    edges leave the inputs, how many enter the outputs, how many there are, and how many a node has on average. Inputs
+    and outputs are the nodes whose operation never stands between two others in the training graphs. Parallel edges
+    count as often as they are. `names` says what each feature is.
+
+    What is ours: GRAF's operations sit on edges or nodes as the space has it, here they are always nodes; the number of
+    times the network repeats a cell is a feature.
+    """
+
+    def __init__(self, graphs: GraphBatch) -> None:
+        self.columns = varying(graphs)
+        # More edges than any path of the training graphs has.
+        self.far = graphs.ops.shape[2]
+        self.inner = [_inner_operations(graphs, u) for u in self.columns]
+        self.outer = [_outer_operations(graphs, u, inner) for u, inner in zip(self.columns, self.inner, strict=True)]
+        self.names: list[str] = []
+        for u, inner, outer in zip(self.columns, self.inner, self.outer, strict=True):
+            self.names += [f"cell {u}: {name}" for name in _names(inner, outer)]
+
+    def __call__(self, graphs: GraphBatch) -> np.ndarray:
+        """The features (B, F), float32."""
+        graphs = with_cells(graphs, self.columns)
+        times = repeats(graphs).numpy()
+        features = []
+        for u, inner, outer in zip(self.columns, self.inner, self.outer, strict=True):
+            # A cell that the sequence leaves out has no nodes.
+            mask = graphs.mask[:, u].numpy() & (times[:, u, None] > 0)
+            ops = np.where(mask, graphs.ops[:, u].numpy(), -1)
+            edges = graphs.adjacency[:, u].numpy() * mask[:, :, None] * mask[:, None]
+            features.append(times[:, u])
+            features += [(ops == op).sum(1) for op in [*inner, *outer]]
+            end = mask & ~np.isin(ops, inner)
+            for operations in subsets(inner):
+                kept = end | np.isin(ops, operations)
+                features += _describe(edges, end, kept, self.far)
+        return np.stack(features, 1).astype(np.float32)
+
+
+def subsets(operations: Iterable[int]) -> list[tuple[int, ...]]:
+    """All non-empty sets of the operations; of more than 8 those of one, of two, and the whole set.
+
+    >>> subsets([2, 3, 5])
+    [(2,), (3,), (5,), (2, 3), (2, 5), (3, 5), (2, 3, 5)]
+    """
+    members = sorted(operations)
+    sizes = range(1, len(members) + 1) if len(members) <= ALL_SUBSETS else (1, 2, len(members))
+    return list(chain.from_iterable(combinations(members, size) for size in sizes))
+
+
+def _inner_operations(graphs: GraphBatch, u: int) -> list[int]:
+    """The operations that somewhere in cell u have both a node before and a node after them."""
+    edges = graphs.adjacency[:, u] > 0
+    between = edges.any(1) & edges.any(2)
+    return sorted(set(graphs.ops[:, u][between].tolist()))
+
+
+def _outer_operations(graphs: GraphBatch, u: int, inner: list[int]) -> list[int]:
+    """The other operations that not all graphs have on equally many nodes of cell u."""
+    ops = graphs.ops[:, u].masked_fill(~graphs.mask[:, u], -1)
+    others = sorted({*ops.flatten().tolist()} - {-1, *inner})
+    return [op for op in others if (ops == op).sum(1).unique().numel() > 1]
+
+
+def _names(inner: list[int], outer: list[int]) -> list[str]:
+    """Of the features of one cell."""
+    names = ["repeats", *(f"nodes of {op}" for op in [*inner, *outer])]
+    for operations in subsets(inner):
+        members = ",".join(map(str, operations))
+        names += [f"{feature} over {members}" for feature in OF_A_SET]
+    return names
+
+
+def _describe(edges: np.ndarray, end: np.ndarray, kept: np.ndarray, far: int) -> list[np.ndarray]:
+    """The features `OF_A_SET`, (B,), of the edge counts (B, N, N) between the nodes `kept`.
+
+    Inputs and outputs are among the nodes `end`. Without a path the shortest has `far` edges, and the longest has -1.
+    """
+    n = end.shape[1]
+    source = end & ~edges.any(1)
+    sink = end & ~edges.any(2) & ~source
+    edges = edges * kept[:, :, None] * kept[:, None]
+    # Lengths from the nearest and the furthest input; -n keeps what no input reaches below 0 whatever is added.
+    shortest, longest = np.where(source, 0, far), np.where(source, 0, -n)
+    for j in range(1, n):
+        fed = edges[:, :j, j] > 0
+        shortest[:, j] = np.minimum(shortest[:, j], np.where(fed, shortest[:, :j] + 1, far).min(1))
+        longest[:, j] = np.maximum(longest[:, j], np.where(fed, longest[:, :j] + 1, -n).max(1))
+    total = edges.sum((1, 2))
+    return [
+        np.where(sink, shortest, far).min(1),
+        np.where(sink, longest, -1).max(1).clip(-1),
+        (edges.sum(2) * source).sum(1),
+        (edges.sum(1) * sink).sum(1),
+        total,
+        total / kept.sum(1).clip(1),
+    ]
 
 
 METHODS = {"graph-features": GraphFeatures}

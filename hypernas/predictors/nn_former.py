@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hypernas.predictors.shared.transformer import Shape
-from hypernas.predictors.shared.transformers import TransformerPredictor
+from hypernas.predictors.shared.transformer import Shape, TransformerPredictor
 
 
 @dataclass(kw_only=True, eq=False)

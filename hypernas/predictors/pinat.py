@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hypernas.predictors.shared.transformer import Shape
-from hypernas.predictors.shared.transformers import TransformerPredictor
+from hypernas.predictors.shared.transformer import Shape, TransformerPredictor
 
 
 @dataclass(kw_only=True, eq=False)

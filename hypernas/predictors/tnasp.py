@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from hypernas.predictors.shared.transformers import TransformerPredictor
+from hypernas.predictors.shared.transformer import TransformerPredictor
 
 
 class TNASP(TransformerPredictor):

@@ -12,7 +12,7 @@ import torch
 
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch, collate
-from hypernas.predictors.shared.counts import count
+from hypernas.predictors.shared.features import count
 
 NEAREST = 10
 Candidate = Any  # hashable

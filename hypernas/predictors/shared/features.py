@@ -1,20 +1,27 @@
-"""What predictors on a table of features share: a scikit-learn regressor behind the contract of a predictor."""
+"""Architectures as rows of a table of features, and what the scikit-learn regressors on them share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.graph import GraphBatch
-from hypernas.predictors.shared.counts import counts
+from hypernas.canonical import node_ids
+from hypernas.errors import UserError
+from hypernas.graph import Architecture, GraphBatch
+from hypernas.spaces.base import SearchSpace
 from hypernas.training.labels import LabelScale
-from hypernas.training.predictor import FittedPredictor, labels_of
+from hypernas.training.predictor import FittedPredictor, labels_of, n_operations
 
-CHUNK = 20_000
+# Which unique cells of a GraphBatch are described.
+Columns = tuple[int, ...]
+# Architectures scored at a time, so that memory is bounded.
+SCORED_AT_ONCE = 20_000
 
 
 @dataclass(kw_only=True, eq=False)
@@ -30,7 +37,7 @@ class FeaturePredictor(FittedPredictor):
     features: Any = field(default=None, init=False, repr=False)
 
     def new_features(self, graphs: GraphBatch) -> Any:
-        """A function GraphBatch -> features (B, F), chosen by the training graphs."""
+        """A function GraphBatch -> features (B, F), made for the training graphs."""
         raise NotImplementedError
 
     def new_model(self) -> Any:
@@ -46,7 +53,7 @@ class FeaturePredictor(FittedPredictor):
         features = self.features(graphs)
         return np.concatenate([features, np.log(counts(graphs))], 1) if self.counts else features
 
-    def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Any:
+    def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> Any:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
         labels = labels_of(self, graphs, accuracy, scale).numpy()
         self.features = self.new_features(graphs)
@@ -55,6 +62,123 @@ class FeaturePredictor(FittedPredictor):
         return self
 
     def score(self, graphs: GraphBatch) -> Tensor:
-        parts = [graphs[i : i + CHUNK] for i in range(0, len(graphs), CHUNK)]
+        starts = range(0, len(graphs), SCORED_AT_ONCE)
+        parts = [graphs[start : start + SCORED_AT_ONCE] for start in starts]
         scores = np.concatenate([self.model.predict(self.inputs(part)) for part in parts])
         return torch.from_numpy(scores).to(torch.get_default_dtype())
+
+
+class OneHot:
+    """Operation of each node, edge of each pair of nodes, counts of operations, repeats; parameters where known.
+
+    Nodes stand in the canonical order of their cell, so that isomorphic cells are equal rows. The logarithm of the
+    number of parameters is added where the space counts those of a whole batch; for others, and for multiply-adds,
+    there is the setting `counts`.
+    """
+
+    def __init__(self, graphs: GraphBatch) -> None:
+        self.columns, self.n_ops, self.n_nodes = varying(graphs), n_operations(graphs), graphs.ops.shape[2]
+
+    def __call__(self, graphs: GraphBatch) -> np.ndarray:
+        """The features (B, F), float32."""
+        graphs = with_cells(graphs, self.columns)
+        ops, adjacency, mask = ordered(graphs, self.columns)
+        b, u, n = ops.shape
+        if n > self.n_nodes:
+            raise UserError(f"cells must have at most {self.n_nodes} nodes, as in the training set, got {n}")
+        one_hot = np.zeros((b, u, self.n_nodes, self.n_ops), np.float32)
+        one_hot[:, :, :n] = (ops[..., None] == np.arange(self.n_ops)) * mask[..., None]
+        edges = np.zeros((b, u, self.n_nodes, self.n_nodes), np.float32)
+        edges[:, :, :n, :n] = adjacency
+        # Nodes are in topological order, so that there is nothing below the diagonal.
+        above = edges[:, :, *np.triu_indices(self.n_nodes, 1)]
+        times = repeats(graphs)[:, list(self.columns)].numpy()
+        parts = [one_hot, above, one_hot.sum(2), times]
+        parameters = None if graphs.space is None else graphs.space.trainable_parameters(graphs)
+        if parameters is not None:
+            parts.append(np.log(parameters))
+        return np.concatenate([part.reshape(b, -1).astype(np.float32) for part in parts], 1)
+
+
+# Cells in an order that isomorphic ones share.
+
+
+def varying(graphs: GraphBatch) -> Columns:
+    """The unique cells in which architectures differ, all of them where none does.
+
+    A cell that all share, such as the downsampling block of a cell-based space, says nothing about their order.
+    """
+    b, u = graphs.kind.shape
+    fields = (graphs.ops, graphs.mask, graphs.kind, graphs.adjacency, repeats(graphs))
+    differ = [(field != field[:1]).reshape(b, u, -1) for field in fields]
+    columns = torch.cat(differ, 2).any(2).any(0).nonzero()[:, 0]
+    return tuple(columns.tolist()) or tuple(range(u))
+
+
+def repeats(graphs: GraphBatch) -> Tensor:
+    """How often (B, U) each unique cell stands in the sequence."""
+    n_cells = graphs.kind.shape[1]
+    return torch.stack([(graphs.sequence == u).sum(1) for u in range(n_cells)], 1)
+
+
+def with_cells(graphs: GraphBatch, columns: Columns) -> GraphBatch:
+    """The same architectures with room for the cells `columns`, empty ones where none of them has so many."""
+    more = max(0, max(columns) + 1 - graphs.kind.shape[1])
+    return replace(
+        graphs,
+        ops=F.pad(graphs.ops, (0, 0, 0, more)),
+        adjacency=F.pad(graphs.adjacency, (0, 0, 0, 0, 0, more)),
+        mask=F.pad(graphs.mask, (0, 0, 0, more)),
+        kind=F.pad(graphs.kind, (0, more)),
+    )
+
+
+def ordered(graphs: GraphBatch, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cells `columns` as ops (B, U, N), adjacency (B, U, N, N), mask (B, U, N), nodes in their canonical order.
+
+    That is by depth, the longest path from a node without inputs; then by place in the graph, whatever the operations;
+    then by operation. So it stays topological, and isomorphic cells become equal arrays. Cells that the sequence leaves
+    out have no nodes.
+    """
+    index = list(columns)
+    present = repeats(graphs)[:, index] > 0
+    mask = (graphs.mask[:, index] & present[..., None]).numpy()
+    b, u, n = mask.shape
+    # One row a cell, whichever architecture it is of.
+    flat = mask.reshape(b * u, n)
+    ops = graphs.ops[:, index].numpy().reshape(b * u, n) * flat
+    adjacency = graphs.adjacency[:, index].numpy().reshape(b * u, n, n) * flat[..., None]
+    order = _canonical_order(ops, adjacency, flat)
+    rows = np.arange(b * u)[:, None]
+    moved = adjacency[rows[:, :, None], order[:, :, None], order[:, None, :]]
+    return ops[rows, order].reshape(b, u, n), moved.reshape(b, u, n, n), mask
+
+
+def _canonical_order(ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Of cells (R, N), (R, N, N), (R, N): which node (R, N) stands at each place, absent ones last."""
+    n = ops.shape[1]
+    depth = np.zeros(ops.shape, np.int64)
+    for j in range(1, n):
+        fed = adjacency[:, :j, j] > 0
+        depth[:, j] = np.where(fed, depth[:, :j] + 1, 0).max(1)
+    place = node_ids(np.zeros(ops.shape, np.uint64), adjacency, mask).T
+    operation = node_ids(ops.astype(np.uint64), adjacency, mask).T
+    # The last key counts first.
+    return np.lexsort((operation, place, np.where(mask, depth, n)))
+
+
+# Size of a network.
+
+
+# A search asks about the same architectures again and again; some 30,000 of them take a few MB.
+@lru_cache(maxsize=1 << 15)
+def count(space: SearchSpace, architecture: Architecture) -> tuple[int, int]:
+    """Parameters and multiply-adds of one architecture."""
+    return space.count(architecture)
+
+
+def counts(graphs: GraphBatch) -> np.ndarray:
+    """Parameters and multiply-adds (B, 2), as the search space counts them. UserError for graphs that have none."""
+    if graphs.space is None:
+        raise UserError("counting needs to know the search space; pass it to collate, or leave out counts=true")
+    return np.array([count(graphs.space, graphs.architecture(i)) for i in range(len(graphs))], np.float64)

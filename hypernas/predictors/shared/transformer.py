@@ -1,15 +1,27 @@
-"""Transformers over the nodes of an architecture: plain attention, or attention that knows the graph's edges."""
+"""Transformers over the nodes of an architecture, which PINAT, TNASP and NN-Former are: tokens, model, training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypernas.predictors.shared.cell_columns import Columns
-from hypernas.predictors.shared.tokens import Tokens
+from hypernas.errors import UserError
+from hypernas.fast.mapped import MappedPass
+from hypernas.graph import GraphBatch
+from hypernas.method.loss import pairwise_logistic
+from hypernas.predictors.shared.features import Columns, ordered, varying
+from hypernas.training.loop import CosineSchedule, Logged, Schedule
+from hypernas.training.predictor import TrainedPredictor, n_operations
+
+# Architectures made into tokens at a time, and of these run through a model at a time, so that memory is bounded.
+TOKENS_AT_ONCE = 8192
+SCORED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,8 @@ class PermutationInvariant(nn.Module):
 
     def __init__(self, d_in: int, hidden: int, d_out: int) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(d_in, 2 * hidden), nn.Linear(2 * hidden, d_out)
+        self.inner = nn.Linear(d_in, 2 * hidden)
+        self.outer = nn.Linear(2 * hidden, d_out)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """x (B, T, D), adjacency (B, T, T) -> (B, T, D')."""
@@ -63,15 +76,22 @@ class Attention(nn.Module):
         self.n_heads, self.d_head = shape.n_heads, shape.d_head
         width = shape.n_heads * shape.d_head
         self.project = nn.Linear(shape.d_model, 3 * width, bias=False)
-        self.invariant = PermutationInvariant(shape.d_model, shape.invariant, shape.d_head) if shape.invariant else None
-        self.join = nn.Linear(width + shape.d_head * bool(shape.invariant), shape.d_model, bias=False)
+        self.invariant = None
+        joined = width
+        if shape.invariant:
+            self.invariant = PermutationInvariant(shape.d_model, shape.invariant, shape.d_head)
+            joined += shape.d_head
+        self.join = nn.Linear(joined, shape.d_model, bias=False)
 
     def forward(self, x: Tensor, seen: Tensor, adjacency: Tensor) -> Tensor:
         """x (B, T, D), seen (B, 1 or H, T, T) bool: which nodes a node attends to -> (B, T, D)."""
         b, t, _ = x.shape
-        q, k, v = self.project(x).view(b, t, 3, self.n_heads, self.d_head).permute(2, 0, 3, 1, 4).unbind(0)
+        projected = self.project(x).view(b, t, 3, self.n_heads, self.d_head)
+        q, k, v = projected.permute(2, 0, 3, 1, 4).unbind(0)
         logits = (q @ k.transpose(2, 3)) / self.d_head**0.5
-        heads = F.softmax(logits.masked_fill(~seen, torch.finfo(x.dtype).min), -1) @ v
+        # The least number instead of minus infinity, which would make a node that sees none a NaN.
+        hidden = logits.masked_fill(~seen, torch.finfo(x.dtype).min)
+        heads = F.softmax(hidden, -1) @ v
         out = heads.transpose(1, 2).reshape(b, t, -1)
         if self.invariant is not None:
             out = torch.cat([out, self.invariant(x, adjacency)], -1)
@@ -83,7 +103,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(shape.d_model, shape.d_inner), nn.Linear(shape.d_inner, shape.d_model)
+        self.inner = nn.Linear(shape.d_model, shape.d_inner)
+        self.outer = nn.Linear(shape.d_inner, shape.d_model)
         self.passed = nn.Linear(shape.d_model, shape.d_inner, bias=False) if shape.relations else None
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
@@ -117,16 +138,19 @@ class GraphTransformer(nn.Module):
         super().__init__()
         d = shape.d_model
         self.n_nodes, self.columns, self.shape = n_nodes, columns, shape
+        # The order of these lines is that of the draws of the initial weights.
         self.operation = nn.Embedding(n_ops, d)
         self.cell = nn.Embedding(len(columns), d) if len(columns) > 1 else None
         self.position = nn.Linear(n_nodes, d) if shape.positions else None
         self.invariant = PermutationInvariant(d, shape.invariant, d) if shape.invariant else None
         self.norm = nn.LayerNorm(d)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.n_blocks))
-        self.hidden, self.out = nn.Linear(d, shape.d_regressor), nn.Linear(shape.d_regressor, 1)
+        self.hidden = nn.Linear(d, shape.d_regressor)
+        self.out = nn.Linear(shape.d_regressor, 1)
 
     @property
     def n_dropouts(self) -> int:
+        """After the embedding, twice a block, and before the regressor."""
         return 2 + 2 * self.shape.n_blocks
 
     def forward(
@@ -142,12 +166,16 @@ class GraphTransformer(nn.Module):
         if self.cell is not None:
             x = x + self.cell(cell)
         x = self.norm(keep[0] * x)
-        seen = related(adjacency, self.shape.n_heads) if self.shape.relations else mask[:, None, None]
+        if self.shape.relations:
+            seen = related(adjacency, self.shape.n_heads)
+        else:
+            seen = mask[:, None, None]
         for i, block in enumerate(self.blocks):
             x = block(x, seen, adjacency, keep[2 * i + 1 : 2 * i + 3])
         real = mask[..., None].to(x.dtype)
-        h = (x * real).sum(1) / real.sum(1)
-        return self.out(F.relu(self.hidden(h * keep[-1, :, 0])))[..., 0]
+        mean = (x * real).sum(1) / real.sum(1)
+        hidden = F.relu(self.hidden(mean * keep[-1, :, 0]))
+        return self.out(hidden)[..., 0]
 
 
 def related(adjacency: Tensor, n_heads: int) -> Tensor:
@@ -160,16 +188,153 @@ def related(adjacency: Tensor, n_heads: int) -> Tensor:
     return (kinds | itself)[:, [head % 4 for head in range(n_heads)]]
 
 
-def full(model: GraphTransformer) -> Tensor:
+class Tokens(NamedTuple):
+    """The nodes of the cells of B architectures side by side, T each.
+
+    `ops (B, T)`, `cell (B, T)` which cell a node is of, `mask (B, T)`, `adjacency (B, T, T)` edge counts within cells,
+    `positions (B, T, P)` its row of the cell's Laplacian.
+    """
+
+    ops: Tensor
+    cell: Tensor
+    mask: Tensor
+    adjacency: Tensor
+    positions: Tensor
+
+
+def tokens(graphs: GraphBatch, columns: Columns, width: int) -> Tokens:
+    """The unique cells `columns` of each architecture; nodes are in canonical order, so isomorphic ones are equal.
+
+    Rows of a Laplacian are `width` wide.
+    """
+    ops, adjacency, mask = ordered(graphs, columns)
+    b, u, n = ops.shape
+    positions = laplacian(adjacency.reshape(b * u, n, n), width)
+    edges = np.zeros((b, u, n, u, n), np.float32)
+    # Edges join nodes of one cell, so that only blocks on the diagonal are not 0.
+    for column in range(u):
+        edges[:, column, :, column] = adjacency[:, column]
+    return Tokens(
+        torch.from_numpy(ops.reshape(b, u * n)),
+        torch.arange(u).repeat_interleave(n).expand(b, -1),
+        torch.from_numpy(mask.reshape(b, u * n)),
+        torch.from_numpy(edges.reshape(b, u * n, u * n)),
+        torch.from_numpy(positions.reshape(b, u * n, width)),
+    )
+
+
+def laplacian(adjacency: np.ndarray, width: int) -> np.ndarray:
+    """Edge counts (R, N, N) of directed graphs -> float32 (R, N, width): their D - A, D the edges that leave a node.
+
+    A row is padded with zeros, or cut where the graph has more nodes than `width`.
+
+    >>> laplacian(np.array([[[0, 1], [0, 0]]]), 3).astype(int).tolist()
+    [[[1, -1, 0], [0, 0, 0]]]
+    """
+    n = adjacency.shape[-1]
+    out = np.zeros((*adjacency.shape[:2], max(n, width)), np.float32)
+    out[:, :, :n] = -adjacency.astype(np.float32)
+    out[:, np.arange(n), np.arange(n)] += adjacency.sum(2)
+    return out[:, :, :width]
+
+
+class TokenPass(MappedPass):
+    """S transformers, each on the tokens of its own architectures."""
+
+    def __init__(self, models: Sequence[Any], graphs: Sequence[GraphBatch], device: str) -> None:
+        model = models[0]
+        if len({each.columns for each in models}) > 1:
+            raise UserError("seeds trained together need training sets that differ in the same cells; fit one by one")
+        super().__init__(models, [tokens(batch, model.columns, model.n_nodes) for batch in graphs], device)
+
+
+@dataclass(kw_only=True, eq=False)
+class TransformerPredictor(TrainedPredictor):
+    """Sizes and schedule of TNASP and PINAT. A subclass says how the transformer knows the graph.
+
+    Each unique cell is read once, the cells in which the training set's architectures differ; how often the network
+    repeats a cell is not seen. Dropout acts on the embedding, on what attention and feed-forward layers add, and on the
+    mean over the nodes. Of an architecture with larger cells than any of the training set's, the rows of the Laplacian
+    are cut.
+    """
+
+    epochs: int = 300
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-3
+    loss: str = "mse"
+    dropout: float = 0.1
+    n_blocks: int = 3
+    d_model: int = 80
+    n_heads: int = 4
+    d_head: int = 64
+    d_inner: int = 512
+    d_regressor: int = 96
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss not in ("mse", "bce"):
+            raise UserError(f"loss must be one of mse, bce, got {self.loss!r}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+
+    def shape(self) -> Shape:
+        """The sizes of the transformer, and how it knows the graph."""
+        return Shape(self.n_blocks, self.d_model, self.n_heads, self.d_head, self.d_inner, self.d_regressor)
+
+    def schedule(self) -> Schedule:
+        return CosineSchedule(self.epochs, self.learning_rate, self.accumulate, weight_decay=self.weight_decay)
+
+    def new_model(self, graphs: GraphBatch) -> GraphTransformer:
+        return GraphTransformer(n_operations(graphs), graphs.ops.shape[2], varying(graphs), self.shape())
+
+    def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> TokenPass:
+        return TokenPass(models, graphs, self.device)
+
+    def inputs(self, run: TokenPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """Architectures (S, b), and what dropout leaves of each (S, K, b, T, D), drawn from each seed's generator."""
+        n_tokens = run.fields[0].shape[2]
+        return index, self.keep(generators, (run.model.n_dropouts, index.shape[1], n_tokens, self.d_model))
+
+    def keep(self, generators: list[np.random.Generator], shape: tuple[int, ...]) -> Tensor:
+        """What dropout leaves (S, *shape), drawn from each seed's generator."""
+        noise = torch.from_numpy(np.stack([generator.random(shape, dtype=np.float32) for generator in generators]))
+        # What is left is scaled up, so that the mean stays.
+        return (noise >= self.dropout) / (1 - self.dropout)
+
+    def loss_of(self, run: TokenPass, labels: Tensor, *inputs: Tensor) -> Logged:
+        """The squared error of index (S, b), or the logistic loss of its pairs."""
+        index, keep = inputs
+        predicted = run(index, keep.to(self.device, torch.get_default_dtype()))
+        label = labels.gather(1, index.to(labels.device))
+        if self.loss == "mse":
+            loss = ((predicted - label) ** 2).mean(1)
+        else:
+            loss = pairwise_logistic(predicted, label)
+        return loss.sum(), {"loss_pred": loss.detach()}
+
+    @torch.no_grad()
+    def score(self, graphs: GraphBatch) -> Tensor:
+        """Standardised predictions (B,), equal graphs once, small ones together with small ones."""
+        n_operations = self.model.operation.num_embeddings
+        largest = int(graphs.ops.max())
+        if largest >= n_operations:
+            rule = f"operations must be below {n_operations}, as in the training set"
+            raise UserError(f"{rule}, got {largest}; give collate the space of both sets")
+        first, inverse = graphs.distinct()
+        distinct = graphs[first]
+        model = self.model.to(self.device)
+        keep = no_dropout(model)
+        scores = torch.empty(len(distinct), dtype=keep.dtype)
+        by_size = distinct.mask.sum((1, 2)).argsort(stable=True)
+        for rows in by_size.split(TOKENS_AT_ONCE):
+            fields = tokens(distinct[rows].trimmed(), model.columns, model.n_nodes)
+            batches = zip(*(field.split(SCORED_AT_ONCE) for field in fields), strict=True)
+            parts = [model(*(field.to(self.device) for field in batch), keep).cpu() for batch in batches]
+            scores[rows] = torch.cat(parts)
+        model.to("cpu")
+        return scores[inverse]
+
+
+def no_dropout(model: GraphTransformer) -> Tensor:
     """The `keep` of a model without dropout."""
     return model.hidden.weight.new_ones(model.n_dropouts, 1, 1, 1)
-
-
-@torch.no_grad()
-def score(model: GraphTransformer, tokens: Tokens, chunk: int = 256, device: str = "cpu") -> Tensor:
-    """Standardised predictions (B,), `chunk` architectures at a time."""
-    model = model.to(device)
-    parts = [tuple(field[i : i + chunk] for field in tokens) for i in range(0, len(tokens.ops), chunk)]
-    scores = torch.cat([model(*(field.to(device) for field in part), full(model)).cpu() for part in parts])
-    model.to("cpu")
-    return scores
