@@ -7,13 +7,15 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
-from hypernas import data
-from hypernas.data import catalogue
+from hypernas import cli, data
+from hypernas.data import catalogue, labelled
 from hypernas.errors import UserError
 
 
@@ -221,3 +223,33 @@ def test_images_of_the_wrong_shape_are_a_user_error(folders, monkeypatch):
 def test_unknown_images_name_the_known_ones():
     with pytest.raises(UserError, match=r"images must be one of cifar10, digits, .*got 'imagenet'"):
         data.load_images("imagenet")
+
+
+def test_a_tilde_in_a_variable_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/cache")
+    monkeypatch.setenv("HYPERNAS_DATA", "~/tables")
+    assert catalogue.cache_directory() == tmp_path / "cache" / "hypernas"
+    (tmp_path / "tables" / "benchmarks").mkdir(parents=True)
+    table = tmp_path / "tables" / "benchmarks" / "vit.parquet"
+    table.touch()
+    assert labelled.find_labelled("vit") == table
+
+
+def test_without_home_and_account_the_sources_are_listed(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HYPERNAS_DATA", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(Path, "expanduser", lambda path: no_home())
+    done = CliRunner().invoke(cli.main, ["data", "list"])
+    assert (done.exit_code, done.exception) == (0, None)
+    monkeypatch.setenv("HYPERNAS_DATA", "~/x")
+    with pytest.raises(UserError, match="HYPERNAS_DATA must name a folder, got ~/x, but there is no home for ~"):
+        catalogue.find("nasbench201")
+
+
+def test_what_is_downloaded_comes_over_https():
+    assert [source.name for source in catalogue.sources() if source.url.startswith("http:")] == []

@@ -1,5 +1,9 @@
 """Claims about the notation of DARTS: what is read, what is refused and why."""
 
+import json
+from collections import namedtuple
+
+import numpy as np
 import pytest
 
 from hypernas.errors import UserError
@@ -9,6 +13,14 @@ CELL = [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("max_poo
 NORMAL = [*CELL, ("avg_pool_3x3", 3), ("sep_conv_5x5", 1), ("dil_conv_3x3", 4), ("skip_connect", 2)]
 REDUCE = [*CELL, ("skip_connect", 0), ("sep_conv_5x5", 3), ("dil_conv_3x3", 1), ("max_pool_3x3", 2)]
 KNOWN = Genotype(tuple(NORMAL), tuple(REDUCE))
+
+
+Others = namedtuple("Genotype", "normal normal_concat reduce reduce_concat")
+
+
+def pairs(edges):
+    """The edges of each node together, as pt.darts writes them."""
+    return [[edges[i], edges[i + 1]] for i in range(0, len(edges), 2)]
 
 
 def text(normal=NORMAL, reduce=REDUCE, concat="range(2, 6)"):
@@ -27,6 +39,15 @@ def text(normal=NORMAL, reduce=REDUCE, concat="range(2, 6)"):
         text(tuple(NORMAL), [list(edge) for edge in REDUCE]),
         f"Genotype({NORMAL}, range(2, 6), {REDUCE}, range(2, 6))",
         f"Genotype(reduce={REDUCE}, normal={NORMAL})",
+        text().replace("0)", "np.int64(0))"),
+        text(concat="array([2, 3, 4, 5])"),
+        text(concat="np.array([2, 3, 4, 5])"),
+        text(pairs(NORMAL), pairs(REDUCE)),
+        f"epoch 1 lr 0.025\n11/22 10:00 genotype = {text()}\nepoch 2\ngenotype = {text()}\nvalid_acc 97.2 (best)\n",
+        json.dumps({"normal": NORMAL, "normal_concat": [2, 3, 4, 5], "reduce": pairs(REDUCE)}),
+        {"normal": NORMAL, "reduce": REDUCE, "reduce_concat": np.array([2, 3, 4, 5])},
+        Others(NORMAL, range(2, 6), [(op, np.int64(state)) for op, state in REDUCE], [2, 3, 4, 5]),
+        KNOWN,
     ],
 )
 def test_every_way_to_paste_a_genotype_is_read(written):
@@ -58,6 +79,10 @@ def changed(at, edge):
         (text(concat="range(3, 6)"), r"normal_concat must join the nodes \[2, 3, 4, 5\], got range\(3, 6\)"),
         (text(concat="range(2, 10**12)"), "normal_concat must join"),
         (text(concat="range('a')"), "normal_concat must join"),
+        (f"{text()}\n{text(REDUCE, NORMAL)}", "must hold one genotype, got 2 different ones"),
+        (json.dumps({"normal": NORMAL}), "reduce is missing"),
+        ({"normal": NORMAL, "reduce": 5}, "reduce must be a list of pairs .*, got 5"),
+        ({"normal": NORMAL, "reduce": REDUCE, "reduce_concat": [2, 3]}, r"reduce_concat must join .* got \[2, 3\]"),
         (f"Genotype(normal={NORMAL})", "must have the fields normal and reduce, .* reduce is missing"),
         (text("open('/etc/passwd')"), r"normal must be a list of pairs .* got open\('/etc/passwd'\)"),
         (text("print"), "normal must be a list of pairs"),
@@ -73,7 +98,8 @@ def test_a_wrong_genotype_is_told_what_is_wrong(written, told):
 @pytest.mark.parametrize(
     "written",
     ["", "Genotype", "Network(normal=[])", "1 + 1", "Genotype(normal=[", "x = 1; y = 2", "Genotype(**a)", "(" * 5000,
-     "Genotype(1, 2, 3, 4, 5)", "Genotype(steps=4)", "Geno\0type()", "import os", "-" * 100_000 + "1"],
+     "Genotype(1, 2, 3, 4, 5)", "Genotype(steps=4)", "Geno\0type()", "import os", "-" * 100_000 + "1",
+     5, None, b"x", 1.5, [], (1, 2), {}.keys(), {"steps": 4}, "{", "{}x", '{"a": 1}', '[1]'],
 )  # fmt: skip
 def test_what_is_no_genotype_is_shown_the_form(written):
     with pytest.raises(UserError, match=r"^a genotype is written ") as caught:

@@ -1,5 +1,6 @@
 """Claims about MobileNetV3: counts are those of the published networks, notations invert, wrong input is explained."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypernas.graph import GraphBatch, collate
 from hypernas.lab.metrics import kendall_tau
 from hypernas.method.sizes import map_sizes
 from hypernas.predictors.hypernas import HyperNAS
-from hypernas.spaces.blocks import once_for_all
+from hypernas.spaces import mobilenetv3
 
 SPACE = spaces.get("mobilenetv3")
 FULL = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5}
@@ -197,6 +198,48 @@ def test_lists_outside_the_space_are_a_user_error(change, words):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"ks": 7},
+        {"e": 6.0, "d": 4, "wid": None},
+        {"ks": "7 " * 20, "d": "[4, 4, 4, 4, 4]", "r": [224], "wid": 1.0},
+        {"ks": [7.0] * 20, "d": np.full(5, 4), "wid": "1.0", "r": "224"},
+        {"e": ",".join(["6"] * 20), "r": 224.0},
+    ],
+)
+def test_every_way_to_hand_over_the_same_lists_is_read(change):
+    wanted = SPACE.from_ofa(**FULL)
+    assert SPACE.from_ofa(**FULL | change) == SPACE.parse(FULL | change) == wanted
+    assert SPACE.parse(json.dumps(FULL)) == wanted
+
+
+def test_padding_may_be_none_or_no_number():
+    lists = {"ks": [3, 3, None, None] * 5, "e": [3, 3, float("nan"), 0] * 5, "d": 2}
+    assert SPACE.from_ofa(**lists) == SPACE.parse("|".join(["k3e3 k3e3"] * 5))
+
+
+@pytest.mark.parametrize(
+    ("lists", "words"),
+    [
+        (FULL | {"wid": 1.2}, r"wid must be 1\.0, .* got 1\.2"),
+        (FULL | {"ks": 7.5}, r"ks must list whole numbers, got 7\.5"),
+        (FULL | {"ks": "seven"}, r"ks must list 20 numbers, got 1"),
+        (FULL | {"ks": ["x"] * 20}, r"ks must list whole numbers, got 'x'"),
+        (FULL | {"d": None}, r"d must list 5 numbers, got None"),
+        (FULL | {"r": [224, 224]}, r"r must list 1 numbers, got 2"),
+        (FULL | {"ks": float("inf")}, r"ks must list whole numbers, got inf"),
+        ({"ks": 7}, r"must have ks, e and d, .* got ks"),
+        (FULL | {"width": 1}, r"must have ks, e and d, .* got ks, e, d, width"),
+        ("{'ks': 7}", r"in braces must be whole JSON"),
+        (5, "must be written as text, got 5"),
+    ],
+)
+def test_a_dictionary_that_is_none_of_once_for_all_is_one_sentence(lists, words):
+    with pytest.raises(UserError, match=words):
+        SPACE.parse(lists)
+
+
+@pytest.mark.parametrize(
     ("notation", "words"),
     [
         ("k3e3 k3e3", "lists 5 stages of blocks as .* got 'k3e3 k3e3'"),
@@ -241,17 +284,17 @@ def test_the_predictor_is_four_linear_layers_on_one_hot_choices(tmp_path, rng):
         hot[60 + 3 * layer + [3, 4, 6].index(lists["e"][layer])] = 1
     hot[120 + 2] = 1
     expected = nn.Sequential(*[part for x in layers for part in (x, nn.ReLU())][:-1])(hot) * 100
-    oracle = once_for_all.AccuracyPredictor(tmp_path / "predictor.npz", SPACE.decode, resolution=144)
+    oracle = mobilenetv3.AccuracyPredictor(tmp_path / "predictor.npz", SPACE.decode, resolution=144)
     assert oracle.predict([architecture]).item() == pytest.approx(expected.item(), abs=1e-4)
     with pytest.raises(UserError, match=r"resolution must be one of 112, .* got 200"):
-        once_for_all.AccuracyPredictor(tmp_path / "predictor.npz", SPACE.decode, resolution=200)
+        mobilenetv3.AccuracyPredictor(tmp_path / "predictor.npz", SPACE.decode, resolution=200)
 
 
 @pytest.mark.parametrize("content", ["", "ks,e,d\n", "ks,e,d,r,top1_mean,n_evals,params,macs\n3 5,1,1,224,75,3,1,1\n"])
 def test_a_damaged_table_is_a_user_error(tmp_path, content):
     (tmp_path / "measured.csv").write_text(content)
     with pytest.raises(UserError, match="must be a whole table of measured subnets"):
-        once_for_all.read_measured(tmp_path / "measured.csv")
+        mobilenetv3.read_measured(tmp_path / "measured.csv")
 
 
 def test_the_table_says_that_its_weights_are_inherited(table):

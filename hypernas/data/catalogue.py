@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,19 +67,37 @@ def checkout() -> Path | None:
 
 
 def cache_directory() -> Path:
-    """The user cache: `$XDG_CACHE_HOME/hypernas`, by default `~/.cache/hypernas`."""
-    chosen = os.environ.get("XDG_CACHE_HOME")
-    return (Path(chosen) if chosen else Path.home() / ".cache") / "hypernas"
+    """The user cache: `$XDG_CACHE_HOME/hypernas`, by default `~/.cache/hypernas`.
+
+    Without a home, as in a container whose user has no account, it is in the folder for temporary files.
+    """
+    folder = folder_of_variable("XDG_CACHE_HOME")
+    if folder is None:
+        try:
+            folder = Path.home() / ".cache"
+        except RuntimeError:
+            folder = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
+    return folder / "hypernas"
+
+
+def folder_of_variable(name: str) -> Path | None:
+    """The folder that an environment variable names, `~` expanded; None where it is not set."""
+    value = os.environ.get(name)
+    if not value:
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        rule = f"{name} must name a folder, got {value}, but there is no home for ~"
+        raise UserError(f"{rule}: write it whole") from error
 
 
 def _data_directory() -> Path | None:
     """`$HYPERNAS_DATA`, None where it is not set. Raises UserError where it is no folder."""
-    chosen = os.environ.get("HYPERNAS_DATA")
-    if not chosen:
-        return None
-    if not Path(chosen).is_dir():
-        raise UserError(f"HYPERNAS_DATA must be a folder, got {chosen}: create it or unset the variable")
-    return Path(chosen)
+    folder = folder_of_variable("HYPERNAS_DATA")
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"HYPERNAS_DATA must be a folder, got {folder}: create it or unset the variable")
+    return folder
 
 
 def _embedded(source: Source) -> Path | None:

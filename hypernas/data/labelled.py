@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table, schema
-from hypernas.data.catalogue import checkout
+from hypernas.data.catalogue import checkout, folder_of_variable
 from hypernas.errors import MissingTable, UserError
 
 KEY = b"hypernas"
@@ -27,8 +27,10 @@ def place(space: str) -> Path:
 
 def find_labelled(space: str) -> Path | None:
     """The table of `space`, first under `$HYPERNAS_DATA/benchmarks`, then at `place`; None where there is none."""
-    folder = os.environ.get("HYPERNAS_DATA")
-    places = [*([Path(folder) / "benchmarks" / f"{space}.parquet"] if folder else []), place(space)]
+    folder = folder_of_variable("HYPERNAS_DATA")
+    places = [place(space)]
+    if folder is not None:
+        places.insert(0, folder / "benchmarks" / f"{space}.parquet")
     return next((path for path in places if path.is_file()), None)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from hypernas.data.catalogue import checkout
+from hypernas.data.catalogue import checkout, folder_of_variable
 from hypernas.errors import UserError
 from hypernas.lab.formats import number
 from hypernas.lab.summary import METRICS, PLACE, STATISTICS, summary
@@ -30,8 +30,7 @@ Identity = tuple[str, str | None]
 
 def results_directory() -> Path:
     """`$HYPERNAS_RESULTS`, else `data/results` of the checkout or of the working directory."""
-    chosen = os.environ.get("HYPERNAS_RESULTS")
-    return Path(chosen) if chosen else (checkout() or Path.cwd()) / "data" / "results"
+    return folder_of_variable("HYPERNAS_RESULTS") or (checkout() or Path.cwd()) / "data" / "results"
 
 
 def canonical_json(value: Any) -> str:

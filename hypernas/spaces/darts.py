@@ -52,6 +52,7 @@ class DARTS(SearchSpace):
     name = "darts"
     ops = ("c_{k-2}", "c_{k-1}", "sum", "output", *OPERATIONS)
     datasets = ("cifar10",)
+    accepts = (object,)
     macro = "stem, 20 cells of which those at 1/3 and 2/3 halve the map, classifier"
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 3, "width": 144, "hyper_layers": 2, "hyper_width": 128}
     _sequence = darts_network.sequence()
@@ -80,8 +81,8 @@ class DARTS(SearchSpace):
         sequence = torch.tensor(self._sequence).expand(b, -1).contiguous()
         return GraphBatch(ops, edge_counts, mask, kind, sequence, self)
 
-    def parse(self, notation: str) -> Architecture:
-        """`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), ...)` -> the raw Architecture."""
+    def parse(self, notation: Any) -> Architecture:
+        """Any notation of `genotypes.parse`, such as the text that DARTS prints -> the raw Architecture."""
         return self._architecture(_edges(genotypes.parse(notation)), "raw")
 
     def genotype(self, architecture: Architecture) -> Genotype:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from hypernas.errors import UserError
 
@@ -23,6 +28,7 @@ CONCAT = range(INPUTS, INPUTS + NODES)
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 FORM = "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
 Edge = tuple[str, int]
+UNREADABLE = object()
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ class Genotype:
     reduce: tuple[Edge, ...]
 
     def __post_init__(self) -> None:
-        for name in ("normal", "reduce"):
-            _check(name, getattr(self, name))
+        _check("normal", self.normal)
+        _check("reduce", self.reduce)
 
     def __str__(self) -> str:
         concat = f"range({CONCAT.start}, {CONCAT.stop})"
@@ -62,65 +68,150 @@ def _check(name: str, edges: Sequence[Edge]) -> None:
             raise UserError(f"node {node} must read two different states, got {pair[0][1]} twice in {name}")
 
 
-def parse(text: str) -> Genotype:
-    """The genotype in a text such as DARTS prints it, whatever stands before it on the line; nothing is evaluated.
+def parse(notation: Any) -> Genotype:
+    """The genotype of any of the ways in which one is handed over; nothing is evaluated.
 
-    UserError for any other text.
+    Text: as DARTS prints it, whatever stands around it, so a training log too, as long as all genotypes in it are one;
+    NumPy's `np.int64(0)` and `array([2, 3, 4, 5])` count as numbers and lists; or a JSON object. Objects: a `Genotype`
+    of ours or of others (a named tuple), a dictionary with its fields. An edge list may be nested by nodes, as pt.darts
+    writes it. UserError for anything else.
 
     >>> edges = [(operation, i % 2) for i, operation in enumerate(["sep_conv_3x3", "skip_connect"] * 4)]
     >>> parse(f"FOUND = Genotype(normal={edges}, normal_concat=[2, 3, 4, 5], reduce={edges})").normal[:2]
     (('sep_conv_3x3', 0), ('skip_connect', 1))
     """
-    fields = _fields(text)
+    if isinstance(notation, Genotype):
+        return notation
+    if isinstance(notation, str):
+        return _of_json(notation) if notation.lstrip().startswith("{") else _of_text(notation)
+    if isinstance(notation, tuple) and hasattr(notation, "_asdict"):
+        notation = notation._asdict()
+    if not isinstance(notation, Mapping):
+        raise _no_genotype(notation)
+    return _of_fields({name: Field(value, _short(repr(value))) for name, value in notation.items()})
+
+
+class Field(NamedTuple):
+    """A part of a genotype: its value, `UNREADABLE` where it is no list of plain values, and how it was written."""
+
+    value: Any
+    written: str
+
+
+def _of_json(text: str) -> Genotype:
+    try:
+        notation = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_genotype(text) from error
+    return parse(notation)
+
+
+def _of_text(text: str) -> Genotype:
+    """The one genotype in a text. Raises UserError where there are two different ones."""
+    starts = [match.start() for match in re.finditer(r"\bGenotype\(", text)]
+    if not starts:
+        raise _no_genotype(text)
+    genotypes = [_of_fields(_fields(text[start : _end(text, start)])) for start in starts]
+    different = set(genotypes)
+    if len(different) > 1:
+        raise UserError(f"a text must hold one genotype, got {len(different)} different ones: give that of one epoch")
+    return genotypes[0]
+
+
+def _end(text: str, start: int) -> int:
+    """Where the parenthesis closes that the first one after `start` opens; the end of the text where none does."""
+    depth = 0
+    for place in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        if depth == 0 and text[place] == ")":
+            return place + 1
+    return len(text)
+
+
+def _of_fields(fields: Mapping[Any, Field]) -> Genotype:
+    if not set(fields) <= set(FIELDS):
+        raise _no_genotype(dict.fromkeys(fields, "..."))
     for name in ("normal", "reduce"):
         if name not in fields:
             raise UserError(f"a genotype must have the fields normal and reduce, as {FORM}, {name} is missing")
         concat = fields.get(f"{name}_concat")
-        if concat is not None and _literal(concat) != list(CONCAT):
-            raise UserError(f"{name}_concat must join the nodes {list(CONCAT)}, got {_written(concat)}")
+        if concat is not None and _as_list(concat.value) != list(CONCAT):
+            raise UserError(f"{name}_concat must join the nodes {list(CONCAT)}, got {concat.written}")
     return Genotype(_edges("normal", fields["normal"]), _edges("reduce", fields["reduce"]))
 
 
-def _fields(text: str) -> dict[str, ast.expr]:
+def _fields(text: str) -> dict[Any, Field]:
     """The arguments of the call in the text, by name."""
-    wrong = UserError(f"a genotype is written {FORM}, got {_short(repr(text))}")
     try:
-        call = ast.parse(text[max(text.find("Genotype("), 0) :].strip(), mode="eval").body
+        call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise wrong from error
-    if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "Genotype":
-        raise wrong
-    fields = dict(zip(FIELDS, call.args, strict=False)) | {str(each.arg): each.value for each in call.keywords}
-    if len(call.args) > len(FIELDS) or set(fields) - set(FIELDS):
-        raise wrong
-    return fields
+        raise _no_genotype(text) from error
+    if not isinstance(call, ast.Call) or len(call.args) > len(FIELDS):
+        raise _no_genotype(text)
+    named = dict(zip(FIELDS, call.args, strict=False)) | {keyword.arg: keyword.value for keyword in call.keywords}
+    if not set(named) <= set(FIELDS):
+        raise _no_genotype(text)
+    return {name: Field(_readable(node), _written(node)) for name, node in named.items()}
 
 
-def _literal(value: ast.expr) -> object:
-    """A literal, tuples as lists, a range of literals too; None for anything else."""
+def _readable(node: ast.expr) -> Any:
     try:
-        if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "range" and not value.keywords:
-            found = range(*(ast.literal_eval(each) for each in value.args))
-            return list(found) if len(found) <= len(CONCAT) else None
-        literal = ast.literal_eval(value)
-    except (SyntaxError, ValueError, TypeError, OverflowError, RecursionError, MemoryError):
-        return None
-    return list(literal) if isinstance(literal, (list, tuple)) else literal
+        return _plain(node)
+    except (ValueError, TypeError, OverflowError, RecursionError, SyntaxError, MemoryError):
+        return UNREADABLE
 
 
-def _edges(name: str, value: ast.expr) -> tuple[Edge, ...]:
-    pairs = _literal(value)
-    if not isinstance(pairs, list):
-        raise UserError(f"{name} must be a list of pairs like ('sep_conv_3x3', 0), got {_written(value)}")
-    for pair in pairs:
-        if not isinstance(pair, (list, tuple)) or [type(each) for each in pair] != [str, int]:
-            raise UserError(f"an edge must be a pair like ('sep_conv_3x3', 0), got {_short(repr(pair))} in {name}")
-    return tuple((operation, state) for operation, state in pairs)
+def _plain(node: ast.expr) -> Any:
+    """The value of a literal: tuples as lists, and what NumPy prints for numbers and arrays. ValueError for others."""
+    if isinstance(node, ast.List):
+        return [_plain(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_plain(item) for item in node.elts)
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    name = ast.unparse(node.func).split(".")[-1]
+    arguments = [_plain(argument) for argument in node.args]
+    if name == "range" and not node.keywords:
+        numbers = range(*arguments)
+        return list(numbers) if len(numbers) <= len(CONCAT) else UNREADABLE
+    if name in ("array", "asarray", "list", "tuple", "int", "int64", "int32", "str_") and len(arguments) == 1:
+        return arguments[0]
+    raise ValueError(name)
 
 
-def _written(value: ast.expr) -> str:
+def _as_list(value: Any) -> Any:
+    """Any sequence of numbers as a list of them; anything else as it is."""
+    if isinstance(value, (range, tuple, list, np.ndarray)):
+        return [int(item) if isinstance(item, np.integer) else item for item in value]
+    return value
+
+
+def _edges(name: str, field: Field) -> tuple[Edge, ...]:
+    if not isinstance(field.value, (list, tuple)):
+        raise UserError(f"{name} must be a list of pairs like ('sep_conv_3x3', 0), got {field.written}")
+    pairs: list[Any] = []
+    for item in field.value:
+        # A node's two edges stand together where the list is nested.
+        nested = isinstance(item, (list, tuple)) and len(item) > 0 and isinstance(item[0], (list, tuple))
+        pairs += item if nested else [item]
+    return tuple(_edge(name, pair) for pair in pairs)
+
+
+def _edge(name: str, pair: Any) -> Edge:
+    operation, state = pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else (None, None)
+    whole = isinstance(state, (int, np.integer)) and not isinstance(state, bool)
+    if not isinstance(operation, str) or not whole:
+        raise UserError(f"an edge must be a pair like ('sep_conv_3x3', 0), got {_short(repr(pair))} in {name}")
+    return str(operation), int(state)
+
+
+def _no_genotype(notation: Any) -> UserError:
+    return UserError(f"a genotype is written {FORM}, got {_short(repr(notation))}")
+
+
+def _written(node: ast.expr) -> str:
     try:
-        return _short(ast.unparse(value))
+        return _short(ast.unparse(node))
     except RecursionError:
         return "a text too deep to be shown"
 

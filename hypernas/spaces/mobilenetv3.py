@@ -2,40 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from hypernas.data import Table, find
+from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch
-from hypernas.method.target_network import Program, count
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form
-from hypernas.spaces.blocks import once_for_all
-from hypernas.spaces.blocks.once_for_all import (
-    DEPTHS,
-    EXPANSIONS,
-    KERNELS,
-    LAYERS,
-    LONGEST,
-    SQUEEZES,
-    STAGES,
-    Stage,
+from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch, collate
+from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form, check_operation
+from hypernas.spaces.mbconv import (
+    HARD_SWISH,
+    RELU,
+    Block,
+    activated_stem,
+    biases,
+    block_keys,
+    divisible,
+    write_block,
+    write_last,
 )
-from hypernas.spaces.mbconv import biases
 
-INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9
-RESOLUTION, CLASSES = 224, 1000
-NODES = 2 + 4 * LONGEST
+# What may be chosen.
+KERNELS, EXPANSIONS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
+STAGES, LONGEST = 5, 4
+LAYERS = STAGES * LONGEST
 BLOCKS = {f"k{kernel}e{expansion}": (kernel, expansion) for kernel, expansion in product(KERNELS, EXPANSIONS)}
 NAMES = {block: name for name, block in BLOCKS.items()}
-# What an operation chooses, by its id.
+RESOLUTION, CLASSES = 224, 1000
+
+# Operations of the graph; a stage with squeeze-and-excitation has four nodes a block, one without has three.
+INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9
+NODES = 2 + 4 * LONGEST
 KERNEL_OF = np.array([0] * DEPTHWISE + [*KERNELS] + [0] * 2)
 EXPANSION_OF = np.array([0] * EXPAND + [*EXPANSIONS] + [0] * 5)
+
+# The network at width 1.0: channels of the stem, of each stage, of the last two convolutions.
+CHANNELS, WIDTHS, LAST = 16, (24, 40, 80, 112, 160), (960, 1280)
+STRIDES, SMALL_STRIDES = (2, 2, 2, 1, 2), (1, 2, 1, 1, 2)
+SQUEEZES = (False, True, False, True, True)
+ACTIVATIONS = (RELU, RELU, HARD_SWISH, HARD_SWISH, HARD_SWISH)
+
+# The official accuracy predictor.
+RESOLUTIONS = tuple(range(112, 225, 16))
+PREDICTOR_WIDTHS = (2 * 3 * LAYERS + len(RESOLUTIONS), 400, 400, 400, 1)
+
+# Column of the table -> column of the file, numbers in it, their type.
+COLUMNS: dict[str, tuple[str, int, type]] = {
+    "ks": ("ks", LAYERS, int),
+    "e": ("e", LAYERS, int),
+    "d": ("d", STAGES, int),
+    "resolution": ("r", 1, int),
+    "accuracy": ("top1_mean", 1, float),
+    "evaluations": ("n_evals", 1, int),
+    "parameters": ("params", 1, int),
+    "multiply_adds": ("macs", 1, int),
+}
+Stage = tuple[tuple[int, int], ...]
 
 
 @lru_cache(8192)
@@ -51,14 +84,19 @@ def stage_cell(blocks: Stage, squeeze: bool) -> Cell:
     ops, edges, read = [INPUT], [], [0]
     for i, (kernel, expansion) in enumerate(blocks):
         first = len(ops)
-        ops += [EXPAND + EXPANSIONS.index(expansion), DEPTHWISE + KERNELS.index(kernel), *[SQUEEZE] * squeeze, PROJECT]
+        ops += [EXPAND + EXPANSIONS.index(expansion), DEPTHWISE + KERNELS.index(kernel)]
+        ops += [SQUEEZE] * squeeze + [PROJECT]
         last = len(ops) - 1
-        edges += [(x, first) for x in read] + [(x, x + 1) for x in range(first, last)] + [(first + 1, last)]
+        edges += [(source, first) for source in read]
+        edges += [(node, node + 1) for node in range(first, last)]
+        edges.append((first + 1, last))
         read = [*read, last] if i else [last]
-    adjacency = np.zeros((len(ops) + 1, len(ops) + 1), int)
-    for x, y in [*edges, *((x, len(ops)) for x in read)]:
-        adjacency[x, y] = 1
-    return Cell((*ops, OUTPUT), tuple(tuple(row) for row in adjacency.tolist()))
+    output = len(ops)
+    edges += [(source, output) for source in read]
+    adjacency = np.zeros((output + 1, output + 1), int)
+    for source, target in edges:
+        adjacency[source, target] = 1
+    return Cell((*ops, OUTPUT), tuple(map(tuple, adjacency.tolist())))
 
 
 def check_depths(depths: Sequence[int]) -> None:
@@ -71,28 +109,51 @@ def check_depths(depths: Sequence[int]) -> None:
 
 class MobileNetV3(SearchSpace):
     name = "mobilenetv3"
-    ops = ("input", "output", *(f"expand_{e}" for e in EXPANSIONS), *(f"depthwise_{k}x{k}" for k in KERNELS),
-           "squeeze_excite", "project_1x1")  # fmt: skip
+    ops = (
+        "input",
+        "output",
+        *(f"expand_{expansion}" for expansion in EXPANSIONS),
+        *(f"depthwise_{kernel}x{kernel}" for kernel in KERNELS),
+        "squeeze_excite",
+        "project_1x1",
+    )
     datasets = ("imagenet",)
     macro = "stem, fixed block, 5 stages of 2 to 4 inverted residual blocks, last convolutions, classifier"
-    defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96,
-                                          "cells_per_stage": LONGEST}  # fmt: skip
+    accepts = (str, Mapping)
+    defaults: ClassVar[dict[str, Any]] = {
+        "n_layers": 6,
+        "width": 72,
+        "hyper_layers": 3,
+        "hyper_width": 96,
+        "cells_per_stage": LONGEST,
+    }
 
     def encode(self, ks: np.ndarray, e: np.ndarray, d: np.ndarray) -> GraphBatch:
         """Kernels and expansions (B, 20), 4 a stage, and depths (B, 5) -> GraphBatch."""
         b = len(d)
-        ops, adjacency = np.zeros((b, STAGES, NODES), np.int64), np.zeros((b, STAGES, NODES, NODES), np.uint8)
+        ops = np.zeros((b, STAGES, NODES), np.int64)
+        adjacency = np.zeros((b, STAGES, NODES, NODES), np.uint8)
         mask = np.zeros((b, STAGES, NODES), bool)
         for stage, depth in product(range(STAGES), DEPTHS):
+            # All rows of this depth share their edges; their operations differ from the first ones by an offset.
             cell = stage_cell(((KERNELS[0], EXPANSIONS[0]),) * depth, SQUEEZES[stage])
-            rows, layers = np.flatnonzero(d[:, stage] == depth)[:, None], np.arange(depth) + stage * LONGEST
-            n, nodes = len(cell.ops), np.array(cell.ops)
+            nodes, n = np.array(cell.ops), len(cell.ops)
+            layers = np.arange(depth) + stage * LONGEST
+            same = np.flatnonzero(d[:, stage] == depth)
+            rows = same[:, None]
             ops[rows, stage, np.arange(n)] = nodes
             ops[rows, stage, np.flatnonzero(nodes == EXPAND)] += np.searchsorted(EXPANSIONS, e[rows, layers])
             ops[rows, stage, np.flatnonzero(nodes == DEPTHWISE)] += np.searchsorted(KERNELS, ks[rows, layers])
-            adjacency[rows[:, 0], stage, :n, :n], mask[rows[:, 0], stage, :n] = np.array(cell.adjacency), True
-        kind, sequence = torch.full((b, STAGES), NORMAL), torch.arange(STAGES).repeat(b, 1)
-        return GraphBatch(*map(torch.from_numpy, (ops, adjacency, mask)), kind, sequence, self)  # type: ignore[call-arg]
+            adjacency[same, stage, :n, :n] = np.array(cell.adjacency)
+            mask[same, stage, :n] = True
+        return GraphBatch(
+            torch.from_numpy(ops),
+            torch.from_numpy(adjacency),
+            torch.from_numpy(mask),
+            torch.full((b, STAGES), NORMAL),
+            torch.arange(STAGES).repeat(b, 1),
+            self,
+        )
 
     def decode(self, graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
         """GraphBatch -> kernels and expansions (B, 20), 0 for layers beyond a stage's depth."""
@@ -102,7 +163,8 @@ class MobileNetV3(SearchSpace):
             stage, i = divmod(layer, LONGEST)
             first = 1 + i * (3 + SQUEEZES[stage])
             if first + 1 < ops.shape[2]:
-                e[:, layer], ks[:, layer] = EXPANSION_OF[ops[:, stage, first]], KERNEL_OF[ops[:, stage, first + 1]]
+                e[:, layer] = EXPANSION_OF[ops[:, stage, first]]
+                ks[:, layer] = KERNEL_OF[ops[:, stage, first + 1]]
         return ks, e
 
     def architecture(self, stages: Sequence[Stage]) -> Architecture:
@@ -113,79 +175,97 @@ class MobileNetV3(SearchSpace):
 
     def stages(self, architecture: Architecture) -> tuple[Stage, ...]:
         """The blocks (kernel, expansion) of each stage. Raises UserError for an architecture outside the space."""
-        found = []
+        stages = []
         for cell in architecture.cells:
             kernels = [KERNELS[op - DEPTHWISE] for op in cell.ops if DEPTHWISE <= op < SQUEEZE]
             expansions = [EXPANSIONS[op - EXPAND] for op in cell.ops if EXPAND <= op < DEPTHWISE]
-            found.append(tuple(zip(kernels, expansions, strict=False)))
-        check_depths([len(stage) for stage in found])
-        if architecture.sequence != tuple(range(STAGES)) or self.architecture(found).cells != architecture.cells:
+            stages.append(tuple(zip(kernels, expansions, strict=False)))
+        check_depths([len(stage) for stage in stages])
+        if architecture.sequence != tuple(range(STAGES)) or self.architecture(stages).cells != architecture.cells:
             raise UserError(f"a mobilenetv3 architecture must be {STAGES} chains of blocks, got other nodes or edges")
-        return tuple(found)
+        return tuple(stages)
 
-    def from_ofa(self, ks: Sequence[int], e: Sequence[int], d: Sequence[int], r: int = RESOLUTION) -> Architecture:
+    def from_ofa(self, ks: Any, e: Any, d: Any, r: Any = RESOLUTION, wid: Any = None) -> Architecture:
         """Once-For-All's lists -> Architecture: kernels and expansions of 20 layers, 4 a stage, depths of 5 stages.
 
-        What stands at the layers beyond a stage's depth is passed over. Raises UserError for lists of another length,
-        a depth, kernel or expansion that is not of the space, and another resolution.
+        One number stands for all layers; numbers may be floats and lists text, as a CSV file has them. What stands at
+        the layers beyond a stage's depth, None too, is passed over. Raises UserError for lists of another length, a
+        depth, kernel or expansion that is not of the space, another resolution and another width `wid` than 1.0.
         """
-        for name, values, n in (("ks", ks, LAYERS), ("e", e, LAYERS), ("d", d, STAGES)):
-            if len(values) != n:
-                raise UserError(f"{name} must list {n} numbers, got {len(values)}")
-        if r != RESOLUTION:
-            raise UserError(f"resolution must be {RESOLUTION}, got {r}; count(architecture, resolution) takes others")
+        ks, e, d = whole_numbers("ks", ks, LAYERS), whole_numbers("e", e, LAYERS), whole_numbers("d", d, STAGES)
+        (resolution,) = whole_numbers("r", r, 1)
+        if resolution != RESOLUTION:
+            remedy = "count(architecture, resolution) takes others"
+            raise UserError(f"resolution must be {RESOLUTION}, got {resolution}; {remedy}")
+        if wid is not None and str(wid) not in ("1", "1.0", "None"):
+            raise UserError(f"wid must be 1.0, the width of this supernet, got {wid!r}")
         check_depths(d)
         stages = []
         for stage, depth in enumerate(d):
             layers = range(stage * LONGEST, stage * LONGEST + depth)
-            for what, values, choices in (("kernel", ks, KERNELS), ("expansion", e, EXPANSIONS)):
-                wrong = next((i for i in layers if values[i] not in choices), None)
-                if wrong is not None:
-                    rule = f"{what} must be one of {', '.join(map(str, choices))}"
-                    raise UserError(f"{rule}, got {values[wrong]} at layer {wrong + 1}")
-            stages.append(tuple((int(ks[i]), int(e[i])) for i in layers))
+            _check_layers("kernel", ks, layers, KERNELS)
+            _check_layers("expansion", e, layers, EXPANSIONS)
+            stages.append(tuple((ks[i], e[i]) for i in layers))
         return self.architecture(stages)
 
     def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
         """The inverse of `from_ofa`: `ks` and `e` with 0 for unused layers, `d`, `r`."""
+        ks: list[int] = []
+        e: list[int] = []
         stages = self.stages(architecture)
-        padded = [block for stage in stages for block in (*stage, *[(0, 0)] * (LONGEST - len(stage)))]
-        ks, e = (list(values) for values in zip(*padded, strict=True))
+        for stage in stages:
+            unused = [0] * (LONGEST - len(stage))
+            ks += [kernel for kernel, _ in stage] + unused
+            e += [expansion for _, expansion in stage] + unused
         return {"ks": ks, "e": e, "d": [len(stage) for stage in stages], "r": RESOLUTION}
 
-    def parse(self, notation: str) -> Architecture:
-        """`k3e4 k7e6|k5e3 k5e3 k5e3|...`: the blocks of five stages by kernel and expansion."""
+    def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
+        """`k3e4 k7e6|k5e3 k5e3 k5e3|...`: the blocks of five stages by kernel and expansion.
+
+        Once-For-All's dictionary of `ks`, `e`, `d`, and `r` and `wid` where they are given, is read too, as JSON too.
+        """
+        if isinstance(notation, str) and notation.lstrip().startswith("{"):
+            notation = _json_object(notation)
+        if isinstance(notation, Mapping):
+            return self._from_mapping(notation)
         stages = [stage.split() for stage in notation.split("|")]
         if len(stages) != STAGES:
             form = f"{STAGES} stages of blocks as k3e4 k7e6|k5e3 k5e3 k5e3|..."
             raise UserError(f"a mobilenetv3 architecture lists {form}, got {notation!r}")
-        for op in (name for stage in stages for name in stage):
-            if op not in BLOCKS:
-                raise UserError(f"operation must be one of {', '.join(BLOCKS)}, got {op!r}")
+        for stage in stages:
+            for block in stage:
+                check_operation(block, BLOCKS)
         check_depths([len(stage) for stage in stages])
         return self.architecture([tuple(BLOCKS[name] for name in stage) for stage in stages])
 
+    def _from_mapping(self, lists: Mapping[str, Any]) -> Architecture:
+        unknown = set(lists) - {"ks", "e", "d", "r", "wid"}
+        missing = {"ks", "e", "d"} - set(lists)
+        if unknown or missing:
+            rule = "a dictionary of Once-For-All must have ks, e and d, and may have r and wid"
+            raise UserError(f"{rule}, got {', '.join(map(str, lists)) or 'none'}")
+        return self.from_ofa(**lists)
+
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Depths, kernels and expansions each uniform, as Once-For-All samples."""
-        blocks, depths = tuple(BLOCKS.values()), rng.choice(DEPTHS, STAGES)
-        return self.architecture([tuple(blocks[i] for i in rng.integers(len(blocks), size=n)) for n in depths])
+        depths = rng.choice(DEPTHS, STAGES)
+        return self.architecture([tuple(_draw_blocks(rng, depth)) for depth in depths])
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """A stage gets another depth, random blocks where it grows, or one block another kernel or expansion."""
         stages = [list(stage) for stage in self.stages(architecture)]
-        stage, change, shift = stages[rng.integers(STAGES)], rng.integers(3), int(rng.integers(1, 3))
+        stage = stages[rng.integers(STAGES)]
+        change, shift = rng.integers(3), int(rng.integers(1, 3))
         if change == 0:
-            depth = DEPTHS[(DEPTHS.index(len(stage)) + shift) % len(DEPTHS)]
-            new = [tuple(BLOCKS.values())[i] for i in rng.integers(len(BLOCKS), size=2)]
-            stage[:] = (stage + new)[:depth]
+            depth = _shifted(len(stage), DEPTHS, shift)
+            stage[:] = (stage + _draw_blocks(rng, 2))[:depth]
         else:
             i = rng.integers(len(stage))
             kernel, expansion = stage[i]
             if change == 1:
-                kernel = KERNELS[(KERNELS.index(kernel) + shift) % len(KERNELS)]
+                stage[i] = (_shifted(kernel, KERNELS, shift), expansion)
             else:
-                expansion = EXPANSIONS[(EXPANSIONS.index(expansion) + shift) % len(EXPANSIONS)]
-            stage[i] = (kernel, expansion)
+                stage[i] = (kernel, _shifted(expansion, EXPANSIONS, shift))
         return self.architecture([tuple(stage) for stage in stages])
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
@@ -194,29 +274,47 @@ class MobileNetV3(SearchSpace):
         return self.architecture(self.stages(architecture))
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
-        return self.encode(*(table.columns[name] for name in ("ks", "e", "d")))
+        return self.encode(table.columns["ks"], table.columns["e"], table.columns["d"])
 
     def build(
-        self,
-        architecture: Architecture,
-        channels: int = once_for_all.CHANNELS,
-        cells_per_stage: int = LONGEST,
-        stem_stride: int = 2,
+        self, architecture: Architecture, channels: int = CHANNELS, cells_per_stage: int = LONGEST, stem_stride: int = 2
     ) -> Program:
-        """The network as a Program; of each stage the first `cells_per_stage` blocks are built."""
+        """The network as a Program; of each stage the first `cells_per_stage` blocks are built.
+
+        Stage s has the nodes input, those of its blocks, output. The fixed block takes its weights from the input of
+        the first stage and the edge from there, the last convolutions from the output of the last stage and the edge to
+        it.
+
+        NOTE[PAPER]: paper says nothing of how a network for 224 x 224 pixels meets smaller images; we drop the strides
+        of the first and third stage too where stem_stride is 1; because 32-fold reduction leaves a digit one pixel.
+        """
         check_cells_per_stage(cells_per_stage, LONGEST)
-        return once_for_all.network(self.stages(architecture), channels, cells_per_stage, stem_stride)
+        stages = self.stages(architecture)
+        writer = ProgramWriter(channels, stem_stride, position=0)
+        fixed = Block(3, channels, channels)
+        x = write_block(writer, activated_stem(writer), channels, fixed, [(0, 0), (0, 0, 1)])
+        c_in = channels
+        for writer.position, blocks in enumerate(network_blocks(stages, channels, stem_stride == 1)):
+            squeeze = SQUEEZES[writer.position]
+            for i, block in enumerate(blocks[:cells_per_stage]):
+                keys = block_keys(writer.position, 1 + i * (3 + squeeze), squeeze)
+                x = write_block(writer, x, c_in, block, list(keys))
+                c_in = block.c_out
+        output = 1 + len(stages[-1]) * (3 + SQUEEZES[-1])
+        last = [_scaled(width, channels) for width in LAST]
+        return write_last(writer, x, (c_in, *last), [(STAGES - 1, output), (STAGES - 1, output - 1, output)])
 
     def count(self, architecture: Architecture, resolution: int = RESOLUTION) -> tuple[int, int]:
         """Trainable parameters and multiply-adds of the ImageNet network, as Once-For-All counts them."""
         parameters, adds = count(self.build(architecture), (3, resolution, resolution), CLASSES)
-        blocks = once_for_all.network_blocks(self.stages(architecture))
+        blocks = network_blocks(self.stages(architecture))
         return parameters + sum(biases(block) for stage in blocks for block in stage), adds
 
     def check(self, table: Table) -> str:
         """Count every architecture of the table again. Raises UserError for the first row that differs."""
-        for row, lists in enumerate(zip(*(table.columns[n].tolist() for n in ("ks", "e", "d")), strict=True)):
-            counted = self.count(self.from_ofa(*lists))
+        lists = zip(*(table.columns[name].tolist() for name in ("ks", "e", "d")), strict=True)
+        for row, (ks, e, d) in enumerate(lists):
+            counted = self.count(self.from_ofa(ks, e, d))
             stated = int(table.columns["parameters"][row]), int(table.columns["multiply_adds"][row])
             if counted != stated:
                 raise UserError(f"row {row} must have {counted} parameters and multiply-adds, the table says {stated}")
@@ -224,19 +322,160 @@ class MobileNetV3(SearchSpace):
 
     def table(self, dataset: str) -> Table:
         """The measured subnets; their one accuracy is label and truth."""
-        columns = once_for_all.read_measured(_present("ofa-measured", "mobilenetv3/ofa_mbv3_measured.csv"))
+        columns = read_measured(_present("ofa-measured", "mobilenetv3/ofa_mbv3_measured.csv"))
         accuracy = columns.pop("accuracy")
         what = f"{len(accuracy):,} Once-For-All MobileNetV3 subnets with measured ImageNet top-1"
         how = "weights inherited from the supernet, search traces and not a uniform sample"
         return Table(f"{what} ({how})", "measured", columns, accuracy, accuracy)
 
-    def oracle(self, resolution: int = RESOLUTION) -> once_for_all.AccuracyPredictor:
+    def oracle(self, resolution: int = RESOLUTION) -> AccuracyPredictor:
         """The official accuracy predictor: `predict(architectures)` in percent, a surrogate."""
         path = _present("ofa-predictor", "mobilenetv3/ofa_accuracy_predictor.npz")
-        return once_for_all.AccuracyPredictor(path, self.decode, resolution)
+        return AccuracyPredictor(path, self.decode, resolution)
 
 
-def _present(name: str, file: str) -> Any:
+def whole_numbers(name: str, values: Any, n: int) -> list[int]:
+    """`n` whole numbers from a list, one number for all, or their text; None and NaN are 0.
+
+    >>> whole_numbers("d", "[2, 3.0]", 2), whole_numbers("ks", 7, 3), whole_numbers("e", [4.0, None], 2)
+    ([2, 3], [7, 7, 7], [4, 0])
+    """
+    if isinstance(values, str):
+        values = re.findall(r"[^\s,;\[\]()]+", values)
+    if isinstance(values, (int, float, np.number)):
+        values = [values] * n
+    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != n:
+        told = len(values) if isinstance(values, (list, tuple, np.ndarray)) else repr(values)[:80]
+        raise UserError(f"{name} must list {n} numbers, got {told}")
+    return [_whole_number(name, value) for value in values]
+
+
+def _whole_number(name: str, value: Any) -> int:
+    try:
+        number = 0.0 if value is None or value == "None" else float(value)
+    except (TypeError, ValueError):
+        number = math.inf
+    if math.isnan(number):
+        return 0
+    if not number.is_integer():
+        raise UserError(f"{name} must list whole numbers, got {repr(value)[:80]}")
+    return int(number)
+
+
+def _check_layers(what: str, values: Sequence[int], layers: Sequence[int], choices: Sequence[int]) -> None:
+    for layer in layers:
+        if values[layer] not in choices:
+            rule = f"{what} must be one of {', '.join(map(str, choices))}"
+            raise UserError(f"{rule}, got {values[layer]} at layer {layer + 1}")
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"a mobilenetv3 architecture in braces must be whole JSON, got {text[:80]!r}") from error
+
+
+def _shifted(choice: int, choices: Sequence[int], shift: int) -> int:
+    """The choice `shift` places further on, around the end."""
+    return choices[(choices.index(choice) + shift) % len(choices)]
+
+
+def _draw_blocks(rng: np.random.Generator, n: int) -> list[tuple[int, int]]:
+    blocks = tuple(BLOCKS.values())
+    return [blocks[i] for i in rng.integers(len(blocks), size=n)]
+
+
+def _scaled(width: float, channels: int) -> int:
+    """A width of the published network at a stem of `channels`. Half the stem divides it, as 8 does at 16 channels."""
+    return divisible(width * channels / CHANNELS, max(1, channels // 2))
+
+
+def network_blocks(stages: Sequence[Stage], channels: int = CHANNELS, small: bool = False) -> list[list[Block]]:
+    """The blocks of each stage at a stem of `channels`; `small` images keep their size in stages 1 and 3."""
+    divisor, c_in = max(1, channels // 2), channels
+    network: list[list[Block]] = []
+    for s, stage in enumerate(stages):
+        width = _scaled(WIDTHS[s], channels)
+        stride = (SMALL_STRIDES if small else STRIDES)[s]
+        blocks = []
+        for kernel, expansion in stage:
+            middle = divisible(c_in * expansion, divisor)
+            squeeze = divisible(middle // 4, divisor) if SQUEEZES[s] else 0
+            blocks.append(Block(kernel, middle, width, 1 if blocks else stride, squeeze, ACTIVATIONS[s]))
+            c_in = width
+        network.append(blocks)
+    return network
+
+
+def read_measured(path: str | Path) -> dict[str, np.ndarray]:
+    """The measured subnets: `ks` and `e` (B, 20), `d` (B, 5), 0 for unused layers; `accuracy` (B,) percent,
+    `parameters`, `multiply_adds`, `evaluations`, `resolution` (B,).
+
+    Raises UserError for a file that is truncated or altered.
+    """
+    columns = {}
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for name, (column, width, kind) in COLUMNS.items():
+            values = np.array([[kind(value) for value in row[column].split()] for row in rows])
+            columns[name] = values[:, 0] if width == 1 else values.reshape(len(rows), width)
+    except (OSError, ValueError, KeyError, AttributeError, IndexError, csv.Error) as error:
+        raise UserError(
+            f"{path} must be a whole table of measured subnets, but it is truncated or altered "
+            f"({type(error).__name__}): replace it with a good copy"
+        ) from error
+    return columns
+
+
+class AccuracyPredictor:
+    """The official accuracy predictor, a query oracle: four linear layers on one-hot kernels, expansions, resolution.
+
+    A surrogate, no measurement: a model of 16,000 subnets' accuracy on 10,000 images held out of ImageNet's training
+    set. With the measured subnets its Kendall tau is 0.88, but its percents lie 5.9 above theirs. `decode` gives the
+    kernels and expansions (B, 20) of a GraphBatch. Raises UserError for a damaged file.
+    """
+
+    kind = "surrogate"
+    source = "the official Once-For-All accuracy predictor (a surrogate, not measured)"
+
+    def __init__(
+        self, path: str | Path, decode: Callable[[GraphBatch], tuple[np.ndarray, np.ndarray]], resolution: int = 224
+    ) -> None:
+        if resolution not in RESOLUTIONS:
+            raise UserError(f"resolution must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution}")
+        shapes: dict[str, Any] = {}
+        for i, (n_in, n_out) in enumerate(pairwise(PREDICTOR_WIDTHS)):
+            shapes |= {f"{2 * i}_weight": (n_out, n_in), f"{2 * i}_bias": (n_out,)}
+        self.arrays = {name: torch.from_numpy(array) for name, array in load_npz(path, shapes).items()}
+        self.decode, self.resolution = decode, resolution
+
+    def predict(self, architectures: GraphBatch | Architecture | Sequence[Architecture]) -> Tensor:
+        """ImageNet top-1 (B,) in percent."""
+        if isinstance(architectures, Architecture):
+            architectures = [architectures]
+        graphs = architectures if isinstance(architectures, GraphBatch) else collate(architectures)
+        x = torch.from_numpy(features(*self.decode(graphs), self.resolution))
+        for i in range(len(PREDICTOR_WIDTHS) - 1):
+            x = torch.addmm(self.arrays[f"{2 * i}_bias"], x.relu(), self.arrays[f"{2 * i}_weight"].T)
+        return x[:, 0].double() * 100
+
+
+def features(ks: np.ndarray, e: np.ndarray, resolution: int) -> np.ndarray:
+    """Kernels and expansions (B, 20), 0 for none, -> one-hot (B, 128) float32: kernels, expansions, resolution.
+
+    >>> features(np.array([[7] + [0] * 19]), np.array([[3] + [0] * 19]), 112).nonzero()[1].tolist()
+    [2, 60, 120]
+    """
+    b = len(ks)
+    kernels = (ks[..., None] == np.array(KERNELS)).reshape(b, -1)
+    expansions = (e[..., None] == np.array(EXPANSIONS)).reshape(b, -1)
+    resolutions = np.tile(np.array(RESOLUTIONS) == resolution, (b, 1))
+    return np.concatenate([kernels, expansions, resolutions], 1).astype(np.float32)
+
+
+def _present(name: str, file: str) -> Path:
     path = find(name)
     if path is None:
         raise MissingTable(f"{name} is not present; put {file} under $HYPERNAS_DATA, see `hypernas data list`")
