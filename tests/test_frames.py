@@ -28,7 +28,7 @@ def passed(name, image_batch=4):
         torch.manual_seed(seed)
         models.append(method.new_model(sets[seed]))
     run = method.new_pass(models, sets)
-    return run, method.draw(B, [np.random.default_rng(seed) for seed in range(S)])[0]
+    return run, run.training_images.draw(B, [np.random.default_rng(seed) for seed in range(S)])[0]
 
 
 def steps(n_steps, rng):

@@ -29,7 +29,7 @@ def learned_by_images(method, graphs, **settings):
     torch.manual_seed(0)
     model = predictor.new_model(graphs)
     fast = predictor.new_pass([model], [graphs])
-    x, y = predictor.draw(4, [np.random.default_rng(0)])
+    x, y = fast.training_images.draw(4, [np.random.default_rng(0)])
     logits = fast.networks(torch.tensor([[0, 3, 2, 5]]), x)
     F.cross_entropy(logits.flatten(0, 2), y.flatten()).backward()
     return {name: parameter.grad for name, parameter in fast.stack.parameters.items()}

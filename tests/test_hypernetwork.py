@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from hypernas import spaces
 from hypernas.fast.heads import HeadOutputs
 from hypernas.graph import collate
-from hypernas.method.hypernas import ArchitecturePredictor
+from hypernas.method.hypernas import ArchitecturePredictor, HyperNASModel
 from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.loss import AdaptiveLoss
 from hypernas.method.target_network import TargetHead
-from hypernas.predictors.hypernas import HyperNASModel
 
 SHAPES = [(3, 2, 3, 3), (4, 4, 3, 3), (9, 6, 3, 3), (4, 7, 1, 1)]
 

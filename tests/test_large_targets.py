@@ -5,8 +5,9 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
+from hypernas.fast.recompute import GeneratedWeights, run_recomputing
 from hypernas.graph import collate
-from hypernas.method.target_network import TargetHead, run, run_recomputing
+from hypernas.method.target_network import TargetHead, run
 
 SIZES = {"channels": 4, "cells_per_stage": 1, "stem_stride": 1}
 
@@ -79,12 +80,10 @@ def test_recomputing_belongs_to_the_plain_loop():
 
 
 def test_one_set_of_weights_can_be_asked_for_in_any_order(rng):
-    from hypernas.method.hypernetwork import Hypernetwork
-    from hypernas.predictors.shared.generating import GeneratedWeights
-
     space = spaces.get("nasbench201")
     program, _, _ = network(space, rng)
     graphs = collate([space.canonical(space.sample(rng))], space)
     nodes = torch.randn(1, graphs.sequence.shape[1], 8, 8)
-    made = GeneratedWeights(Hypernetwork(8, 8, 2, c_max=4), nodes, program)
+    model = predictors.get("hypernas")(width=8, hyper_width=8, c_max=4).new_model(graphs)
+    made = GeneratedWeights(model, nodes, program)
     assert {key: tuple(value.shape) for key, value in made.items()} == {c.weight: c.weight_shape for c in program.convs}

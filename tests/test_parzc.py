@@ -8,10 +8,10 @@ from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab.metrics import kendall_tau
-from hypernas.method.loss import soft_kendall
 from hypernas.method.target_network import TargetHead, run
 from hypernas.predictors import parzc
 from hypernas.predictors.parzc import ParZC, ParZCModel, _identities, _names, _weights, node_statistics
+from hypernas.predictors.shared.ranking_losses import soft_kendall
 
 SPACE = spaces.get("nasbench201")
 SIZE = {"channels": 4, "cells_per_stage": 1, "stem_stride": 2}

@@ -44,9 +44,9 @@ def test_hyperparameters_are_stored_unchanged(name):
     defaults = {p.name: p.default for p in inspect.signature(predictors.get(name)).parameters.values()}
     assert "seed" in defaults
     fresh = predictors.get(name)()
-    assert {k: getattr(fresh, k) for k in defaults} == defaults
-    assert vars(make(name, epochs=7, seed=5)).get("epochs", 7) == 7
-    assert vars(make(name, seed=5))["seed"] == 5
+    assert fresh.settings() == defaults
+    changed = make(name, epochs=7, seed=5).settings()
+    assert (changed.get("epochs", 7), changed["seed"]) == (7, 5)
 
 
 def test_fit_gives_the_predictor_and_predict_one_percent_an_architecture(name, nasbench201):
@@ -101,7 +101,7 @@ def test_fitting_leaves_the_callers_generators_and_data_alone(name, nasbench201)
 
 
 def test_a_little_set_is_learned_by_heart(name, nasbench201):
-    if not getattr(make(name), "predict_accuracy", True):
+    if not make(name).predicts_accuracy:
         pytest.skip("learns no accuracies")
     graphs = nasbench201.graphs("contracted")[torch.arange(100, 13000, 2500)]
     accuracy = torch.tensor([84.0, 90.0, 86.0, 92.0, 88.0, 94.0])
@@ -114,9 +114,7 @@ def test_isomorphic_architectures_get_equal_predictions(name, nasbench201, twin)
     fitted = make(name).fit(graphs, accuracy)
     mixed = collate([twin(graphs.architecture(i)) for i in range(12)], graphs.space)
     assert not torch.equal(mixed.ops, graphs[:12].trimmed().ops)
-    counted_images = not getattr(
-        fitted, "predict_accuracy", True
-    )  # where a last bit can turn a tie between two classes
+    counted_images = not fitted.predicts_accuracy  # where a last bit can turn a tie between two classes
     assert torch.allclose(fitted.predict(mixed), fitted.predict(graphs), rtol=0, atol=1.0 * counted_images)
 
 
@@ -148,7 +146,7 @@ def test_seeds_fitted_together_are_each_as_fitted_alone(name, nasbench201):
     for fitted, seed, (graphs, accuracy) in zip(together, (5, 6), sets, strict=True):
         alone = make(name, seed=seed).fit(graphs, accuracy)
         # An accuracy of generated networks is a count of 256 images, and a near tie of two classes may fall either way.
-        one_image = 0.0 if getattr(fitted, "predict_accuracy", True) else 100 / 256
+        one_image = 0.0 if fitted.predicts_accuracy else 100 / 256
         assert torch.allclose(fitted.predict(test), alone.predict(test), rtol=1e-4, atol=one_image)
         assert fitted.n_parameters == alone.n_parameters
         assert [row.keys() for row in fitted.history] == [row.keys() for row in alone.history]
@@ -320,7 +318,7 @@ def test_variants_of_loss_and_images_train_together_as_each_alone(nasbench201, d
     together = predictors.fit_many("hypernas", settings, [graphs] * 3, [accuracy] * 3, [5, 6, 5], of_each=variants)
     for fitted, seed, own in zip(together, [5, 6, 5], variants, strict=True):
         alone = make("hypernas", seed=seed, **own).fit(graphs, accuracy)
-        assert [getattr(fitted, name) for name in own] == [*own.values()]
+        assert {name: fitted.settings()[name] for name in own} == own
         for ours, theirs in zip(fitted.model.parameters(), alone.model.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
     assert torch.equal(together[1].model.loss.u, torch.ones(2))
@@ -346,15 +344,6 @@ def test_target_networks_in_half_the_precision_train_nearly_as_in_the_whole(nasb
         make("hypernas", target_precision="bfloat16", engine="plain")
     with pytest.raises(UserError, match="target_precision must be one of float32, bfloat16, got 'int8'"):
         make("hypernas", target_precision="int8")
-
-
-@pytest.mark.parametrize(
-    ("name", "switch"),
-    [("hypernas-p", "predict_accuracy"), ("hypernas-h", "generate_weights")],
-)
-def test_a_model_that_does_nothing_is_a_user_error(name, switch):
-    with pytest.raises(UserError, match="predict_accuracy or generate_weights must be true, got false for both"):
-        predictors.get(name)(**{switch: False})
 
 
 @pytest.mark.parametrize(

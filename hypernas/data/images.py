@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,10 @@ def load_images(name: str, n_images: int = 0) -> Images:
         train_labels=images.train_labels[chosen],
         source=f"{images.source}; {n_images:,} of those for training",
     )
+
+
+# The two sets that were asked for last are kept: most trainings of a process share theirs.
+load_once = lru_cache(2)(load_images)
 
 
 def _standardised(name: str, source: str, train: Labelled, test: Labelled) -> Images:

@@ -5,7 +5,7 @@ Parameters are stacked, and what PyTorch Geometric does over lists of edges is d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from hypernas.fast.node_encoders import GATED, NetworkEncoder, NodeEncoder, n_he
 from hypernas.fast.packed import alike
 from hypernas.fast.sequences import rows_of
 from hypernas.graph import GraphBatch
-from hypernas.method.encoder import KINDS, Place, in_sequence
+from hypernas.method.encoder import KINDS
 
+Place = tuple[Tensor, Tensor]
 Parameters = Mapping[str, Tensor]
 Layer = tuple[Parameters, Tensor, Tensor]
 SLOPE = 0.2
@@ -158,6 +159,24 @@ class StackedEncoders:
             position = parameters["position"][:, i, None]
             return (v.view(len(position), -1, v.shape[2]) + position).view(v.shape)
         return v
+
+
+def in_sequence(batch: GraphBatch, z: Tensor, encode: Callable[[Place, Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
+    """The cells of B architectures one after another: h (B, D), the mean of their pooled features, nodes (B, C, N, D).
+
+    `encode` gives the nodes (B, N, D) of the cells at a place, rows and unique cells (B,), at position i, from the
+    pooled features z (B, D) of those before; it is first given the `z` here.
+    """
+    rows = torch.arange(len(batch), device=batch.ops.device)
+    total, nodes = torch.zeros_like(z), []
+    for i in range(batch.sequence.shape[1]):
+        at, present = (rows, batch.sequence[:, i].clamp(min=0)), (batch.sequence[:, i] >= 0)[:, None]
+        mask = batch.mask[at]
+        x = encode(at, z, i) * mask[..., None]
+        z = torch.where(present, x.sum(1) / mask.sum(1, keepdim=True), z)
+        total = total + z * present
+        nodes.append(x)
+    return total / (batch.sequence >= 0).sum(1, keepdim=True), torch.stack(nodes, 1)
 
 
 def embed(parameters: Parameters, ops: Tensor) -> Tensor:

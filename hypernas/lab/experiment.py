@@ -116,9 +116,8 @@ def settings_of(method: str) -> dict[str, Any]:
 
 def runs_networks(method: str) -> bool:
     """Whether a method runs target networks, so that their size matters to it."""
-    parameters = inspect.signature(predictors.get(method)).parameters
-    switch = parameters.get("generate_weights")
-    return "image_batch" in parameters and (switch is None or switch.default)
+    predictor = predictors.get(method)
+    return getattr(getattr(predictor, "func", predictor), "runs_networks", False)
 
 
 @cache

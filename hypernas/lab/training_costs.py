@@ -189,7 +189,7 @@ def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
     method = predictors.get("hypernas")(seed=DEVELOPMENT_SEED, **settings)
     graphs, _ = _training_set(n)
     run = method.new_pass([method.new_model(graphs)], [graphs])
-    images, labels = method.draw(n, [np.random.default_rng(DEVELOPMENT_SEED)])
+    images, labels = run.training_images.draw(n, [np.random.default_rng(DEVELOPMENT_SEED)])
     index = torch.arange(n)[None]
     encoder = [p for name, p in run.stack.parameters.items() if ".encoder." in name]
     generator = [p for name, p in run.stack.parameters.items() if name.startswith("hypernetwork.")]

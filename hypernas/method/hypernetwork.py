@@ -16,10 +16,17 @@ class Hypernetwork(nn.Module):
     """A shared MLP with one linear head a kernel size, each of fixed output shape: `heads` are (k, c_out, c_in), by
     default c_max x c_max for kernels 1 and 3.
 
-    A layer that needs less takes a slice of it, one that needs more tiles it, as GHN-2 does. Weights are scaled to
-    the variance of He initialisation, 2 / fan_in.
+    A layer that needs less takes a slice of it, one that needs more tiles it, as GHN-2 does.
 
-    NOTE[PAPER]: paper says nothing of the scale of generated weights; we scale by sqrt(2 / fan_in); because GHN-2 does.
+    NOTE[PAPER]: paper says nothing of the scale of generated weights; we scale by sqrt(2 / fan_in), the spread of He
+    initialisation; because GHN-2 does.
+
+    NOTE[PAPER]: paper says nothing of how a head starts; we draw its weights and its bias from normal distributions, so
+    that what it makes at first has spread 1 before it is scaled; because then a target network starts as He would start
+    it. At the start the bias says almost all: the weights of two nodes differ by about .003.
+
+    NOTE[PAPER]: paper says nothing of the largest weight; a head is as large as the largest weight of its kernel size
+    in any target network of the space, and tiles only with `c_max`; because then no channel is a copy of another.
     """
 
     def __init__(
@@ -31,11 +38,15 @@ class Hypernetwork(nn.Module):
         heads: Sequence[tuple[int, int, int]] = (),
     ) -> None:
         super().__init__()
-        heads = heads or [(k, c_max, c_max) for k in (1, 3)]
-        self.limits = {k: (c_out, c_in) for k, c_out, c_in in heads}
+        heads = heads or [(1, c_max, c_max), (3, c_max, c_max)]
+        # The largest weight (c_out, c_in) that the head of each kernel size makes.
+        self.limits = {kernel: (c_out, c_in) for kernel, c_out, c_in in heads}
+        # The heads are the last of the n_layers.
         widths = [width_in] + [width] * (n_layers - 1)
         self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.heads = nn.ModuleDict({str(k): nn.Linear(widths[-1], c_out * c_in * k * k) for k, c_out, c_in in heads})
+        self.heads = nn.ModuleDict()
+        for kernel, c_out, c_in in heads:
+            self.heads[str(kernel)] = nn.Linear(widths[-1], c_out * c_in * kernel * kernel)
         for head in self.heads.values():
             nn.init.normal_(head.weight, std=width**-0.5)  # type: ignore[union-attr, arg-type]
             nn.init.normal_(head.bias)  # type: ignore[union-attr, arg-type]
@@ -49,13 +60,14 @@ class Hypernetwork(nn.Module):
     def weights(self, features: Tensor, shape: Shape) -> Tensor:
         """features (G, width) of G nodes -> weights (G, c_out, c_in, k, k) of shape (c_out, c_in, k, k)."""
         c_out, c_in, kernel, _ = shape
-        # A kernel size without a head of its own takes the middle of the largest kernel.
+        # A kernel size without a head of its own takes the middle of the largest kernel, as in GHN.
         head_kernel = kernel if kernel in self.limits else max(self.limits)
-        head = self.heads[str(head_kernel)]
-        made = head(features).view(len(features), *self.limits[head_kernel], head_kernel, head_kernel)
+        made = self.heads[str(head_kernel)](features)
+        made = made.view(len(features), *self.limits[head_kernel], head_kernel, head_kernel)
         # Slice: a layer that is smaller than the head takes the first channels and the middle taps.
         edge = (head_kernel - kernel) // 2
-        made = made[:, :c_out, :c_in, edge : edge + kernel, edge : edge + kernel]
+        middle = slice(edge, edge + kernel)
+        made = made[:, :c_out, :c_in, middle, middle]
         # Tile: a layer that is larger repeats them until it is full.
         repeats_out = math.ceil(c_out / made.shape[1])
         repeats_in = math.ceil(c_in / made.shape[2])

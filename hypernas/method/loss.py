@@ -1,18 +1,19 @@
-"""The dynamic adaptive multi-task loss (main text), and pairwise ranking losses."""
+"""The dynamic adaptive multi-task loss (main text): a weight for each task that is learned, and a preference q."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypernas.errors import UserError
 
+# How much less than q the exponent of each loss is, under either reading of the paper.
 READINGS = {"printed": 0.0, "text": 1.0}
+# The smallest |u|, so that no task weighs more than 1 / (2 U_MIN^2) = 5,000.
 U_MIN = 1e-2
+# The smallest loss that is raised to a power: with p < 1 the slope of L^p is infinite at 0.
 LOSS_MIN = 1e-8
 
 
@@ -62,45 +63,13 @@ class AdaptiveLoss(nn.Module):
         self.u = nn.Parameter(torch.ones(len(tasks)), requires_grad=learn_u)
 
     def u_squared(self) -> Tensor:
-        return bounded_square(self.u)
+        """u^2 (T,) with its bound; the weight of a task is 1 / (2 u^2)."""
+        return self.u**2 + U_MIN**2
 
     def forward(self, losses: dict[str, Tensor]) -> Tensor:
         """Losses (B,) of each task, one an architecture -> their joint loss, a scalar, the mean over architectures."""
-        return adaptive_sum([losses[task] for task in self.tasks], self.u, self.p)
-
-
-def bounded_square(u: Tensor) -> Tensor:
-    """u^2 with its bound; the weight of a task is 1 / (2 u^2)."""
-    return u**2 + U_MIN**2
-
-
-def adaptive_sum(losses: Sequence[Tensor], u: Tensor, p: float | Tensor) -> Tensor:
-    """Losses (..., B) of T tasks and u (..., T) -> (...,): the sum over tasks of mean(L^p) / (2 u^2) + ln(1 + u^2).
-
-    p is a number or (..., 1).
-    """
-    total = torch.zeros_like(u[..., 0])
-    for t, loss in enumerate(losses):
-        u_squared = bounded_square(u[..., t])
-        total = total + (loss.clamp(min=LOSS_MIN) ** p).mean(-1) / (2 * u_squared) + torch.log1p(u_squared)
-    return total
-
-
-def pairwise_logistic(predicted: Tensor, target: Tensor) -> Tensor:
-    """predicted, target (..., B) -> (...,): the logistic loss of every ordered pair, its label which one is better."""
-    difference = predicted[..., :, None] - predicted[..., None, :]
-    better = (target[..., :, None] > target[..., None, :]).to(predicted.dtype)
-    return (F.softplus(-difference) * better).sum((-1, -2)) / better.sum((-1, -2)).clamp(min=1)
-
-
-def soft_kendall(predicted: Tensor, target: Tensor, alpha: float) -> Tensor:
-    """predicted, target (..., B) -> (...,): 1 less a Kendall tau that can be differentiated, the mean over all pairs of
-    tanh(alpha * (p_i - p_j) * (t_i - t_j)); DiffKendall (Zheng et al. 2023).
-
-    >>> both = torch.tensor([1.0, 2.0, 4.0])
-    >>> soft_kendall(both, both, 100.0).item(), soft_kendall(both, -both, 100.0).item()
-    (0.0, 2.0)
-    """
-    i, j = torch.triu_indices(predicted.shape[-1], predicted.shape[-1], 1)
-    agree = (predicted[..., i] - predicted[..., j]) * (target[..., i] - target[..., j])
-    return 1 - torch.tanh(alpha * agree).sum(-1) / max(1, len(i))
+        total = torch.zeros_like(self.u[0])
+        for task, u_squared in zip(self.tasks, self.u_squared(), strict=True):
+            power = losses[task].clamp(min=LOSS_MIN) ** self.p
+            total = total + power.mean() / (2 * u_squared) + torch.log1p(u_squared)
+        return total

@@ -1,32 +1,203 @@
-"""The target network: an architecture as a program of layers, run on images with given weights, one at a time.
-
-This is the readable version and the oracle of `batched.py`, which runs many programs in one pass.
-"""
+"""The target network: an architecture as a program of layers, run on images with given weights, one at a time."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
-from itertools import groupby
+from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from hypernas.method.program import Layer, Program, ProgramWriter, WeightKey
-
-__all__ = ["EPSILON", "PLAIN", "Layer", "Program", "ProgramWriter", "TargetHead", "WeightKey", "apply", "attention",
-           "batch_norm", "count", "gather", "max_pool", "run", "run_recomputing"]  # fmt: skip
-
+# (position of the cell, node), or (position, node, node) for the layer on an edge.
+WeightKey = tuple[int, ...]
+# Added to a variance before its root is taken, as PyTorch's layers do.
 EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: sums the first `c_in` channels of the values `inputs`, then applies `op`; `concat` joins them all,
+    `gate` multiplies the first by the hard sigmoid of the second. An `attention` has as many heads as groups.
+
+    A convolution with `weight` takes it from the hypernetwork.
+    """
+
+    op: str
+    inputs: tuple[int, ...]
+    c_in: int
+    c_out: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    relu: bool = True
+    norm: bool = True
+    weight: WeightKey | None = None
+    position: int = -1
+    relu_after: bool = False
+    groups: int = 1
+    dilation: int = 1
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        return self.kernel, self.stride, self.padding
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return self.c_out, self.c_in // self.groups, self.kernel, self.kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Layers in order; layer i makes value i + 1, value 0 is the stem's.
+
+    The classifier reads value `output`, with `norm_last` after batch normalisation and ReLU. `heads` are the largest
+    weights (kernel, c_out, c_in) that the hypernetwork makes for any architecture of the space at this width.
+    """
+
+    layers: tuple[Layer, ...]
+    output: int
+    channels: int
+    c_last: int
+    stem_stride: int
+    norm_last: bool = True
+    heads: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def convs(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.weight is not None)
+
+
+@dataclass
+class ProgramWriter:
+    """Collects the layers of a Program; each method returns the index of the value that its layer makes."""
+
+    channels: int
+    stem_stride: int = 1
+    layers: list[Layer] = field(default_factory=list)
+    position: int = -1
+
+    def _push(self, layer: Layer) -> int:
+        self.layers.append(layer)
+        return len(self.layers)
+
+    def _plain(
+        self, op: str, inputs: tuple[int, ...], c: int, kernel: int = 1, stride: int = 1, padding: int = 0
+    ) -> int:
+        """A layer without weights that keeps the number of channels."""
+        layer = Layer(
+            op, inputs, c, c, kernel, stride, padding, relu=False, norm=False, weight=None, position=self.position
+        )
+        return self._push(layer)
+
+    def stem(self) -> int:
+        return 0
+
+    def conv(
+        self,
+        inputs: tuple[int, ...],
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int,
+        weight: WeightKey,
+        relu: bool = True,
+        norm: bool = True,
+        relu_after: bool = False,
+    ) -> int:
+        """ReLU, convolution with generated weights, batch normalisation; with `relu_after` ReLU once more."""
+        padding = kernel // 2
+        layer = Layer(
+            "conv", inputs, c_in, c_out, kernel, stride, padding, relu, norm, weight, self.position, relu_after
+        )
+        return self._push(layer)
+
+    def depthwise(
+        self,
+        value: int,
+        c: int,
+        kernel: int,
+        stride: int,
+        weight: WeightKey,
+        dilation: int = 1,
+        relu: bool = False,
+        norm: bool = True,
+        relu_after: bool = False,
+    ) -> int:
+        """A convolution of each channel by itself."""
+        padding = dilation * (kernel // 2)
+        position = self.position
+        layer = Layer(
+            "conv", (value,), c, c, kernel, stride, padding, relu, norm, weight, position, relu_after, c, dilation
+        )
+        return self._push(layer)
+
+    def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+        """Average pooling that does not count the padding."""
+        return self._plain("pool", inputs, c, kernel, stride, padding)
+
+    def max_pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+        """Max pooling; the padding never wins, and without any an odd edge is pooled too, as TensorFlow's `same`."""
+        return self._plain("maxpool", inputs, c, kernel, stride, padding)
+
+    def concat(self, inputs: tuple[int, ...], c: int) -> int:
+        """Values joined to `c` channels; nothing is written for a single one."""
+        return inputs[0] if len(inputs) == 1 else self._plain("concat", inputs, c)
+
+    def relu(self, value: int, c: int) -> int:
+        return self._plain("relu", (value,), c)
+
+    def hard_swish(self, value: int, c: int) -> int:
+        return self._plain("hardswish", (value,), c)
+
+    def gelu(self, value: int, c: int) -> int:
+        return self._plain("gelu", (value,), c)
+
+    def layer_norm(self, value: int, c: int) -> int:
+        """The first c channels of each pixel, normalised, without a learned scale."""
+        return self._plain("layernorm", (value,), c)
+
+    def positions(self, value: int, c: int) -> int:
+        """The first c channels of a value, the sine and cosine code of each pixel's place added."""
+        return self._plain("positions", (value,), c)
+
+    def attention(self, value: int, c: int, heads: int) -> int:
+        """Self-attention of the pixels, whose value holds queries, keys and values of c channels each."""
+        return self._push(Layer("attention", (value,), 3 * c, c, position=self.position, groups=heads))
+
+    def shift(self, value: int, c: int) -> int:
+        """The map moved by one pixel up and to the left."""
+        return self._plain("shift", (value,), c)
+
+    def mean(self, value: int, c: int) -> int:
+        """The mean of each channel, a map of one pixel."""
+        return self._plain("mean", (value,), c)
+
+    def gate(self, value: int, gate: int, c: int) -> int:
+        """A value times the hard sigmoid of another, which may be a map of one pixel."""
+        return self._plain("gate", (value, gate), c)
+
+    def add(self, inputs: tuple[int, ...], c: int) -> int:
+        """The sum of values; nothing is written for a single one."""
+        return inputs[0] if len(inputs) == 1 else self._plain("add", inputs, c)
+
+    def zero(self, like: int, c: int) -> int:
+        """Zeros of the shape of the value `like`: a cell that no path crosses."""
+        return self._plain("zero", (like,), c)
+
+    def finish(self, output: int, norm_last: bool = True, heads: tuple[tuple[int, int, int], ...] = ()) -> Program:
+        """`heads` are by default square, as wide as what the classifier reads, of kernels 1 and 3."""
+        c_last = self.layers[output - 1].c_out if output else self.channels
+        heads = heads or ((1, c_last, c_last), (3, c_last, c_last))
+        return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride, norm_last, heads)
 
 
 def layer_norm(x: Tensor) -> Tensor:
     """x (..., C, H, W), normalised over C at each pixel, no learned scale."""
     centred = x - x.mean(-3, keepdim=True)
-    return centred * (centred.square().mean(-3, keepdim=True) + EPSILON).rsqrt()
+    variance = centred.square().mean(-3, keepdim=True)
+    return centred * (variance + EPSILON).rsqrt()
 
 
 @cache
@@ -34,8 +205,10 @@ def position_code(c: int, h: int, w: int, dtype: torch.dtype, device: torch.devi
     """Sine and cosine of each pixel's row and column at falling frequencies, (c, h, w) (Vaswani et al. 2017)."""
     n = -(-c // 4)
     frequency = 10_000.0 ** -(torch.arange(n, dtype=dtype) / n)
-    row, column = (torch.arange(side, dtype=dtype)[:, None] * frequency for side in (h, w))
-    rows, columns = row[:, None].expand(h, w, n), column[None].expand(h, w, n)
+    row = torch.arange(h, dtype=dtype)[:, None] * frequency
+    column = torch.arange(w, dtype=dtype)[:, None] * frequency
+    rows = row[:, None].expand(h, w, n)
+    columns = column[None].expand(h, w, n)
     code = torch.stack([rows.sin(), rows.cos(), columns.sin(), columns.cos()], -1)
     return code.flatten(2)[..., :c].permute(2, 0, 1).contiguous().to(device)
 
@@ -68,7 +241,9 @@ class TargetHead(nn.Module):
     def __init__(self, c_image: int, channels: int, c_last: int, n_classes: int, stem_stride: int) -> None:
         super().__init__()
         self.stem_stride = stem_stride
-        self.stem_weight = nn.Parameter(torch.randn(channels, c_image, 3, 3) * (2 / (9 * c_image)) ** 0.5)
+        # He initialisation of a 3 x 3 convolution.
+        he = (2 / (9 * c_image)) ** 0.5
+        self.stem_weight = nn.Parameter(torch.randn(channels, c_image, 3, 3) * he)
         self.classifier = nn.Linear(c_last, n_classes)
 
     def stem(self, images: Tensor) -> Tensor:
@@ -77,30 +252,36 @@ class TargetHead(nn.Module):
 
     def classify(self, x: Tensor, norm: bool = True) -> Tensor:
         """x (M, c_last, H, W) -> logits (M, K)."""
-        return self.classifier((F.relu(batch_norm(x)) if norm else x).mean((2, 3)))
+        if norm:
+            x = F.relu(batch_norm(x))
+        return self.classifier(x.mean((2, 3)))
+
+
+def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
+    """Run one architecture on images (M, C, H, W) with `weights[key] (c_out, c_in, k, k)`; returns logits (M, K)."""
+    values = [head.stem(images)]
+    for layer in program.layers:
+        weight = None if layer.weight is None else weights[layer.weight]
+        values.append(apply(layer, gather(values, layer), weight))
+    return head.classify(values[program.output], program.norm_last)
 
 
 def gather(values: Sequence[Tensor] | Mapping[int, Tensor], layer: Layer) -> Tensor:
     """What `layer` reads of the values (M, C, H, W) made so far."""
+    inputs = [values[i] for i in layer.inputs]
     if layer.op == "concat":
-        return torch.cat([values[i] for i in layer.inputs], 1)
+        return torch.cat(inputs, 1)
     if layer.op == "gate":
-        value, gate = (values[i] for i in layer.inputs)
+        value, gate = inputs
         return value * F.hardsigmoid(gate)
-    c = layer.c_in
-    first, *others = (values[i] if values[i].shape[1] == c else values[i][:, :c] for i in layer.inputs)
-    return sum(others, first)
+    total = _first_channels(inputs[0], layer.c_in)
+    for value in inputs[1:]:
+        total = total + _first_channels(value, layer.c_in)
+    return total
 
 
-def attention(x: Tensor, heads: int) -> Tensor:
-    """Queries, keys and values x (..., 3C, H, W) of `heads` heads -> (..., C, H, W); the pixels are the tokens."""
-    *lead, c, h, w = x.shape
-    q, k, v = x.reshape(*lead, 3, heads, c // (3 * heads), h * w).transpose(-1, -2).unbind(-4)
-    return F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(*lead, c // 3, h, w)
-
-
-def max_pool(x: Tensor, layer: Layer) -> Tensor:
-    return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.padding == 0)
+def _first_channels(value: Tensor, c: int) -> Tensor:
+    return value if value.shape[1] == c else value[:, :c]
 
 
 def apply(
@@ -119,49 +300,22 @@ def apply(
         return max_pool(x, layer)
     if layer.op == "attention":
         return attention(x, layer.groups)
+    # `concat`, `gate` and `add` are done once their inputs are gathered.
     return PLAIN[layer.op](x) if layer.op in PLAIN else x
 
 
-def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
-    """Run one architecture on images (M, C, H, W) with `weights[key] (c_out, c_in, k, k)`; returns logits (M, K)."""
-    values = [head.stem(images)]
-    for layer in program.layers:
-        weight = None if layer.weight is None else weights[layer.weight]
-        values.append(apply(layer, gather(values, layer), weight))
-    return head.classify(values[program.output], program.norm_last)
+def attention(x: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values x (..., 3C, H, W) of `heads` heads -> (..., C, H, W); the pixels are the tokens."""
+    *lead, c, h, w = x.shape
+    tokens = x.reshape(*lead, 3, heads, c // (3 * heads), h * w).transpose(-1, -2)
+    q, k, v = tokens.unbind(-4)
+    out = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+    return out.reshape(*lead, c // 3, h, w)
 
 
-def run_recomputing(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
-    """`run` with gradient checkpointing: of each cell only what others read is kept, all else is made again.
-
-    Where `weights` makes a tensor when it is asked for, no more weights than those of one cell exist at a time.
-    """
-    last = {i: place for place, layer in enumerate(program.layers) for i in layer.inputs} | {program.output: math.inf}
-    values = {0: head.stem(images)}
-    stop = 0
-    for _, part in groupby(program.layers, key=lambda layer: layer.position):
-        layers = tuple(part)
-        start, stop = stop, stop + len(layers)
-        read = {i: values[i] for layer in layers for i in layer.inputs if i <= start}
-        kept = [i for i in range(start + 1, stop + 1) if last.get(i, -1) >= stop]
-        cell = partial(_run_cell, layers, start, weights, read, kept)
-        values |= zip(kept, checkpoint(cell, use_reentrant=False), strict=True)
-    return head.classify(values[program.output], program.norm_last)
-
-
-def _run_cell(
-    layers: Sequence[Layer],
-    start: int,
-    weights: Mapping[WeightKey, Tensor],
-    read: Mapping[int, Tensor],
-    kept: Sequence[int],
-) -> tuple[Tensor, ...]:
-    """Layers start, start + 1, ... of a program on the values that they read -> their values `kept`."""
-    values = dict(read)
-    for i, layer in enumerate(layers, start + 1):
-        weight = None if layer.weight is None else weights[layer.weight]
-        values[i] = apply(layer, gather(values, layer), weight)
-    return tuple(values[i] for i in kept)
+def max_pool(x: Tensor, layer: Layer) -> Tensor:
+    """x (M, C, H, W), pooled; without padding an odd edge is pooled too."""
+    return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.padding == 0)
 
 
 def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, int]:
@@ -170,15 +324,22 @@ def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, 
     Every batch normalisation has a scale and a shift; multiply-adds are those of convolutions and classifier.
     """
     c, h, w = image
-    h, w = -(-h // program.stem_stride), -(-w // program.stem_stride)
-    parameters, adds = 9 * c * program.channels + 2 * program.channels, 9 * c * program.channels * h * w
+    h = -(-h // program.stem_stride)
+    w = -(-w // program.stem_stride)
+    stem = 9 * c * program.channels
+    parameters = stem + 2 * program.channels
+    adds = stem * h * w
     sizes = [(h, w)]
     for layer in program.layers:
-        h, w = (1 if layer.op == "mean" else -(-side // layer.stride) for side in sizes[layer.inputs[0]])
+        h, w = sizes[layer.inputs[0]]
+        h = 1 if layer.op == "mean" else -(-h // layer.stride)
+        w = 1 if layer.op == "mean" else -(-w // layer.stride)
         sizes.append((h, w))
         if layer.op == "conv":
             weights = layer.c_out * layer.c_in // layer.groups * layer.kernel**2
             parameters += weights + 2 * layer.c_out * layer.norm
             adds += weights * h * w
-    parameters += 2 * program.c_last * program.norm_last + (program.c_last + 1) * n_classes
+    if program.norm_last:
+        parameters += 2 * program.c_last
+    parameters += (program.c_last + 1) * n_classes
     return parameters, adds + program.c_last * n_classes

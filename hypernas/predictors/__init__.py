@@ -48,7 +48,7 @@ def can_fit_many(name: str) -> bool:
 def settings_of_each(name: str) -> tuple[str, ...]:
     """The settings in which those that train at once may differ."""
     method = _trained(name)
-    return method.of_each if method else ()
+    return method.may_differ if method else ()
 
 
 def _trained(name: str) -> type[TrainedPredictor] | None:

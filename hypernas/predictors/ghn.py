@@ -7,27 +7,33 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor, nn
 
-from hypernas.fast.forward import FastPass
 from hypernas.fast.node_encoders import NetworkEncoder
 from hypernas.graph import GraphBatch
+from hypernas.method.hypernas import AuxiliaryImages
 from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.target_network import TargetHead
-from hypernas.predictors.shared.generating import GeneratingPredictor, cross_entropy
+from hypernas.predictors.shared.generating import GeneratingPass, GeneratingPredictor, cross_entropy
 from hypernas.training.loop import Logged
 from hypernas.training.predictor import n_operations
+from hypernas.training.settings import flat_keywords
 
 
 class GHNModel(nn.Module):
     """Encoder of the whole network, decoder of one maximal tensor, the stem and classifier of all target networks."""
 
-    def __init__(self, encoder: NetworkEncoder, hypernetwork: Hypernetwork, head: TargetHead) -> None:
+    def __init__(
+        self, encoder: NetworkEncoder, hypernetwork: Hypernetwork, head: TargetHead, images: AuxiliaryImages
+    ) -> None:
         super().__init__()
-        self.encoder, self.hypernetwork, self.head = encoder, hypernetwork, head
+        self.encoder = encoder
+        self.hypernetwork = hypernetwork
+        self.head = head
+        self.images = images
 
 
+@flat_keywords
 @dataclass(kw_only=True, eq=False)
 class GHN(GeneratingPredictor):
     """Trained on the cross-entropy of generated networks alone; accuracies of the training set are never looked at.
@@ -46,24 +52,20 @@ class GHN(GeneratingPredictor):
     hidden: int = 32
     accumulate: int = 8
     virtual_edges: bool = False
-    generate_weights: ClassVar[bool] = True
-    predict_accuracy: ClassVar[bool] = False
+    predicts_accuracy: ClassVar[bool] = False
 
     def new_model(self, graphs: GraphBatch) -> GHNModel:
         encoder = NetworkEncoder(n_operations(graphs), self.hidden, self.virtual_edges)
-        return GHNModel(encoder, *self.new_generator(graphs, self.hidden, maximal=True))
+        return GHNModel(encoder, *self.new_generator(graphs, self.hidden), self.pictures)
 
-    def new_pass(self, models: Sequence[GHNModel], graphs: Sequence[GraphBatch]) -> FastPass:
-        return FastPass(models, graphs, [self.programs(batch) for batch in graphs], device=self.device)
+    def new_pass(self, models: Sequence[GHNModel], graphs: Sequence[GraphBatch]) -> GeneratingPass:
+        programs = [self.programs(batch) for batch in graphs]
+        return GeneratingPass(models, graphs, programs, device=self.device)
 
-    def inputs(self, run: FastPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
-        """Architectures (S, b), images (S, b, M)."""
-        return index, self.choose(index.shape[1], generators)
-
-    def loss_of(self, run: FastPass, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(self, run: GeneratingPass, labels: Tensor, *inputs: Tensor) -> Logged:
         """The cross-entropy of the networks of architectures (S, b) on images (S, b, M)."""
         index, chosen = inputs
-        x, y = self.pictures(chosen)
+        x, y = run.training_images.pictures(chosen)
         loss, accuracy = cross_entropy(run.networks(index, x), y)
         return loss.mean(1).sum(), {"loss_hyper": loss.detach().mean(1), "target_accuracy": accuracy}
 

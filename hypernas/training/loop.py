@@ -62,6 +62,11 @@ class Schedule:
             return generators, steps
         return generators, tuple(steps[i] for i in np.random.default_rng([epoch, 0x6E]).permutation(len(steps)))
 
+    def all_steps(self, n: int, seeds: Sequence[int]) -> Iterator[Tensor]:
+        """The architectures (S, b) of every step of the whole training."""
+        for epoch in range(self.epochs):
+            yield from self.steps(epoch, n, seeds)[1]
+
 
 @dataclass(frozen=True)
 class CosineSchedule(Schedule):

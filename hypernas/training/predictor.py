@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -17,7 +17,7 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Checkpoint, Logged, Recorder, Schedule, on_gpu, own_stream, train
-from hypernas.training.settings import checked
+from hypernas.training.settings import checked, typed
 from hypernas.training.training_set import TrainingSet, accuracies
 
 RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch")
@@ -40,7 +40,15 @@ class Pass(Protocol):
 
 @dataclass(kw_only=True, eq=False)
 class FittedPredictor:
-    """A predictor with keyword settings and labels on a common scale. A subclass adds its settings, `fit`, `score`."""
+    """A predictor with keyword settings and labels on a common scale. A subclass adds its settings, `fit`, `score`.
+
+    `predicts_accuracy` is false for one that ranks by something else, `runs_networks` true where it needs images, and
+    `generates_weights` where it makes the weights of target networks.
+    """
+
+    predicts_accuracy: ClassVar[bool] = True
+    runs_networks: ClassVar[bool] = False
+    generates_weights: ClassVar[bool] = False
 
     seed: int = 0
 
@@ -51,17 +59,17 @@ class FittedPredictor:
     n_parameters: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Every whole-number setting counts something; only no epochs make sense, and 0 where it is the default.
-
-        Those of `RULED` obey the rules of an experiment too.
-        """
+        """Settings are plain types from the start. Raises UserError for a wrong type or range."""
         for setting in fields(self):
-            least = 0 if setting.name == "epochs" or setting.default == 0 else 1
+            if not setting.init:
+                continue
             value = getattr(self, setting.name)
-            if type(setting.default) is int and setting.init and value < least:
-                raise UserError(f"{setting.name} must be at least {least}, got {value}")
-            if setting.name in RULED:
-                checked(setting.name, value)
+            if is_dataclass(setting.default):
+                values = {one.name: getattr(value, one.name) for one in fields(value)}
+                plain = {name: _plain(name, values[name], getattr(setting.default, name)) for name in values}
+                setattr(self, setting.name, replace(value, **plain))
+            else:
+                setattr(self, setting.name, _plain(setting.name, value, setting.default))
 
     def score(self, graphs: GraphBatch) -> Tensor:
         """Standardised accuracy (B,)."""
@@ -101,7 +109,32 @@ class FittedPredictor:
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments, as given."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        flat = {}
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.init and is_dataclass(setting.default):
+                flat |= {one.name: getattr(value, one.name) for one in fields(value)}
+            elif setting.init:
+                flat[setting.name] = value
+        return flat
+
+
+def _plain(name: str, value: Any, default: Any) -> Any:
+    """`value` as the plain type of its default, within its range.
+
+    A whole number counts something; only no epochs make sense, and 0 where it is the default.
+    """
+    # `progress` may be a function, and `device` an object of PyTorch's.
+    if name in ("progress", "device") or type(default) not in (int, float, str, bool):
+        return value
+    if type(default) is int and type(value) is not str:
+        value = typed(name, value, int)
+        least = 0 if name == "epochs" or default == 0 else 1
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, got {value}")
+    elif isinstance(value, np.generic) or (type(default) is float and type(value) is int):
+        value = typed(name, value, type(default))
+    return checked(name, value) if name in RULED else value
 
 
 @dataclass(kw_only=True, eq=False)
@@ -109,11 +142,12 @@ class TrainedPredictor(FittedPredictor):
     """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `score`, and `loss_of`
     with the `inputs` that it needs.
 
-    `of_each` are the settings that may differ among those that train at once; the first of these knows them all, itself
-    among them, as `beside`.
+    `may_differ` are the settings in which those that train at once may differ. With `engine` plain a subclass trains by
+    what its `plain()` gives, one architecture at a time.
     """
 
-    of_each: ClassVar[tuple[str, ...]] = ()
+    may_differ: ClassVar[tuple[str, ...]] = ()
+    engine: ClassVar[str] = "fast"
 
     epochs: int = 200
     learning_rate: float = 1e-3
@@ -122,12 +156,9 @@ class TrainedPredictor(FittedPredictor):
     checkpoint: str | Path | Checkpoint | None = None
     device: str = "cpu"
 
-    beside: Sequence[Any] = field(default=(), init=False, repr=False)
-
-    @property
-    def one_at_a_time(self) -> bool:
-        """Whether a pass takes a single architecture of a single seed, as the paper's loop does."""
-        return False
+    def plain(self) -> Any:
+        """The same method as its paper trains it, with a `fit` of its own."""
+        raise NotImplementedError
 
     def new_model(self, graphs: GraphBatch) -> nn.Module:
         """A fresh model for the space of `graphs`; the random generator is already seeded."""
@@ -197,61 +228,84 @@ def n_operations(graphs: GraphBatch) -> int:
 def fit_together(
     methods: Sequence[TrainedPredictor],
     graphs: Sequence[GraphBatch],
-    accuracies: Sequence[Tensor],
+    labelled: Sequence[Tensor],
     scale: LabelScale | None = None,
-    part: int | None = None,
 ) -> Sequence[TrainedPredictor]:
-    """Fit S predictors at once that are equal but for seed, data and `of_each`; each ends as its own `fit` would.
+    """Fit S predictors at once that are equal but for seed, data and `may_differ`; each ends as its own `fit` would.
 
-    `scale` is that of the labels, by default each training set's own; a `part` of several that train one after another
-    has a checkpoint of its own.
+    `scale` is that of the labels, by default each training set's own. Those of the plain engine train one after
+    another, each with a checkpoint of its own.
     """
     first = methods[0]
-    if first.one_at_a_time and len(methods) > 1:
-        each = enumerate(zip(methods, graphs, accuracies, strict=True))
-        return [fit_together([m], [g], [a], scale, s)[0] for s, (m, g, a) in each]
-    labels = _standardised(methods, graphs, accuracies, scale).to(first.device)
-    first.beside = methods
+    labels = _standardised(methods, graphs, labelled, scale)
+    if first.engine == "plain":
+        for s, method in enumerate(methods):
+            part = s if len(methods) > 1 else None
+            _fit_plain(method, graphs[s], labels[s], _checkpoint(method, part))
+        return methods
+    labels = labels.to(first.device)
     models = [_fresh(method, batch) for method, batch in zip(methods, graphs, strict=True)]
     run = first.new_pass(models, graphs)
-    checkpoint = _checkpoint(first.checkpoint, part)
-    n, schedule, seeds = labels.shape[1], first.schedule(), [method.seed for method in methods]
-    every_step = (step for epoch in range(schedule.epochs) for step in schedule.steps(epoch, n, seeds)[1])
+    schedule = first.schedule()
+    seeds = [method.seed for method in methods]
+    checkpoint = _checkpoint(first)
     with own_stream(first.device):
         history = train(
             run.trained,
             partial(first.step, run, labels),
-            n,
+            labels.shape[1],
             schedule,
             seeds,
-            micro_batch=1 if first.one_at_a_time else None,
             progress=first.progress,
             checkpoint=checkpoint,
             identity=_identity(methods, labels, graphs) if checkpoint else "",
-            recorder=first.recorder(run, labels, every_step),
+            recorder=first.recorder(run, labels, schedule.all_steps(labels.shape[1], seeds)),
         )
         run.write_back()
-    first.beside = ()
     for s, (method, model) in enumerate(zip(methods, models, strict=True)):
-        method.model = model
-        method.history = [{k: v[s] if isinstance(v, list) else v for k, v in row.items()} for row in history]
-        method.n_parameters = sum(p.numel() for p in model.parameters())
+        _keep(method, model, [_own(row, s) for row in history])
     return methods
 
 
-def _checkpoint(given: str | Path | Checkpoint | None, part: int | None) -> Checkpoint | None:
-    """The one given, or that of a part of several, whose file has its number in its name."""
-    found = Checkpoint(Path(given)) if isinstance(given, str | Path) else given
-    if found is None or part is None:
-        return found
-    return replace(found, path=found.path.with_stem(f"{found.path.stem}-{part}"))
+def _fit_plain(method: TrainedPredictor, graphs: GraphBatch, labels: Tensor, checkpoint: Checkpoint | None) -> None:
+    """Train as the method's paper does."""
+    identity = method.identity(labels[None], [graphs])
+    options = {"progress": method.progress, "checkpoint": checkpoint, "identity": identity}
+    assert method.training_set is not None
+    trained = method.plain().fit(graphs, method.training_set.accuracy, method.scale, **options)
+    _keep(method, trained.model, trained.history)
+
+
+def _keep(method: TrainedPredictor, model: nn.Module, history: list[dict[str, Any]]) -> None:
+    method.model = model
+    method.history = history
+    method.n_parameters = sum(parameter.numel() for parameter in model.parameters())
+
+
+def _own(row: dict[str, Any], s: int) -> dict[str, Any]:
+    """What a row of the history of S models says of one."""
+    return {name: value[s] if isinstance(value, list) else value for name, value in row.items()}
+
+
+def _checkpoint(method: TrainedPredictor, part: int | None = None) -> Checkpoint | None:
+    """The method's, or that of a part of several, whose file has its number in its name."""
+    checkpoint = method.checkpoint
+    if isinstance(checkpoint, str | Path):
+        checkpoint = Checkpoint(Path(checkpoint))
+    if checkpoint is None or part is None:
+        return checkpoint
+    return replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{part}"))
 
 
 def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
     """That of the first, and what the others have of their own."""
     first = methods[0]
-    own = [{name: getattr(method, name) for name in first.of_each} for method in methods]
-    return first.identity(labels, graphs) + (f" {own}" if any(each != own[0] for each in own) else "")
+    own = []
+    for method in methods:
+        settings = method.settings()
+        own.append({name: settings[name] for name in first.may_differ})
+    differ = any(settings != own[0] for settings in own)
+    return first.identity(labels, graphs) + (f" {own}" if differ else "")
 
 
 def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,3 +112,47 @@ def resolve(
         kind = None if known[name] is None else type(known[name])
         settings[name] = typed(name, value, kind)
     return {name: checked(name, value) for name, value in settings.items()}
+
+
+def flat_keywords(kind: type) -> type:
+    """Class decorator: where a field of a dataclass is a small dataclass, the fields of that are keywords of the whole.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Size:
+    ...     width: int = 72
+    >>> @flat_keywords
+    ... @dataclass(kw_only=True)
+    ... class Model:
+    ...     size: Size = Size()
+    ...     seed: int = 0
+    >>> Model(width=8)
+    Model(size=Size(width=8), seed=0)
+    """
+    groups = {setting.name: setting.default for setting in fields(kind) if is_dataclass(setting.default)}
+    by_group = kind.__init__
+
+    def __init__(self: Any, **keywords: Any) -> None:
+        for name, default in groups.items():
+            own = {one.name: keywords.pop(one.name) for one in fields(default) if one.name in keywords}
+            keywords[name] = replace(keywords.get(name, default), **own)
+        by_group(self, **keywords)
+
+    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+    for name, default in defaults(kind).items():
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
+    # What help() and `settings_of` see.
+    __init__.__signature__ = inspect.Signature(parameters)
+    kind.__init__ = __init__
+    return kind
+
+
+def defaults(kind: Any) -> dict[str, Any]:
+    """Every keyword of a dataclass and its default, those of its small dataclasses among them."""
+    flat = {}
+    for setting in fields(kind):
+        if setting.init and is_dataclass(setting.default):
+            flat |= {one.name: getattr(setting.default, one.name) for one in fields(setting.default)}
+        elif setting.init:
+            flat[setting.name] = setting.default
+    return flat

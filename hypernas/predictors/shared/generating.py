@@ -1,81 +1,113 @@
-"""What predictors share that generate weights: target networks, auxiliary images, accuracy of the networks made."""
+"""What predictors share that run target networks: auxiliary images, generated weights, the accuracy they reach."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.data.images import Images, check_images, kind_of, load_images
+from hypernas.data.images import Images, check_images, kind_of, load_once
 from hypernas.errors import UserError
 from hypernas.fast.forward import FastPass
 from hypernas.graph import GraphBatch
+from hypernas.method.hypernas import (
+    TEST_IMAGES,
+    AuxiliaryImages,
+    HypernetworkSize,
+    TargetNetworkSize,
+    build_programs,
+    new_generator,
+)
 from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.sizes import map_sizes
-from hypernas.method.target_network import Program, TargetHead, WeightKey
+from hypernas.method.target_network import Program, TargetHead
 from hypernas.training.loop import Logged, Recorder, Schedule, on_gpu
 from hypernas.training.predictor import TrainedPredictor
 
-PIXELS = 1 << 20
+# Pixels of test images whose networks are judged in one batch; more would only take more memory.
+PIXELS_AT_ONCE = 1 << 20
+# Architectures of the test set whose generated networks are judged for a row.
 JUDGED = 64
+# Activations of a stem above which a target network keeps a GPU busy for longer than its start takes.
 LARGEST_SHARED = 1 << 18
+# Epochs of a training's history that a row keeps.
 CURVE = 21
-_loaded = lru_cache(2)(load_images)
-
-
-class Deck(NamedTuple):
-    """The training images and labels of models that train at once, one set after another, and where each begins."""
-
-    images: Tensor
-    labels: Tensor
-    starts: dict[tuple[str, int], int]
 
 
 @lru_cache(2)
-def _deck(sets: tuple[tuple[str, int], ...], device: str, dtype: torch.dtype) -> Deck:
-    """That of different sets, each a name and a number of images, which must be of one kind."""
-    loaded = [_loaded(*each) for each in sets]
-    images, labels = loaded[0].train_images, loaded[0].train_labels
-    if len(loaded) > 1:
-        images = torch.cat([each.train_images for each in loaded])
-        labels = torch.cat([each.train_labels for each in loaded])
-    starts = np.cumsum([0, *(len(each.train_labels) for each in loaded[:-1])]).tolist()
-    return Deck(images.to(device, dtype), labels.to(device), dict(zip(sets, starts, strict=True)))
+def _joined(
+    sets: tuple[tuple[str, int], ...], device: str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, dict[tuple[str, int], int]]:
+    """The training images and labels of different sets, one set after another, and where each begins."""
+    loaded = [load_once(*names) for names in sets]
+    images = torch.cat([one.train_images for one in loaded])
+    labels = torch.cat([one.train_labels for one in loaded])
+    starts, start = {}, 0
+    for names, one in zip(sets, loaded, strict=True):
+        starts[names] = start
+        start += len(one.train_labels)
+    return images.to(device, dtype), labels.to(device), starts
 
 
-class GeneratedWeights(Mapping[WeightKey, Tensor]):
-    """The weights (c_out, c_in, k, k) of a program, each made from node features (1, C, N, D) when it is asked for."""
+class TrainingImages:
+    """The images that the target networks of S models see in training; each model may have a set of its own.
 
-    def __init__(self, hypernetwork: Hypernetwork, nodes: Tensor, program: Program) -> None:
-        self.hypernetwork, self.nodes = hypernetwork, nodes
-        self.shapes = {layer.weight: layer.weight_shape for layer in program.convs if layer.weight is not None}
+    Raises UserError for sets of different kinds.
+    """
 
-    def __getitem__(self, key: WeightKey) -> Tensor:
-        position, *ends = key
-        features = self.hypernetwork.features(self.nodes[:, position, ends].mean(1))
-        return self.hypernetwork.weights(features, self.shapes[key])[0]
+    def __init__(self, sets: Sequence[AuxiliaryImages], device: str) -> None:
+        if len({kind_of(one.images) for one in sets}) > 1:
+            names = ", ".join(dict.fromkeys(one.images for one in sets))
+            raise UserError(f"images that train at once must have one size and number of classes, got {names}")
+        self.sets = sets
+        self.device = device
+        different = tuple(dict.fromkeys((one.images, one.n_images) for one in sets))
+        self.images, self.labels, self.starts = _joined(different, device, torch.get_default_dtype())
 
-    def __iter__(self) -> Iterator[WeightKey]:
-        return iter(self.shapes)
+    def choose(self, b: int, generators: list[np.random.Generator]) -> Tensor:
+        """Which M images each of b architectures sees: (S, b, M), drawn from each model's generator."""
+        drawn = []
+        for one, generator in zip(self.sets, generators, strict=True):
+            n = len(load_once(one.images, one.n_images).train_labels)
+            numbers = generator.integers(n, size=(b, one.image_batch))
+            drawn.append(self.starts[one.images, one.n_images] + numbers)
+        return torch.from_numpy(np.stack(drawn))
 
-    def __len__(self) -> int:
-        return len(self.shapes)
+    def pictures(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The images chosen (S, b, M): x (S, b, M, C, H, W), y (S, b, M)."""
+        chosen = chosen.to(self.device)
+        return self.images[chosen], self.labels[chosen]
+
+    def draw(self, b: int, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
+        """A batch of M images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
+        return self.pictures(self.choose(b, generators))
+
+
+class GeneratingPass(FastPass):
+    """S models at once, with the images that the networks of each are trained on."""
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        graphs: Sequence[GraphBatch],
+        programs: Sequence[Sequence[Program]],
+        prefix: str = "",
+        device: str = "cpu",
+        maps_in: torch.dtype | None = None,
+    ) -> None:
+        self.training_images = TrainingImages([model.images for model in models], device)
+        super().__init__(models, graphs, programs, prefix, device, maps_in)
 
 
 @dataclass(kw_only=True, eq=False)
 class ImagePredictor(TrainedPredictor):
-    """A predictor that runs target networks on auxiliary images.
-
-    NOTE[PAPER]: paper says nothing of the target network's width and depth on auxiliary data; we build one cell a
-    stage with 4 channels and a stem of stride 2 for 8 x 8 digits; because a CPU then trains it in minutes, and each
-    of these is a parameter.
-    """
+    """A predictor that runs target networks on auxiliary images."""
 
     images: str = "digits"
     n_images: int = 0
@@ -83,6 +115,7 @@ class ImagePredictor(TrainedPredictor):
     cells_per_stage: int = 1
     stem_stride: int = 2
     image_batch: int = 128
+    runs_networks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,13 +123,11 @@ class ImagePredictor(TrainedPredictor):
 
     @cached_property
     def auxiliary(self) -> Images:
-        return _loaded(self.images, self.n_images)
+        return load_once(self.images, self.n_images)
 
     def programs(self, graphs: GraphBatch) -> list[Program]:
         """The target network of each architecture."""
-        if graphs.space is None:
-            raise UserError("a target network needs to know the search space; pass it to collate, or use hypernas-p")
-        return [graphs.space.build(graphs.architecture(i), **self.target_size) for i in range(len(graphs))]
+        return build_programs(graphs, TargetNetworkSize(**self.target_size))
 
     @property
     def target_size(self) -> dict[str, int]:
@@ -105,81 +136,66 @@ class ImagePredictor(TrainedPredictor):
 
 
 @dataclass(kw_only=True, eq=False)
-class GeneratingPredictor(ImagePredictor):
-    """A predictor whose model can have a `hypernetwork` and the `head` that all target networks share.
+class GeneratingPredictor(TrainedPredictor):
+    """A predictor whose model has a `hypernetwork`, the `head` that all target networks share, and its `images`.
 
-    With `c_max` no head of the hypernetwork is wider; a larger weight tiles what it gives.
+    `prefix` is where encoder and regressor sit in the model.
     """
 
-    hyper_layers: int = 3
-    hyper_width: int = 96
-    c_max: int = 0
+    generation: HypernetworkSize = HypernetworkSize()
+    target: TargetNetworkSize = TargetNetworkSize()
+    pictures: AuxiliaryImages = AuxiliaryImages()
     prefix: ClassVar[str] = ""
-    of_each: ClassVar[tuple[str, ...]] = ("images", "n_images")
+    may_differ: ClassVar[tuple[str, ...]] = ("images", "n_images")
+    runs_networks: ClassVar[bool] = True
+    generates_weights: ClassVar[bool] = True
 
-    def new_generator(self, graphs: GraphBatch, width: int, maximal: bool = False) -> tuple[Hypernetwork, TargetHead]:
-        """A fresh hypernetwork on node features of `width`, and the head of the target networks.
-
-        With `maximal` it has one head, of the largest weight of the space. Raises UserError where the images are too
-        small for the target network, or of another kind than those of others that train at once.
-        """
-        if len({kind_of(each.images) for each in self.beside}) > 1:
-            names = ", ".join(dict.fromkeys(each.images for each in self.beside))
-            raise UserError(f"images that train at once must have one size and number of classes, got {names}")
-        (program,) = self.programs(graphs[:1])
-        map_sizes(program, *self.auxiliary.train_images.shape[2:])
-        heads: Sequence[tuple[int, int, int]] = program.heads
-        if maximal:
-            heads = [tuple(map(max, zip(*heads, strict=True)))]  # type: ignore[list-item]
-        if self.c_max:
-            heads = [(k, min(c_out, self.c_max), min(c_in, self.c_max)) for k, c_out, c_in in heads]
-        hypernetwork = Hypernetwork(width, self.hyper_width, self.hyper_layers, heads=heads)
-        c_image, n_classes = self.auxiliary.train_images.shape[1], self.auxiliary.n_classes
-        return hypernetwork, TargetHead(c_image, program.channels, program.c_last, n_classes, self.stem_stride)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_images(self.pictures.images)
 
     @property
-    def deck(self) -> Deck:
-        """The images of all that train at once."""
-        sets = tuple(dict.fromkeys(_set_of(each) for each in self.beside or [self]))
-        return _deck(sets, self.device, torch.get_default_dtype())
+    def auxiliary(self) -> Images:
+        return load_once(self.pictures.images, self.pictures.n_images)
 
-    def choose(self, b: int, generators: list[np.random.Generator]) -> Tensor:
-        """Which M images of the deck each of b architectures sees: (S, b, M)."""
-        starts, shape = self.deck.starts, (b, self.image_batch)
-        drawn = [
-            starts[_set_of(each)] + generator.integers(len(each.auxiliary.train_labels), size=shape)
-            for each, generator in zip(self.beside or [self] * len(generators), generators, strict=True)
-        ]
-        return torch.from_numpy(np.stack(drawn))
+    def programs(self, graphs: GraphBatch) -> list[Program]:
+        """The target network of each architecture."""
+        return build_programs(graphs, self.target)
 
-    def pictures(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """The images chosen (S, b, M): x (S, b, M, C, H, W), y (S, b, M)."""
-        images, labels, _ = self.deck
-        chosen = chosen.to(self.device)
-        return images[chosen], labels[chosen]
+    def check_size(self, graphs: GraphBatch) -> Program:
+        """The first target network. Raises UserError where the images are too small for it."""
+        (program,) = self.programs(graphs[:1])
+        map_sizes(program, *self.auxiliary.train_images.shape[2:])
+        return program
 
-    def draw(self, b: int, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
-        """A batch of M images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
-        return self.pictures(self.choose(b, generators))
+    def new_generator(self, graphs: GraphBatch, width: int) -> tuple[Hypernetwork, TargetHead]:
+        """A fresh hypernetwork of one head on node features of `width`, and the head of the target networks.
+
+        The head is as large as the largest weight of the space in every axis.
+        """
+        program = self.check_size(graphs)
+        kernels, outs, ins = zip(*program.heads, strict=True)
+        maximal = [(max(kernels), max(outs), max(ins))]
+        return new_generator(width, program, maximal, self.generation, self.auxiliary)
 
     @property
     def large(self) -> bool:
         """Whether a target network on its images takes a GPU longer than the start of its work."""
-        if not getattr(self, "generate_weights", True):
-            return False
-        side = max(self.auxiliary.train_images.shape[2:]) // self.stem_stride
-        return self.image_batch * self.channels * side**2 > LARGEST_SHARED
+        side = max(self.auxiliary.train_images.shape[2:]) // self.target.stem_stride
+        return self.pictures.image_batch * self.target.channels * side**2 > LARGEST_SHARED
 
     def schedule(self) -> Schedule:
         """On a GPU the steps of large target networks keep their architectures, so that nothing runs but these."""
-        return replace(super().schedule(), regroup=not (on_gpu(self.device) and self.large and not self.one_at_a_time))
+        keeps = on_gpu(self.device) and self.engine != "plain" and self.large
+        return replace(super().schedule(), regroup=not keeps)
 
     def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
         """That of any predictor, but that the target networks of a step are laid out by a frame."""
         recorder = super().recorder(run, labels, steps)
-        if recorder is not None and run.programs is not None:
+        if recorder is not None:
             run.reserve(steps, self.auxiliary.train_images.shape[1:], each_apart=self.large)
-            recorder.draw, recorder.loss = partial(self._framed, run), partial(self._framed_loss, run, labels)
+            recorder.draw = partial(self._framed, run)
+            recorder.loss = partial(self._framed_loss, run, labels)
         return recorder
 
     def _framed(
@@ -195,29 +211,30 @@ class GeneratingPredictor(ImagePredictor):
         run.frame.places.copy_(places)
         return self.loss_of(run, labels, *inputs)
 
+    def inputs(self, run: Any, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+        """Architectures (S, b), and the images (S, b, M) of their networks."""
+        return index, run.training_images.choose(index.shape[1], generators)
+
     @torch.no_grad()
-    def target_accuracies(self, graphs: GraphBatch, n_test: int = 256) -> Tensor:
+    def target_accuracies(self, graphs: GraphBatch, n_test: int = TEST_IMAGES) -> Tensor:
         """Accuracy (B,) in percent of each architecture with generated weights on test images, all in one batch."""
         x = self.auxiliary.test_images[:n_test].to(self.device, torch.get_default_dtype())
         y = self.auxiliary.test_labels[:n_test].to(self.device)
         first, inverse = graphs.distinct()
         accuracies = []
-        for rows in first.split(max(1, PIXELS // x[:, 0].numel())):
+        for rows in first.split(max(1, PIXELS_AT_ONCE // x[:, 0].numel())):
             part = graphs[rows]
-            fast = FastPass([self.model], [part], [self.programs(part)], self.prefix, self.device)
-            logits = fast.networks(torch.arange(len(part))[None], x.expand(1, len(part), *x.shape))
+            run = FastPass([self.model], [part], [self.programs(part)], self.prefix, self.device)
+            logits = run.networks(torch.arange(len(part))[None], x.expand(1, len(part), *x.shape))
             accuracies.append((logits[0].argmax(-1) == y).float().mean(1) * 100)
         return torch.cat(accuracies).cpu()[inverse]
 
 
-def _set_of(predictor: ImagePredictor) -> tuple[str, int]:
-    return predictor.images, predictor.n_images
-
-
 def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """logits (S, b, M, K), labels (S, b, M) -> loss of each network (S, b), percent right by model (S,)."""
-    loss = F.cross_entropy(logits.flatten(0, 2), y.flatten(), reduction="none").view(y.shape).mean(2)
-    return loss, (logits.argmax(-1) == y).float().mean((1, 2)) * 100
+    losses = F.cross_entropy(logits.flatten(0, 2), y.flatten(), reduction="none")
+    right = (logits.argmax(-1) == y).float()
+    return losses.view(y.shape).mean(2), right.mean((1, 2)) * 100
 
 
 def told_of_networks(predictor: Any, graphs: GraphBatch, test: np.ndarray, seed: int) -> dict[str, Any]:
@@ -227,15 +244,20 @@ def told_of_networks(predictor: Any, graphs: GraphBatch, test: np.ndarray, seed:
     `JUDGED` architectures of the test set, drawn by the seed. Where two tasks share the loss, `history`: both losses
     and weights at `CURVE` epochs, the first and the last among them.
     """
+    facts: dict[str, Any] = {}
     history = getattr(predictor, "history", None) or [{}]
     last = history[-1]
-    found = {"target_accuracy": last["target_accuracy"]} if last.get("target_accuracy") is not None else {}
-    if getattr(predictor, "generate_weights", False):
+    if last.get("target_accuracy") is not None:
+        facts["target_accuracy"] = last["target_accuracy"]
+    if getattr(predictor, "generates_weights", False):
         judged = np.random.default_rng([seed, JUDGED]).permutation(test)[:JUDGED]
-        found["target_test_accuracy"] = float(predictor.target_accuracies(graphs[judged]).mean())
+        facts["target_test_accuracy"] = float(predictor.target_accuracies(graphs[judged]).mean())
     if "weight_pred" in last:
         epochs = np.unique(np.linspace(0, len(history) - 1, CURVE).round().astype(int))
-        found["history"] = [
-            {k: v if k == "epoch" else float(f"{v:.4g}") for k, v in history[i].items()} for i in epochs
-        ]
-    return found
+        facts["history"] = [_rounded(history[i]) for i in epochs]
+    return facts
+
+
+def _rounded(epoch: dict[str, Any]) -> dict[str, Any]:
+    """Losses and weights to four digits: a curve is looked at, and a row should be short."""
+    return {name: value if name == "epoch" else float(f"{value:.4g}") for name, value in epoch.items()}
