@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from hypernas.errors import UserError
 from hypernas.fast.mapped import MappedPass
 from hypernas.graph import GraphBatch
-from hypernas.predictors.shared.ranking_losses import pairwise_logistic
 from hypernas.predictors.shared.features import Columns, ordered, varying
+from hypernas.predictors.shared.ranking_losses import pairwise_logistic
 from hypernas.training.loop import CosineSchedule, Logged, Schedule
 from hypernas.training.predictor import TrainedPredictor, n_operations
 
