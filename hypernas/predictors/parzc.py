@@ -66,6 +66,7 @@ class ParZCModel(nn.Module):
     def __init__(self, length: int, width: int, n_blocks: int) -> None:
         super().__init__()
         self.length = length
+        self.seed = 0
         self.embedding = nn.Linear(N_STATISTICS, width)
         self.blocks = nn.ModuleList(MixerBlock(length, width) for _ in range(n_blocks))
         self.mean = nn.Parameter(torch.randn(width) / width**0.5)
@@ -132,13 +133,14 @@ class ParZC(ImagePredictor):
     divergence: float = 1e-3
     image_batch: int = 64
 
-    def statistics(self, graphs: GraphBatch, length: int) -> tuple[Tensor, Tensor]:
-        """Of B architectures (B, length, 3), mask (B, length); equal graphs are run once."""
+    def statistics(self, graphs: GraphBatch, length: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Of B architectures (B, length, 3), mask (B, length), with images and weights drawn from `seed`; equal graphs
+        are run once."""
         first, inverse = graphs.distinct()
         distinct, images = graphs[first], self.auxiliary
-        drawn = np.random.default_rng(self.seed).permutation(len(images.train_labels))[: self.image_batch]
+        drawn = np.random.default_rng(seed).permutation(len(images.train_labels))[: self.image_batch]
         batch = images.train_images[drawn], images.train_labels[drawn]
-        values, mask = node_statistics(distinct, self.programs(distinct), *batch, images.n_classes, self.seed, length)
+        values, mask = node_statistics(distinct, self.programs(distinct), *batch, images.n_classes, seed, length)
         return values[inverse], mask[inverse]
 
     def new_model(self, graphs: GraphBatch) -> ParZCModel:
@@ -149,16 +151,16 @@ class ParZC(ImagePredictor):
         (program,) = self.programs(graphs[:1])
         map_sizes(program, *self.auxiliary.train_images.shape[2:])
         length = _longest(graphs.space, tuple(self.target_size.items()))
-        return ParZCModel(length, self.width, self.n_blocks)
+        model = ParZCModel(length, self.width, self.n_blocks)
+        # Models that train together have seeds of their own, which draw the statistics of each.
+        model.seed = self.seed
+        return model
 
     def new_pass(self, models: Sequence[ParZCModel], graphs: Sequence[GraphBatch]) -> StatisticsPass:
-        """Each model learns the scale of its training set's statistics first.
-
-        Seeds that train together may be other than this predictor's, which draws the statistics of each.
-        """
+        """Each model learns the scale of its training set's statistics first."""
         sets = []
-        for model, method, batch in zip(models, self.beside or [self], graphs, strict=True):
-            statistics, mask = method.statistics(batch, model.length)
+        for model, batch in zip(models, graphs, strict=True):
+            statistics, mask = self.statistics(batch, model.length, model.seed)
             model.learn_scale(statistics[mask])
             sets.append((model.standardise(statistics), mask))
         return StatisticsPass(models, sets, self.device)
@@ -178,7 +180,7 @@ class ParZC(ImagePredictor):
     @torch.no_grad()
     def score(self, graphs: GraphBatch) -> Tensor:
         model: ParZCModel = self.model
-        statistics, mask = self.statistics(graphs, model.length)
+        statistics, mask = self.statistics(graphs, model.length, self.seed)
         no_noise = torch.zeros(self.width)
         parts = zip(model.standardise(statistics).split(SCORED_AT_ONCE), mask.split(SCORED_AT_ONCE), strict=True)
         return torch.cat([model(*part, no_noise) for part in parts])

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,8 @@ def resolve(
 
 
 def flat_keywords(kind: type) -> type:
-    """Class decorator: where a field of a dataclass is a small dataclass, the fields of that are keywords of the whole.
+    """Class decorator: where a field of a dataclass is a small dataclass, the fields of that are keywords of the whole,
+    and can be read from it.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def flat_keywords(kind: type) -> type:
     ... class Model:
     ...     size: Size = Size()
     ...     seed: int = 0
-    >>> Model(width=8)
-    Model(size=Size(width=8), seed=0)
+    >>> Model(width=8), Model(width=8).width
+    (Model(size=Size(width=8), seed=0), 8)
     """
     groups = {setting.name: setting.default for setting in fields(kind) if is_dataclass(setting.default)}
     by_group = kind.__init__
@@ -144,6 +146,9 @@ def flat_keywords(kind: type) -> type:
     # What help() and `settings_of` see.
     __init__.__signature__ = inspect.Signature(parameters)
     kind.__init__ = __init__
+    for name, default in groups.items():
+        for one in fields(default):
+            setattr(kind, one.name, property(attrgetter(f"{name}.{one.name}")))
     return kind
 
 
