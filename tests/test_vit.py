@@ -15,7 +15,7 @@ from hypernas.graph import collate
 from hypernas.lab.rows import checkout
 from hypernas.method.target_network import TargetHead, attention, count, position_code, run
 from hypernas.predictors.hypernas import HyperNAS
-from hypernas.spaces.blocks import autoformer
+from hypernas.spaces import vit
 
 SPACE = spaces.get("vit")
 TINY = {"embed_dim": 192, "depth": 12, "mlp_ratio": [3.5] * 12, "num_heads": [3] * 12}
@@ -51,7 +51,7 @@ class PlainTransformer(nn.Module):
         self.norm, self.head = nn.LayerNorm(d), nn.Linear(d, 1000)
 
 
-@pytest.mark.parametrize("supernet", list(autoformer.SUPERNETS))
+@pytest.mark.parametrize("supernet", list(vit.SUPERNETS))
 def test_parameters_are_those_of_the_network_in_plain_torch(supernet, rng):
     architecture = SPACE.sample(rng, supernet)
     with torch.device("meta"):
@@ -68,7 +68,7 @@ def test_multiply_adds_are_those_of_its_matrix_products(rng):
         products = [(n, d, 3 * c), (n, c, d), (n, d, int(d * ratio)), (n, int(d * ratio), d)]
         products += [(n * heads, 64, n), (n * heads, n, 64)] * 2
         adds += sum(math.prod(product) for product in products)
-    assert autoformer.count(d, layers, image=64)[1] == adds
+    assert vit.count_transformer(d, layers, image=64)[1] == adds
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_printed_range_of_parameters_lies_inside_the_extremes_and_within_8_p
     supernet, printed, counted
 ):
     """Table 5 prints 14 to 34 M and 42 to 75 M; its smallest and largest architectures have a little less and more."""
-    chosen = autoformer.SUPERNETS[supernet]
+    chosen = vit.SUPERNETS[supernet]
     ends = []
     for end in (0, -1):
         layers = [(chosen.heads[end], chosen.mlp_ratios[end])] * chosen.depths[end]
@@ -92,7 +92,7 @@ def test_the_supernets_are_those_of_the_paper():
     figures = pd.read_csv(checkout() / "data" / "paper.csv").query("table == 'search_space' and space == 'vit'")
     value = figures.set_index(["method", "metric"])["value"]
     for name in ("small", "base"):
-        supernet = autoformer.SUPERNETS[name]
+        supernet = vit.SUPERNETS[name]
         choices = {"embed_dim": supernet.embed_dims, "head_num": supernet.heads, "mlp_ratio": supernet.mlp_ratios,
                    "depth": supernet.depths, "qkv_dim": [64 * heads for heads in supernet.heads]}  # fmt: skip
         for what, values in choices.items():
@@ -196,12 +196,12 @@ def test_the_table_says_how_its_accuracies_came_about(table, dataset, how):
 
 
 def test_a_mutation_stays_in_its_supernet(rng):
-    for supernet in autoformer.SUPERNETS.values():
+    for supernet in vit.SUPERNETS.values():
         architecture = SPACE.sample(rng, supernet.name)
         for _ in range(20):
             architecture = SPACE.mutate(architecture, rng)
             d, layers = SPACE.choices(architecture)
-            assert autoformer.check(d, layers) is supernet
+            assert vit.check_layers(d, layers) is supernet
 
 
 @pytest.mark.parametrize(
@@ -226,6 +226,33 @@ def test_choices_outside_the_supernet_are_a_user_error(change, words):
         SPACE.from_autoformer(**TINY | change)
 
 
+@pytest.mark.parametrize("embed_dim", [192, 192.0, [192] * 12, np.full(12, 192), (192,)])
+def test_the_embedding_dimension_may_stand_once_for_each_layer(embed_dim):
+    wanted = SPACE.from_autoformer(**TINY)
+    assert SPACE.from_autoformer(**TINY | {"embed_dim": embed_dim}) == wanted
+    written = {"embed_dim": embed_dim, "layer_num": 12, "mlp_ratio": [3.5] * 12, "num_heads": [3] * 12}
+    assert SPACE.parse(written) == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"embed_dim": [192, 240]}, "one number, the same for all layers, got 192, 240"),
+        ({"embed_dim": []}, "one number, the same for all layers, got none"),
+        ({"embed_dim": "192"}, "embed_dim must be a number, got '192'"),
+        ({"num_heads": 3}, "num_heads must be a list with a value for each layer, got 3"),
+        ({"num_heads": [3.5] * 12}, r"num_heads must be a whole number, got 3\.5"),
+        ({"mlp_ratio": [None] * 12}, "mlp_ratio must be a number, got None"),
+        ({"depth": "12"}, "depth must be a number, got '12'"),
+        ({"mlp_ratio": [float("nan")] * 12}, "mlp ratio must be one of"),
+        ({"drop": 1}, "must have embed_dim, layer_num, mlp_ratio and num_heads, got"),
+    ],
+)
+def test_a_dictionary_that_is_none_of_autoformer_is_one_sentence(change, words):
+    with pytest.raises(UserError, match=words):
+        SPACE.parse(TINY | change)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -247,4 +274,4 @@ def test_other_wrong_input_is_a_user_error(call, words):
 def test_damaged_records_are_a_user_error(tmp_path, content):
     (tmp_path / "records.json").write_text(content)
     with pytest.raises(UserError, match="must be a whole list of records"):
-        autoformer.read_records(tmp_path / "records.json")
+        vit.read_records(tmp_path / "records.json")

@@ -9,6 +9,7 @@ import numpy as np
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Cell, simplify
 from hypernas.method.target_network import ProgramWriter
+from hypernas.spaces.base import check_operation
 
 OPS = ("input", "output", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -19,11 +20,11 @@ NODES = len(EDGES) + 2
 def _edge_graph() -> np.ndarray:
     """The raw adjacency (8, 8): input, one node an edge, output; edge i->j feeds every edge j->k."""
     adjacency = np.zeros((NODES, NODES), np.int64)
-    for a, (i, j) in enumerate(EDGES):
-        adjacency[0, 1 + a] = i == 0
-        adjacency[1 + a, 7] = j == 3
-        for b, (k, _) in enumerate(EDGES):
-            adjacency[1 + a, 1 + b] = k == j
+    for node, (source, target) in enumerate(EDGES, 1):
+        adjacency[0, node] = source == 0
+        adjacency[node, NODES - 1] = target == 3
+        for later, (other_source, _) in enumerate(EDGES, 1):
+            adjacency[node, later] = other_source == target
     return adjacency
 
 
@@ -47,20 +48,26 @@ REDUCTION_CELL = Cell(
 def cell_graphs(edge_ops: np.ndarray, graph_form: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Operations (B, 6) of the edges, ids into `OPS` -> ops (B, 8), adjacency (B, 8, 8), mask (B, 8) of the cells."""
     b = len(edge_ops)
-    nodes = np.concatenate([np.full((b, 1), INPUT), edge_ops, np.full((b, 1), OUTPUT)], 1).astype(np.int64)
-    return simplify(nodes, np.broadcast_to(RAW, (b, NODES, NODES)), NONE, SKIP, graph_form)
+    ends = np.full((b, 1), INPUT), np.full((b, 1), OUTPUT)
+    nodes = np.concatenate([ends[0], edge_ops, ends[1]], 1).astype(np.int64)
+    adjacency = np.broadcast_to(RAW, (b, NODES, NODES))
+    return simplify(nodes, adjacency, NONE, SKIP, graph_form)
 
 
 def parse_cell(notation: str, space: str) -> np.ndarray:
-    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> operations (6,). UserError that names the `space`."""
-    found = re.findall(r"\|([^|~]+)~(\d)", notation)
-    if [int(i) for _, i in found] != [i for i, _ in EDGES]:
+    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> operations (6,); the last bar may be missing.
+
+    Raises UserError that names the `space`.
+    """
+    text = notation.strip()
+    text += "" if text.endswith("|") else "|"
+    edges = re.findall(r"\|([^|~]+)~(\d)", text)
+    if [int(source) for _, source in edges] != [source for source, _ in EDGES]:
         raise UserError(f"a {space} cell lists 6 edges as |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, got {notation!r}")
-    for op, _ in found:
-        if op not in OPS[NONE:]:
-            raise UserError(f"operation must be one of {', '.join(OPS[NONE:])}, got {op!r}")
-    edge_ops = np.array([OPS.index(op) for op, _ in found])
-    if format_cell(edge_ops) != notation.strip():
+    for op, _ in edges:
+        check_operation(op, OPS[NONE:])
+    edge_ops = np.array([OPS.index(op) for op, _ in edges])
+    if format_cell(edge_ops) != text:
         raise UserError(f"a {space} cell is written {format_cell(edge_ops)}, got {notation!r}")
     return edge_ops
 
@@ -88,25 +95,29 @@ def change_edge(edge_ops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def write_cell(writer: ProgramWriter, cell: Cell, position: int, x: int, c_in: int, c_out: int) -> int:
     """Write the cell at a position of the sequence; it reads value `x`, and a node sums what its edges carry."""
+    # Of each node the values that it hands on: none where nothing flows, several where it adds nothing itself.
     values: list[tuple[int, ...]] = [()] * len(cell.ops)
-    stride = 2 if cell.kind == REDUCTION else 1
+    reduces = cell.kind == REDUCTION
     for node, op in enumerate(cell.ops):
-        inputs = tuple(v for i in range(node) for v in values[i] * cell.adjacency[i][node] if cell.adjacency[i][node])
-        from_input = cell.kind == REDUCTION and cell.adjacency[0][node]
-        width, step = (c_in, stride) if from_input else (c_out, 1)
+        inputs: tuple[int, ...] = ()
+        for source in range(node):
+            inputs += values[source] * cell.adjacency[source][node]
+        first = reduces and cell.adjacency[0][node]
+        width = c_in if first else c_out
+        key = (position, node)
         if op == INPUT:
             values[node] = (x,)
         elif not inputs or op == NONE:
             values[node] = ()
         elif op in (SKIP, OUTPUT):
             values[node] = inputs
-        elif op == POOL and cell.kind == REDUCTION:
-            values[node] = (writer.pool(inputs, width, kernel=2, stride=2, padding=0),)
         elif op == POOL:
-            values[node] = (writer.pool(inputs, width, kernel=3, stride=1, padding=1),)
-        elif op == CONV1 and cell.kind == REDUCTION:
-            values[node] = (writer.conv(inputs, c_in, c_out, 1, 1, (position, node), relu=False, norm=False),)
+            window = (2, 2, 0) if reduces else (3, 1, 1)
+            values[node] = (writer.pool(inputs, width, *window),)
+        elif op == CONV1 and reduces:
+            values[node] = (writer.conv(inputs, c_in, c_out, 1, 1, key, relu=False, norm=False),)
         else:
-            kernel = 3 if op == CONV3 else 1
-            values[node] = (writer.conv(inputs, width, c_out, kernel, step, (position, node)),)
-    return writer.add(values[-1], c_out) if values[-1] else writer.zero(x, c_out)
+            kernel, stride = (3 if op == CONV3 else 1), (2 if first else 1)
+            values[node] = (writer.conv(inputs, width, c_out, kernel, stride, key),)
+    output = values[-1]
+    return writer.add(output, c_out) if output else writer.zero(x, c_out)

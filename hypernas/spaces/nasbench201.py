@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from hypernas.data import Table, find, load_npz, read_analog
-from hypernas.errors import MissingTable
+from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
 from hypernas.method.target_network import Program, ProgramWriter, count
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
 from hypernas.spaces.edge_cells import (
     CONV1,
     CONV3,
@@ -30,8 +32,9 @@ from hypernas.spaces.edge_cells import (
     write_cell,
 )
 
-ANALOG_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
-ANALOG_OPS = (SKIP, NONE, CONV3, CONV1, POOL)
+# The order of NASLib, in which analog-nasbench writes its cells too.
+NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+NASLIB_OPS = (SKIP, NONE, CONV3, CONV1, POOL)
 STAGES, CELLS_PER_STAGE = 3, 5
 SCORED = ("cifar10", "ImageNet16-120")
 
@@ -40,6 +43,7 @@ class NASBench201(SearchSpace):
     name = "nasbench201"
     ops = OPS
     datasets = ("cifar10", "cifar100", "ImageNet16-120")
+    accepts = (object,)
     macro = "stem, 3 stages of 5 cells with a residual reduction block between, classifier"
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
     _sequence = ((0,) * CELLS_PER_STAGE + (1,)) * (STAGES - 1) + (0,) * CELLS_PER_STAGE
@@ -60,9 +64,28 @@ class NASBench201(SearchSpace):
             self,
         )
 
-    def parse(self, notation: str) -> Architecture:
-        """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> the raw Architecture."""
+    def parse(self, notation: str | Mapping[Any, str]) -> Architecture:
+        """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> the raw Architecture.
+
+        A dictionary of the operation of each edge, `{(0, 1): "nor_conv_3x3", ...}`, is read too.
+        """
+        if isinstance(notation, Mapping):
+            return self._architecture(_edges_in_order(notation)[None], "raw")
+        if not isinstance(notation, str):
+            rule = "a nasbench201 architecture must be written as text or as a dictionary of its edges"
+            remedy = "six operations in a row have two orders (see from_naslib), an index has several"
+            raise UserError(f"{rule}, got {repr(notation)[:80]}: {remedy}")
         return self._architecture(parse_cell(notation, self.name)[None], "raw")
+
+    def from_naslib(self, op_indices: Sequence[int]) -> Architecture:
+        """NASLib's six numbers: 0 skip, 1 none, 2 conv 3x3, 3 conv 1x1, 4 pool, for the edges in its order,
+        (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)."""
+        numbers = list(op_indices)
+        if len(numbers) != len(EDGES) or not set(numbers) <= set(range(len(NASLIB_OPS))):
+            rule = f"op_indices of NASLib must be {len(EDGES)} numbers from 0 to {len(NASLIB_OPS) - 1}"
+            raise UserError(f"{rule}, got {repr(numbers)[:80]}")
+        ordered = [NASLIB_OPS[numbers[NASLIB_EDGES.index(edge)]] for edge in EDGES]
+        return self._architecture(np.array([ordered]), "raw")
 
     def _architecture(self, edge_ops: np.ndarray, graph_form: str) -> Architecture:
         architecture = self.encode(edge_ops, graph_form).architecture(0)
@@ -121,7 +144,7 @@ class NASBench201(SearchSpace):
         if path is None:
             raise MissingTable("no nasbench201 table is present; `pip install analog-nasbench==0.1.3` brings one")
         ids, accuracy = read_analog(path)
-        edge_ops = np.array(ANALOG_OPS)[ids][:, [ANALOG_EDGES.index(edge) for edge in EDGES]]
+        edge_ops = np.array(NASLIB_OPS)[ids][:, [NASLIB_EDGES.index(edge) for edge in EDGES]]
         source = "embedded table of the package analog-nasbench 0.1.3 (all 15,625 cells re-trained on CIFAR-10)"
         return Table(source, "re-trained", {"edge_ops": edge_ops}, accuracy, accuracy)
 
@@ -147,6 +170,18 @@ class NASBench201(SearchSpace):
         arrays = load_npz(path, {"zc": (5 ** len(EDGES), None, len(SCORED)), "zc_names": 1})
         scores = arrays["zc"][:, :, SCORED.index(dataset)].astype(np.float64)
         return {str(name): scores[:, i] for i, name in enumerate(arrays["zc_names"])}
+
+
+def _edges_in_order(operations: Mapping[Any, str]) -> np.ndarray:
+    """The operations (6,) of a dictionary whose keys are edges of nodes 0 to 3, or 1 to 4: pairs or text as `0->1`."""
+    named = {tuple(map(int, re.findall(r"\d", str(edge)))): op for edge, op in operations.items()}
+    first = 1 if any(4 in edge for edge in named) else 0
+    if set(named) != {(source + first, target + first) for source, target in EDGES}:
+        rule = f"a dictionary must give the operation of the edges {', '.join(map(str, EDGES))}"
+        raise UserError(f"{rule}, got {', '.join(map(str, operations)) or 'none'}")
+    for op in named.values():
+        check_operation(op, OPS[NONE:])
+    return np.array([OPS.index(named[source + first, target + first]) for source, target in EDGES])
 
 
 space = NASBench201()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,21 +15,67 @@ import numpy as np
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import Architecture, Cell, GraphBatch, collate
-from hypernas.method.target_network import Program
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form
-from hypernas.spaces.blocks import autoformer
-from hypernas.spaces.blocks.autoformer import HEAD_WIDTH, LONGEST, SUPERNET_OF, SUPERNETS, Layers
+from hypernas.method.target_network import Program, ProgramWriter
+from hypernas.spaces.base import (
+    SearchSpace,
+    check_cells_per_stage,
+    check_graph_form,
+    check_operation,
+    other_choice,
+)
 
+Layers = tuple[tuple[int, float], ...]
+HEAD_WIDTH = 64
+RELATIVE_POSITIONS = 30
+LONGEST = 16
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """What may be chosen: one embedding dimension and depth, and for each layer heads of 64 channels and MLP ratio."""
+
+    name: str
+    embed_dims: tuple[int, ...]
+    heads: tuple[int, ...]
+    mlp_ratios: tuple[float, ...]
+    depths: tuple[int, ...]
+
+    def layers(self) -> Layers:
+        """Every choice (heads, MLP ratio) of a layer."""
+        return tuple((heads, ratio) for heads in self.heads for ratio in self.mlp_ratios)
+
+
+# Table 5, and AutoFormer-Tiny as Auto-Prox has it.
+SUPERNETS = {
+    "tiny": Supernet("tiny", (192, 216, 240), (3, 4), (3.5, 4.0), (12, 13, 14)),
+    "small": Supernet("small", (320, 384, 448), (5, 6, 7), (3.0, 3.5, 4.0), (12, 13, 14)),
+    "base": Supernet("base", (528, 576, 624), (8, 9, 10), (3.0, 3.5, 4.0), (14, 15, 16)),
+}
+SUPERNET_OF = {dim: supernet for supernet in SUPERNETS.values() for dim in supernet.embed_dims}
 EMBED_DIMS = tuple(SUPERNET_OF)
 HEADS = tuple(sorted({heads for supernet in SUPERNETS.values() for heads in supernet.heads}))
 MLP_RATIOS = tuple(sorted({ratio for supernet in SUPERNETS.values() for ratio in supernet.mlp_ratios}))
+LAYERS = {f"h{heads}r{ratio:g}": (heads, ratio) for heads in HEADS for ratio in MLP_RATIOS}
+
+# Operations of the graph and the edges of a layer's cell.
 OUTPUT, PROJECT, SHRINK, EMBED = 0, 1, 2, 3
 ATTEND = EMBED + len(EMBED_DIMS)
 WIDEN = ATTEND + len(HEADS)
 EDGES = ((0, 1), (1, 2), (0, 3), (2, 3), (3, 4), (0, 5), (2, 5), (4, 5))
 ADJACENCY = tuple(tuple(int((x, y) in EDGES) for y in range(6)) for x in range(6))
+
+# Dataset -> field of a record; the last three are accuracies after training with distillation.
+ACCURACIES = {
+    "imagenet": "imagenet_super_acc",
+    "cifar100": "c100_kd_acc",
+    "flowers": "flower_kd_acc",
+    "chaoyang": "chaoyang_kd_acc",
+}
+FILES = ("gt_autoformer", "gt_autoformer_2")
 FIRST = "imagenet-first"
+INHERITED = "measured ImageNet top-1, weights inherited from the supernet"
 DISTILLED = "measured accuracy after training with distillation"
+DOUBT = "the accuracies of the second hundred do not go with their architectures"
 
 
 @lru_cache
@@ -38,32 +87,44 @@ def layer_cell(embed_dim: int, heads: int, mlp_ratio: float) -> Cell:
     NOTE[PAPER]: paper says nothing of the nodes; we make every linear layer a node, its operation names the choice, and
     the input's the embedding dimension; because it is chosen once and all layers depend on it.
     """
-    chosen = (EMBED + EMBED_DIMS.index(embed_dim), ATTEND + HEADS.index(heads), WIDEN + MLP_RATIOS.index(mlp_ratio))
-    return Cell((chosen[0], chosen[1], PROJECT, chosen[2], SHRINK, OUTPUT), ADJACENCY)
-
-
-def names_of(heads: Sequence[int], mlp_ratios: Sequence[float]) -> dict[str, tuple[int, float]]:
-    return {f"h{h}r{r:g}": (h, r) for h in heads for r in mlp_ratios}
+    embed = EMBED + EMBED_DIMS.index(embed_dim)
+    attend = ATTEND + HEADS.index(heads)
+    widen = WIDEN + MLP_RATIOS.index(mlp_ratio)
+    return Cell((embed, attend, PROJECT, widen, SHRINK, OUTPUT), ADJACENCY)
 
 
 class ViT(SearchSpace):
     name = "vit"
-    ops = ("output", "attention_projection", "mlp_projection", *(f"embed_{dim}" for dim in EMBED_DIMS),
-           *(f"attention_{heads}" for heads in HEADS), *(f"mlp_{ratio:g}" for ratio in MLP_RATIOS))  # fmt: skip
+    ops = (
+        "output",
+        "attention_projection",
+        "mlp_projection",
+        *(f"embed_{dim}" for dim in EMBED_DIMS),
+        *(f"attention_{heads}" for heads in HEADS),
+        *(f"mlp_{ratio:g}" for ratio in MLP_RATIOS),
+    )
     datasets = ("imagenet", FIRST, "cifar100", "flowers", "chaoyang")
     macro = "patch embedding, 12 to 16 transformer layers, classifier"
-    defaults: ClassVar[dict[str, Any]] = {"n_layers": 3, "width": 256, "hyper_layers": 4, "hyper_width": 128,
-                                          "channels": 15, "cells_per_stage": 4, "stem_stride": 3}  # fmt: skip
+    accepts = (str, Mapping)
+    defaults: ClassVar[dict[str, Any]] = {
+        "n_layers": 3,
+        "width": 256,
+        "hyper_layers": 4,
+        "hyper_width": 128,
+        "channels": 15,
+        "cells_per_stage": 4,
+        "stem_stride": 3,
+    }
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"channels": 60, "cells_per_stage": LONGEST, "stem_stride": 4}
     }
 
     def architecture(self, embed_dim: int, layers: Sequence[tuple[int, float]]) -> Architecture:
         """Embedding dimension, layers (heads, MLP ratio) -> Architecture. Raises UserError outside the space."""
-        autoformer.check(embed_dim, layers)
+        check_layers(embed_dim, layers)
         cells = tuple(layer_cell(embed_dim, heads, ratio) for heads, ratio in layers)
-        notation = "|".join([str(embed_dim), *(f"h{heads}r{ratio:g}" for heads, ratio in layers)])
-        return Architecture(cells, tuple(range(len(cells))), notation)
+        written = [f"h{heads}r{ratio:g}" for heads, ratio in layers]
+        return Architecture(cells, tuple(range(len(cells))), "|".join([str(embed_dim), *written]))
 
     def choices(self, architecture: Architecture) -> tuple[int, Layers]:
         """The inverse of `architecture`. Raises UserError for an architecture outside the space."""
@@ -80,64 +141,77 @@ class ViT(SearchSpace):
 
     def from_autoformer(
         self,
-        embed_dim: int,
+        embed_dim: int | Sequence[int],
         depth: int,
         mlp_ratio: Sequence[float],
         num_heads: Sequence[int],
         qkv_dim: int | None = None,
     ) -> Architecture:
-        """AutoFormer's lists -> Architecture. Raises UserError for lists of another length than `depth`, for heads that
-        do not divide `qkv_dim`, where it is given, into parts of 64, and for choices outside the supernet."""
-        for what, values in (("mlp ratios", mlp_ratio), ("numbers of heads", num_heads)):
+        """AutoFormer's lists -> Architecture; its embedding dimension may stand once for each layer.
+
+        Raises UserError for lists of another length than `depth`, for heads that do not divide `qkv_dim`, where it is
+        given, into parts of 64, and for choices outside the supernet.
+        """
+        depth = _integer("depth", depth)
+        heads = [_integer("num_heads", value) for value in _list("num_heads", num_heads)]
+        ratios = [_number("mlp_ratio", value) for value in _list("mlp_ratio", mlp_ratio)]
+        for what, values in (("mlp ratios", ratios), ("numbers of heads", heads)):
             if len(values) != depth:
                 raise UserError(f"there must be as many {what} as layers, got {len(values)} for a depth of {depth}")
-        for i, heads in enumerate(num_heads, 1):
-            if qkv_dim is not None and qkv_dim != heads * HEAD_WIDTH:
+        for i, number in enumerate(heads, 1):
+            if qkv_dim is not None and qkv_dim != number * HEAD_WIDTH:
                 rule = f"heads must divide the Q-K-V dimension into parts of {HEAD_WIDTH}"
-                raise UserError(f"{rule}, got {heads} heads for {qkv_dim} in layer {i}")
-        return self.architecture(embed_dim, tuple(zip(map(int, num_heads), map(float, mlp_ratio), strict=True)))
+                raise UserError(f"{rule}, got {number} heads for {qkv_dim} in layer {i}")
+        return self.architecture(_embed_dim(embed_dim), tuple(zip(heads, ratios, strict=True)))
 
-    def parse(self, notation: str) -> Architecture:
-        """`192|h3r3.5|h4r4|...`: the embedding dimension, then heads and MLP ratio of each layer."""
+    def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
+        """`192|h3r3.5|h4r4|...`: the embedding dimension, then heads and MLP ratio of each layer.
+
+        AutoFormer's dictionary is read too: `embed_dim`, `layer_num` or `depth`, `mlp_ratio`, `num_heads`.
+        """
+        if isinstance(notation, Mapping):
+            return self._from_mapping(notation)
         first, *layers = (part.strip() for part in notation.split("|"))
-        if not re.fullmatch(r"\d+", first) or not layers:
+        if not re.fullmatch(r"[0-9]{1,9}", first) or not layers:
             form = "its embedding dimension and its layers as 192|h3r3.5|h4r4|..."
             raise UserError(f"a vit architecture lists {form}, got {notation!r}")
-        named = names_of(HEADS, MLP_RATIOS)
-        for op in layers:
-            if op not in named:
-                raise UserError(f"operation must be one of {', '.join(named)}, got {op!r}")
-        return self.architecture(int(first), [named[op] for op in layers])
+        for layer in layers:
+            check_operation(layer, LAYERS)
+        return self.architecture(int(first), [LAYERS[layer] for layer in layers])
+
+    def _from_mapping(self, lists: Mapping[str, Any]) -> Architecture:
+        renamed = {"layer_num": "depth", "hidden_dim": "embed_dim"}
+        named = {renamed.get(name, name): value for name, value in lists.items()}
+        if set(named) != {"embed_dim", "depth", "mlp_ratio", "num_heads"}:
+            rule = "a dictionary of AutoFormer must have embed_dim, layer_num, mlp_ratio and num_heads"
+            raise UserError(f"{rule}, got {', '.join(map(str, lists)) or 'none'}")
+        return self.from_autoformer(**named)
 
     def sample(self, rng: np.random.Generator, supernet: str = "tiny") -> Architecture:
         """Every choice uniform; by default of the supernet that the table is of."""
         if supernet not in SUPERNETS:
             raise UserError(f"supernet must be one of {', '.join(SUPERNETS)}, got {supernet!r}")
-        chosen = SUPERNETS[supernet]
-        layers = tuple(names_of(chosen.heads, chosen.mlp_ratios).values())
-        embed_dim, depth = int(rng.choice(chosen.embed_dims)), int(rng.choice(chosen.depths))
+        choices = SUPERNETS[supernet]
+        layers = choices.layers()
+        embed_dim, depth = int(rng.choice(choices.embed_dims)), int(rng.choice(choices.depths))
         return self.architecture(embed_dim, [layers[i] for i in rng.integers(len(layers), size=depth)])
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Another embedding dimension or depth of the supernet, or one layer with other heads or another MLP ratio."""
         embed_dim, chain = self.choices(architecture)
         supernet, layers = SUPERNET_OF[embed_dim], list(chain)
-
-        def other(value: Any, among: Sequence[Any]) -> Any:
-            return among[(among.index(value) + int(rng.integers(1, len(among)))) % len(among)]
-
         change, i = rng.integers(4), rng.integers(len(layers))
         heads, ratio = layers[i]
         if change == 0:
-            embed_dim = other(embed_dim, supernet.embed_dims)
+            embed_dim = other_choice(embed_dim, supernet.embed_dims, rng)
         elif change == 1:
-            named = tuple(names_of(supernet.heads, supernet.mlp_ratios).values())
-            new = [named[j] for j in rng.integers(len(named), size=2)]
-            layers = (layers + new)[: other(len(layers), supernet.depths)]
+            choices = supernet.layers()
+            new = [choices[j] for j in rng.integers(len(choices), size=2)]
+            layers = (layers + new)[: other_choice(len(layers), supernet.depths, rng)]
         elif change == 2:
-            layers[i] = (other(heads, supernet.heads), ratio)
+            layers[i] = (other_choice(heads, supernet.heads, rng), ratio)
         else:
-            layers[i] = (heads, other(ratio, supernet.mlp_ratios))
+            layers[i] = (heads, other_choice(ratio, supernet.mlp_ratios, rng))
         return self.architecture(embed_dim, layers)
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
@@ -146,22 +220,25 @@ class ViT(SearchSpace):
         return self.architecture(*self.choices(architecture))
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
-        rows = zip(
-            *(table.columns[name].tolist() for name in ("embed_dim", "depth", "mlp_ratio", "heads")), strict=True
-        )
+        columns = [table.columns[name].tolist() for name in ("embed_dim", "depth", "mlp_ratio", "heads")]
+        rows = zip(*columns, strict=True)
         return collate([self.from_autoformer(dim, n, ratio[:n], heads[:n]) for dim, n, ratio, heads in rows], self)
 
     def build(
-        self, architecture: Architecture, channels: int = 15, cells_per_stage: int = LONGEST, stem_stride: int = 2
+        self,
+        architecture: Architecture,
+        channels: int = 15,
+        cells_per_stage: int = LONGEST,
+        stem_stride: int = 2,
     ) -> Program:
         """The network as a Program, of its first `cells_per_stage` layers."""
         check_cells_per_stage(cells_per_stage, LONGEST)
         embed_dim, layers = self.choices(architecture)
-        return autoformer.network(embed_dim, layers[:cells_per_stage], channels, stem_stride)
+        return write_transformer(embed_dim, layers[:cells_per_stage], channels, stem_stride)
 
     def count(self, architecture: Architecture, image: int = 224, patch: int = 16) -> tuple[int, int]:
         """Trainable parameters and multiply-adds of the ImageNet network with AutoFormer's relative positions."""
-        return autoformer.count(*self.choices(architecture), image, patch)
+        return count_transformer(*self.choices(architecture), image, patch)
 
     def table(self, dataset: str) -> Table:
         """The AutoFormer-Tiny records; an architecture's one accuracy is label and truth.
@@ -175,15 +252,152 @@ class ViT(SearchSpace):
         if path is None:
             rule = "the records are not present; put vit/autoformer_accuracies.json under $HYPERNAS_DATA"
             raise MissingTable(f"{rule}, see `hypernas data list`")
-        columns = autoformer.read_records(path)
+        columns = read_records(path)
         if dataset == FIRST:
-            columns = {name: column[columns["file"] == 1] for name, column in columns.items()}
+            first = columns["file"] == 1
+            columns = {name: column[first] for name, column in columns.items()}
         accuracy = columns["imagenet" if dataset == FIRST else dataset]
-        how = "measured ImageNet top-1, weights inherited from the supernet" if "imagenet" in dataset else DISTILLED
-        doubt = "; the accuracies of the second hundred do not go with their architectures" * (dataset == "imagenet")
-        return Table(
-            f"{len(accuracy)} AutoFormer-Tiny architectures ({how}{doubt})", "measured", columns, accuracy, accuracy
-        )
+        how = INHERITED if "imagenet" in dataset else DISTILLED
+        how += f"; {DOUBT}" if dataset == "imagenet" else ""
+        source = f"{len(accuracy)} AutoFormer-Tiny architectures ({how})"
+        return Table(source, "measured", columns, accuracy, accuracy)
+
+
+def _list(name: str, values: Any) -> list[Any]:
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        raise UserError(f"{name} must be a list with a value for each layer, got {repr(values)[:80]}")
+    return list(values)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise UserError(f"{name} must be a number, got {repr(value)[:80]}")
+    return float(value)
+
+
+def _integer(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if not number.is_integer():
+        raise UserError(f"{name} must be a whole number, got {value}")
+    return int(number)
+
+
+def _embed_dim(value: Any) -> int:
+    """One embedding dimension, which AutoFormer's code writes once for each layer."""
+    dimensions = {_integer("embed_dim", part) for part in np.ravel(np.array(value, dtype=object))}
+    if len(dimensions) != 1:
+        rule = "embed_dim must be one number, the same for all layers"
+        raise UserError(f"{rule}, got {', '.join(map(str, sorted(dimensions))) or 'none'}")
+    return dimensions.pop()
+
+
+def check_layers(embed_dim: int, layers: Sequence[tuple[int, float]]) -> Supernet:
+    """The supernet of an architecture. Raises UserError for one that it does not hold."""
+    if embed_dim not in SUPERNET_OF:
+        raise UserError(f"embedding dimension must be one of {', '.join(map(str, SUPERNET_OF))}, got {embed_dim}")
+    supernet = SUPERNET_OF[embed_dim]
+    where = f"in supernet {supernet.name}"
+    if len(layers) not in supernet.depths:
+        raise UserError(f"depth must be {supernet.depths[0]} to {supernet.depths[-1]} {where}, got {len(layers)}")
+    for i, (heads, ratio) in enumerate(layers, 1):
+        for what, value, choices in (("heads", heads, supernet.heads), ("mlp ratio", ratio, supernet.mlp_ratios)):
+            if value not in choices:
+                rule = f"{what} must be one of {', '.join(f'{choice:g}' for choice in choices)} {where}"
+                raise UserError(f"{rule}, got {value:g} in layer {i}")
+    return supernet
+
+
+def count_transformer(
+    embed_dim: int,
+    layers: Sequence[tuple[int, float]],
+    image: int = 224,
+    patch: int = 16,
+    classes: int = 1000,
+) -> tuple[int, int]:
+    """Parameters and multiply-adds of the whole network on one square image, as AutoFormer has it.
+
+    A class token, learned positions, in each layer queries, keys and values of 64 channels a head, and learned
+    relative positions for keys and values, 30 vertical and 30 horizontal ones.
+    """
+    if image % patch:
+        raise UserError(f"image size must be a multiple of the patch size {patch}, got {image}")
+    d, patches = embed_dim, (image // patch) ** 2
+    tokens = patches + 1
+    # Patch embedding with bias, class token, positions, last normalisation, classifier.
+    parameters = 3 * patch**2 * d + d
+    parameters += d + tokens * d + 2 * d + (d + 1) * classes
+    adds = patches * 3 * patch**2 * d + d * classes
+    for heads, ratio in layers:
+        c, hidden = heads * HEAD_WIDTH, int(d * ratio)
+        weights = 3 * d * c + c * d + 2 * d * hidden
+        biases = 3 * c + d + hidden + d
+        normalisation = 4 * d
+        parameters += weights + biases + normalisation + 4 * RELATIVE_POSITIONS * HEAD_WIDTH
+        adds += tokens * weights + 4 * tokens**2 * c
+    return parameters, adds
+
+
+def write_transformer(embed_dim: int, layers: Sequence[tuple[int, float]], channels: int, stem_stride: int) -> Program:
+    """The target network: the pixels of the stem's map are the tokens, a linear layer is a 1 x 1 convolution.
+
+    The supernet's largest embedding has `channels`, all else is as much narrower; at its full width the layers are
+    those of `count`. Layer i takes its weights from nodes 1 (queries, keys, values), 2 (projection), 3 and 4 (MLP) of
+    cell i. What is narrower than `channels` is filled up with zeros for the one classifier.
+
+    NOTE[PAPER]: paper says nothing of the transformer that runs on auxiliary images; we take the shared 3 x 3 stem for
+    the patch embedding, fixed sine and cosine positions, the mean of the tokens, no biases and no learned scales;
+    because the hypernetwork makes matrices alone, and plain transformers lose nothing by it (Beyer et al. 2022).
+    """
+    scale = channels / SUPERNET_OF[embed_dim].embed_dims[-1]
+    d, head = max(1, round(embed_dim * scale)), max(1, round(HEAD_WIDTH * scale))
+    writer = ProgramWriter(channels, stem_stride, position=0)
+    linear = partial(writer.conv, kernel=1, stride=1, relu=False, norm=False)
+    x = writer.positions(writer.stem(), d)
+    for position, (heads, ratio) in enumerate(layers):
+        writer.position = position
+        c, hidden = heads * head, max(1, int(d * ratio))
+        y = linear((writer.layer_norm(x, d),), d, 3 * c, weight=(position, 1))
+        y = linear((writer.attention(y, c, heads),), c, d, weight=(position, 2))
+        x = writer.add((x, y), d)
+        y = linear((writer.layer_norm(x, d),), d, hidden, weight=(position, 3))
+        y = linear((writer.gelu(y, hidden),), hidden, d, weight=(position, 4))
+        x = writer.add((x, y), d)
+    x = writer.layer_norm(x, d)
+    if d < channels:
+        x = writer.concat((x, writer.zero(writer.stem(), channels - d)), channels)
+    return writer.finish(x, norm_last=False, heads=((1, 4 * channels, channels),))
+
+
+def read_records(path: str | Path) -> dict[str, np.ndarray]:
+    """The AutoFormer-Tiny records: `embed_dim`, `depth`, `file` (B,), `heads` and `mlp_ratio` (B, 16) padded with 0,
+    and the accuracy (B,) percent of each dataset.
+
+    Raises UserError for a file that is truncated or altered.
+    """
+    try:
+        records = [record for record in json.loads(Path(path).read_text("utf-8")) if record["source"] in FILES]
+        if not records:
+            raise ValueError("no record")
+        choices = [record["arch"] for record in records]
+        columns = {
+            "embed_dim": np.array([int(choice["hidden_dim"]) for choice in choices]),
+            "depth": np.array([int(choice["depth"]) for choice in choices]),
+            "file": np.array([FILES.index(record["source"]) + 1 for record in records]),
+            "heads": np.array([_padded(choice["num_heads"]) for choice in choices], np.int64),
+            "mlp_ratio": np.array([_padded(choice["mlp_ratio"]) for choice in choices], np.float64),
+        }
+        for dataset, field in ACCURACIES.items():
+            columns[dataset] = np.array([float(record[field]) for record in records])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} must be a whole list of records, but it is truncated or altered ({type(error).__name__}): "
+            "replace it with a good copy"
+        ) from error
+    return columns
+
+
+def _padded(values: Sequence[float]) -> list[float]:
+    return [*values, *[0] * (LONGEST - len(values))]
 
 
 space = ViT()
