@@ -12,7 +12,7 @@ import pytest
 
 from hypernas.cli import main
 from hypernas.errors import UserError
-from hypernas.lab import notebooks
+from hypernas.lab import notebooks, pages
 from hypernas.lab.notebooks import check_parameters
 
 nbformat = pytest.importorskip("nbformat")
@@ -177,8 +177,33 @@ def test_every_notebook_is_short_defines_nothing_and_is_stripped(path):
 def test_every_grid_is_recorded_shown_and_judged_by_the_notebook_of_its_name(name):
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    calls = ("grids.record({}, profile", "grids.rows({}", "grids.state({})", "claims.answers(rows, {})")
-    assert [call for call in calls if call.format(f'"{name}"') not in code] == []
+    assert f'Page("{name}", profile, device)' in code
+    shown = [
+        cell.source for cell in cells if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+    ]
+    assert shown[0].endswith("page.verdict()"), "the verdict is the first thing that a reader sees"
+    assert {"page.claims()", "page.details()"} <= set(shown)
+
+
+@pytest.mark.parametrize("name", pages.wording()["pages"])
+def test_a_result_page_is_titled_by_an_answer_that_its_rows_still_give(name):
+    words = pages.wording()["pages"][name]
+    title = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells[0].source.splitlines()[0]
+    assert title == f"# {words['title']}"
+    answer = pages.Page(name).answer(words["claim"]).iloc[0]["answer"]
+    assert answer in words["badges"], f"rows now say {answer}: change title and meaning of {name} in verdicts.toml"
+
+
+# The pages whose lesson is their code show it; every other page folds it.
+LESSONS = ("global_encoding", "hypernetwork", "multi_task_loss", "sixty_lines")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_code_is_folded_unless_it_is_the_lesson(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    folded = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
+    open_cells = [cell.source for cell in cells if not folded & {*cell.metadata.get("tags", ())}]
+    assert not open_cells or path.stem in LESSONS
 
 
 @pytest.mark.notebook

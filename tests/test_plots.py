@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from hypernas.errors import UserError
-from hypernas.lab.metrics import bootstrap_interval
+from hypernas.lab.metrics import student_interval
 from hypernas.view.layered import layered
 
 EDGES = [(0, 1), (1, 3), (1, 5), (0, 2), (2, 6), (3, 6), (0, 4), (4, 7), (5, 7), (6, 7)]
@@ -28,7 +28,15 @@ def rows(seeds=5):
     rng = np.random.default_rng(0)
     return pd.DataFrame(
         [
-            {"method": m, "graph_form": g, "n_train": n, "seed": s, "kendall_tau": rng.random()}
+            {
+                "space": "toy",
+                "dataset": "toyset",
+                "method": m,
+                "graph_form": g,
+                "n_train": n,
+                "seed": s,
+                "kendall_tau": rng.random(),
+            }
             for m in ("np", "hypernas")
             for g in ("raw", "contracted")
             for n in (39, 78)
@@ -80,30 +88,40 @@ def test_every_known_method_has_its_own_look():
     assert len(set(looks)) == len(looks)
 
 
-def test_the_tau_figure_draws_the_mean_over_seeds_of_every_method_and_form():
-    from hypernas.view import figures as plots
+def test_learning_curves_draw_the_mean_and_students_band_of_every_series():
+    from hypernas.view import comparisons
 
     frame = rows()
-    paper = pd.DataFrame({"method": ["hypernas"], "n_train": [78], "paper": [0.677]})
-    ax = plots.tau_against_n_train(frame, paper)
-    lines = {line.get_label(): line for line in ax.lines}
-    assert set(lines) == {
-        "NP, raw", "NP, contracted", "HyperNAS, raw", "HyperNAS, contracted", "HyperNAS, quoted",
-    }  # fmt: skip
+    paper = pd.DataFrame({"space": ["toy"], "method": ["hypernas"], "n_train": [78], "paper": [0.677]})
+    figure = comparisons.learning_curves(frame, ["method", "graph_form"], paper=paper)
+    (ax,) = figure.axes
+    labels = {text.get_text() for text in ax.texts}
+    assert labels == {"NP, raw", "NP, contracted", "HyperNAS, raw", "HyperNAS, contracted"}
     means = frame.groupby(["method", "graph_form", "n_train"])["kendall_tau"].mean()
-    np.testing.assert_allclose(lines["NP, raw"].get_ydata(), means["np", "raw"])
-    one = frame.query("method == 'hypernas' and graph_form == 'contracted' and n_train == 39")["kendall_tau"]
-    drawn = ax.collections[0].get_segments()[0][:, 1]
-    np.testing.assert_allclose(drawn, bootstrap_interval(one.to_numpy()))
-    assert lines["HyperNAS, quoted"].get_color() == lines["HyperNAS, raw"].get_color()
+    drawn = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == 2]
+    assert any(np.allclose(values, means["np", "raw"]) for values in drawn)
+    one = frame.query("method == 'np' and graph_form == 'raw' and n_train == 39")["kendall_tau"]
+    band = ax.collections[0].get_paths()[0].vertices
+    at_39 = sorted({round(y, 9) for x, y in band if x == 39})
+    assert at_39 == pytest.approx(sorted(student_interval(one.to_numpy())))
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["39", "78"]
 
 
 def test_rows_of_two_settings_are_not_averaged():
-    from hypernas.view import figures as plots
+    from hypernas.view import comparisons
 
-    with pytest.raises(UserError, match="got two for"):
-        plots.tau_against_n_train(pd.concat([rows(1), rows(1)]))
+    with pytest.raises(UserError, match="one row a space, dataset, method, graph_form, n_train, seed is needed"):
+        comparisons.learning_curves(pd.concat([rows(1), rows(1)]), ["method", "graph_form"])
+
+
+def test_a_figure_of_more_than_six_series_is_refused():
+    from hypernas.view import comparisons
+
+    many = pd.concat([rows(2).assign(method=f"m{i}") for i in range(4)]).drop_duplicates(
+        ["method", "graph_form", "n_train", "seed"]
+    )
+    with pytest.raises(UserError, match="at most 6 series, got 8"):
+        comparisons.learning_curves(many, ["method", "graph_form"])
 
 
 def test_the_scatter_counts_what_it_leaves_out():
@@ -123,83 +141,61 @@ def test_a_method_without_a_hypernetwork_has_one_loss_curve():
     assert len(plots.loss_curves(history).lines) == 1
 
 
-def summary(n_seeds=5):
-    from hypernas.lab import rows as results
-
-    frame = rows(n_seeds).assign(space="toy", dataset="toyset", profile="standard", seconds=1.0)
-    frame["target_test_accuracy"] = 90 * frame["kendall_tau"]
-    place = {"space": "toy", "dataset": "toyset", "method": "hypernas", "n_train": 78}
-    quoted = pd.DataFrame([{**place, "paper": 0.677, "paper_source": "Table 2"}])
-    return results.summary(frame, quoted, metrics=("kendall_tau", "target_test_accuracy"))
+LINE = {
+    "page": "a", "says": "A over B", "metric": "kendall_tau", "margin": 0.0, "level": "space", "space": "toy",
+    "where": "toy", "n_seeds": 2, "differences": [0.1, 0.3], "difference": 0.2, "low": 0.1, "high": 0.3,
+    "answer": "higher",
+}  # fmt: skip
 
 
-def test_the_figure_of_means_draws_every_series_at_its_place_and_quoted_figures_hollow():
-    from hypernas.view import figures as plots
+def test_strips_show_every_pair_and_colour_by_the_answer():
+    from matplotlib.colors import to_hex
 
-    lines = summary()
-    ax = plots.means(lines)
-    drawn = {line.get_label(): line for line in ax.lines}
-    assert {"NP, raw", "NP, contracted", "HyperNAS, raw", "HyperNAS, contracted"} <= set(drawn)
-    chosen = lines.query("method == 'np' and graph_form == 'raw'")
-    np.testing.assert_allclose(drawn["NP, raw"].get_ydata(), chosen["kendall_tau_mean"])
-    assert drawn["HyperNAS, raw, quoted"].get_markerfacecolor() == "white"
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["39\ntoy", "78"]
-    assert ax.get_ylim()[0] > -1
-
-
-def test_the_figure_of_differences_shows_every_pair_and_colours_by_the_answer():
-    from hypernas.view import figures as plots
+    from hypernas.view import comparisons
     from hypernas.view.style import BLUE, RED
 
-    line = {
-        "page": "a",
-        "worst": "",
-        "says": "A over B",
-        "metric": "kendall_tau",
-        "margin": 0.0,
-        "n_seeds": 2,
-        "each": [0.1, 0.3],
-    }
-    line |= {"difference": 0.2, "low": 0.1, "high": 0.3, "where": "", "answer": "holds"}
-    found = pd.DataFrame([line, line | {"where": "toy, 39", "answer": "does not hold"}])
-    ax = plots.differences(found)
-    dots = [drawn for drawn in ax.lines if drawn.get_markersize() == 3]
-    found = [(*map(list, drawn.get_data()), drawn.get_color()) for drawn in dots]
-    assert found == [([0.1, 0.3], [1.4, 1.4], BLUE), ([0.1, 0.3], [2.4, 2.4], RED)]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["on average", "toy, 39"]
-    assert "A over B" in [text.get_text() for text in ax.texts]
-    assert "small dots: one seed each" in ax.get_xlabel()
-    both = pd.DataFrame([line, line | {"page": "b"}])
-    assert [tick.get_text() for tick in plots.differences(both).get_yticklabels()] == ["a", "b"]
-    accuracy = pd.DataFrame([line | {"metric": "test_accuracy", "worst": "toy, 39"}])
-    ax = plots.differences(accuracy, "test_accuracy")
-    assert ax.get_xlabel().startswith("difference in test accuracy, percentage points")
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["lowest"]
+    lines = pd.DataFrame([LINE, LINE | {"says": "B over A", "answer": "lower", "differences": [-0.3, -0.1]}])
+    ax = comparisons.paired_strips(lines)
+    dots = [drawn for drawn in ax.collections if len(drawn.get_offsets()) == 2]
+    assert sorted(x for drawn in dots for x, _ in drawn.get_offsets().tolist()) == [-0.3, -0.1, 0.1, 0.3]
+    assert {to_hex(drawn.get_facecolor()[0]).upper() for drawn in dots} == {BLUE, RED}
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A over B\ntoy", "B over A\ntoy"]
+    assert "+0.200 [+0.100, +0.300]   2 seeds" in [text.get_text() for text in ax.texts]
 
 
-def test_the_figure_of_two_metrics_rings_what_no_other_beats():
-    from hypernas.view import figures as plots
+def test_figures_of_no_rows_say_so():
+    from hypernas.view import comparisons
 
-    lines = summary().query("n_train == 78 and method == 'np'").assign(q=[1.0, 2.0])
-    ax = plots.front(lines.drop(columns=["method", "graph_form"]), "target_test_accuracy", "kendall_tau", along="q")
-    ring = next(line for line in ax.lines if line.get_label() == "not beaten")
-    np.testing.assert_allclose(ring.get_ydata(), lines["kendall_tau_mean"].max())
-    assert {text.get_text() for text in ax.texts} == {"1", "2"}
+    ax = comparisons.paired_strips(pd.DataFrame([LINE]).iloc[:0])
+    assert [text.get_text() for text in ax.texts] == ["No two runs to compare are recorded yet."]
+    (ax,) = comparisons.learning_curves(rows(1).iloc[:0]).axes
+    assert [text.get_text() for text in ax.texts] == ["No rows are recorded yet."]
 
 
-@pytest.mark.parametrize("n_seeds", [0, 1])
-def test_figures_of_no_rows_say_so_and_of_one_seed_have_no_interval(n_seeds):
-    from hypernas.view import figures as plots
+def test_dumbbells_join_ours_and_the_papers_figure_of_each_method():
+    from hypernas.lab.summary import summary
+    from hypernas.view import comparisons
 
-    lines = summary(1)
-    lines = lines if n_seeds else lines.iloc[:0]
-    two = plots.front(lines, "target_test_accuracy", "kendall_tau", along="n_train")
-    found = pd.DataFrame(columns=["says", "metric", "margin", "n_seeds", "each", "answer", "where"])
-    figures = [plots.means(lines), plots.means(lines, "target_test_accuracy"), two, plots.differences(found)]
-    said = [[text.get_text() for text in ax.texts] for ax in figures]
-    assert said[-1] == ["No two runs to compare are recorded yet."]
-    assert all((["No rows are recorded yet."] == text) != n_seeds for text in said[:-1])
-    assert not plots.tau_against_n_train(rows(0).reindex(columns=rows(1).columns)).lines
+    place = {"space": "toy", "dataset": "toyset", "method": "hypernas", "n_train": 78}
+    frame = rows().query("n_train == 78 and graph_form == 'raw'").assign(seconds=1.0)
+    lines = summary(frame, pd.DataFrame([{**place, "paper": 0.677, "paper_source": "Table 2"}]))
+    (ax,) = comparisons.dumbbells(lines).axes
+    paper, ours = (line.get_xdata() for line in ax.lines)
+    assert np.nansum(paper) == pytest.approx(0.677)
+    assert sorted(ours) == pytest.approx(sorted(lines["kendall_tau_mean"]))
+
+
+def test_a_figure_takes_the_colours_of_its_page_and_keeps_names_as_text():
+    from hypernas.view.style import Picture
+
+    hostile = "<script>alert(1)</script> $x$"
+    lines = pd.DataFrame([LINE | {"says": hostile}, LINE])
+    from hypernas.view import comparisons
+
+    html = Picture(comparisons.paired_strips(lines), hostile)._repr_html_()
+    assert "currentColor" in html
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;" in html
 
 
 def test_a_missing_column_is_named():
@@ -217,13 +213,13 @@ def test_a_drawn_cell_shows_every_operation_and_the_count_of_merged_edges():
 
 
 def test_a_curve_keeps_its_bends_and_begins_after_its_random_architectures():
-    from hypernas.view import figures as plots
+    from hypernas.view import comparisons
 
     steps = [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0]
     curves = pd.DataFrame({"queries": range(1, 9), "mean": steps, "low": steps, "high": steps, "n_seeds": 2})
     whole = curves.assign(method="random", predictor=np.nan, first=np.nan, n_random=0)
     later = curves.assign(method="guided", predictor="np", first=0, n_random=4)
-    ax = plots.best_so_far(pd.concat([whole, later]))
+    ax = comparisons.best_so_far(pd.concat([whole, later]))
     (x, y), (x_later, _) = (line.get_data() for line in ax.lines)
     assert x.tolist() == [1, 3, 4, 6, 7, 8]
     assert np.interp(range(1, 9), x, y).tolist() == steps

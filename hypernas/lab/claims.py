@@ -1,19 +1,23 @@
-"""Claims, listed in `claims.toml`, held against recorded rows: paired runs, an interval, and the sentence it allows."""
+"""Claims, listed in `claims.toml`, held against recorded rows: paired runs, an interval in each space, and a badge.
+
+This is the one place that compares two methods. A verdict box, a line of the claims page, the front page and the README
+all print what `answers` says.
+"""
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hypernas.errors import UserError
-from hypernas.lab.findings import estimate
-from hypernas.lab.formats import number
-from hypernas.lab.metrics import bootstrap_interval
+from hypernas.lab.metrics import student_interval
 from hypernas.lab.rows import paper_figures
 from hypernas.lab.summary import FACTS, PLACE, told_apart
 
@@ -22,13 +26,31 @@ if TYPE_CHECKING:
 
 # With m pairs of equals all differences have one sign with probability 2^(1-m): 1/4 for three, 1/16 for five.
 FEWEST_PAIRS = 5
+# Rank correlations whose whole interval lies within this of zero are called equal: less than what two trainings of the
+# benchmark's own networks differ by. Accuracies have no such margin; their spread differs from table to table.
+EQUIVALENCE_MARGIN = {"kendall_tau": 0.01, "kendall_tau_unseen": 0.01, "spearman_rho": 0.01}
 WHERE = ("space", "dataset", "n_train")
-ANSWERS = HOLDS, FAILS, UNCLEAR, FEW, NONE = "holds", "does not hold", "not clear", "too few pairs", "no rows yet"
+# Other methods are not re-trained to be counted: a number of parameters is a fact and needs no pairs.
+COUNTED = ("n_parameters",)
+
+# What one space, or one size, says.
+HIGHER, LOWER, EQUIVALENT, CEILING = "higher", "lower", "equivalent", "ceiling"
+UNCLEAR, FEW, NONE = "unclear", "too few pairs", "no rows yet"
+ANSWERS = HIGHER, LOWER, EQUIVALENT, CEILING, UNCLEAR, FEW, NONE
+# What all spaces together say of the claim.
+HOLDS, PARTLY, NO, OPEN = "holds", "partly", "no", "open"
+BADGES = HOLDS, PARTLY, NO, OPEN, EQUIVALENT, CEILING
+# A line of `answers` is about the whole claim, about a space over its sizes, or about one size.
+CLAIM, SPACE, SIZE = "claim", "space", "size"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`one` side of a page's rows is higher in `metric` than the `other`, or than the figures `paper` less `margin`."""
+    """`one` side of a page's rows is higher in `metric` than the `other`, or than the figures `paper` less `margin`.
+
+    Of the metric `label_factor`, which says how many times the labels of `one` the `other` needs for the same Kendall
+    tau, the claim is a factor of at least `least`.
+    """
 
     page: str
     says: str
@@ -38,23 +60,54 @@ class Claim:
     paper: Mapping[str, str] = field(default_factory=dict)
     metric: str = "kendall_tau"
     margin: float = 0.0
+    least: float = 0.0
+
+    @property
+    def threshold(self) -> float:
+        """What a difference must be above for the claim to hold."""
+        return self.least - self.margin
 
 
 @cache
 def claims() -> list[Claim]:
     """Every claim, in the order of the pages."""
-    pages = tomllib.loads(Path(__file__).with_name("claims.toml").read_text(encoding="utf-8"))
+    text = resources.files("hypernas.lab").joinpath("claims.toml").read_text(encoding="utf-8")
+    pages = tomllib.loads(text)
     return [Claim(page, **entry) for page, entries in pages.items() for entry in entries]
+
+
+# --- pairs ---
 
 
 def _side(rows: pd.DataFrame, choice: Mapping[str, Any], metric: str) -> pd.DataFrame:
     """The rows that have the chosen values and the metric; none where nobody recorded such a column."""
     if not {*choice, metric} <= {*rows.columns}:
         return rows.iloc[:0].assign(**dict.fromkeys([*choice, metric]))
-    chosen = rows[metric].notna()
+    wanted = rows[metric].notna()
     for name, value in choice.items():
-        chosen &= rows[name] == value
-    return rows[chosen]
+        wanted &= rows[name] == value
+    return rows[wanted]
+
+
+def _partners(rows: pd.DataFrame, claim: Claim, metric: str) -> pd.DataFrame:
+    """The runs of both sides side by side: columns of `one`, its `metric`, and `metric`_other."""
+    one = _side(rows, claim.one, metric)
+    settings = [name for name in rows.columns if name not in FACTS | {*claim.one, *claim.other}]
+    if claim.paper:
+        figures = paper_figures(claim.paper["table"], metric)
+        other = figures[figures["method"] == claim.paper["method"]].rename(columns={"paper": metric})
+        # A quoted figure has no seed and no settings: it is the partner of every seed at its place.
+        shared = [name for name in PLACE if name != "method"]
+        kept = ["seed", *settings]
+    else:
+        other = _side(rows, claim.other, metric)
+        both_have = [name for name in settings if one[name].notna().any() and other[name].notna().any()]
+        shared = kept = ["seed", *(name for name in settings if name in {*both_have, *PLACE})]
+    if one.empty or other.empty:
+        return one.iloc[:0].assign(**{f"{metric}_other": 0.0})
+    if one.duplicated(kept).any() or other.duplicated(shared).any():
+        raise UserError(f"a run must have one partner, got two for {claim.says!r}: name more settings in the claim")
+    return one[[*kept, metric]].merge(other[[*shared, metric]], on=shared, suffixes=("", "_other"))
 
 
 def pairs(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
@@ -63,122 +116,143 @@ def pairs(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     Partners agree in seed, and so in the training set, and in every setting that both have and the claim does not name.
     A quoted figure is the partner of every seed. Raises UserError where a run has two partners.
     """
-    one = _side(rows, claim.one, claim.metric)
-    settings = [name for name in rows.columns if name not in FACTS | {*claim.one, *claim.other}]
-    if claim.paper:
-        figures = paper_figures(claim.paper["table"], claim.metric)
-        other = figures[figures["method"] == claim.paper["method"]].rename(columns={"paper": claim.metric})
-        shared, kept = [name for name in PLACE if name != "method"], ["seed", *settings]
-    else:
-        other = _side(rows, claim.other, claim.metric)
-        both_have = {name for name in settings if one[name].notna().any() and other[name].notna().any()}
-        shared = kept = ["seed", *(name for name in settings if name in both_have | {*PLACE})]
-    if one.empty or other.empty:
-        return one.iloc[:0].assign(difference=0.0)
-    if one.duplicated(kept).any() or other.duplicated(shared).any():
-        raise UserError(f"a run must have one partner, got two for {claim.says!r}: name more settings in the claim")
-    both = one[[*kept, claim.metric]].merge(other[[*shared, claim.metric]], on=shared, suffixes=("", "_other"))
+    if claim.metric == "label_factor":
+        return _label_factors(_partners(rows, claim, "kendall_tau"))
+    both = _partners(rows, claim, claim.metric)
     both = both.assign(**{name: value for name, value in claim.one.items() if name in WHERE})
-    both["difference"] = both.pop(claim.metric).astype(float) - both.pop(f"{claim.metric}_other").astype(float)
-    return both
+    difference = both.pop(claim.metric).astype(float) - both.pop(f"{claim.metric}_other").astype(float)
+    return both.assign(difference=difference)
 
 
-def _answer(differences: pd.Series, margin: float) -> dict[str, Any]:
-    """The mean difference with its 95 % bootstrap interval, and what may be said."""
-    n = len(differences)
-    line: dict[str, Any] = dict.fromkeys(("difference", "low", "high"), math.nan)
-    line |= {"n_seeds": n, "each": differences.tolist()} | ({"difference": differences.mean()} if n else {})
-    if n > 1:
-        line["low"], line["high"] = bootstrap_interval(differences.to_numpy())
-    if n < FEWEST_PAIRS:
-        return line | {"answer": FEW if n else NONE}
-    return line | {"answer": HOLDS if line["low"] > -margin else FAILS if line["high"] < -margin else UNCLEAR}
+def _label_factors(both: pd.DataFrame) -> pd.DataFrame:
+    """Pairs with Kendall taus -> pairs whose `difference` is the factor in labels that the other side needs.
 
-
-def _lines(claim: Claim, found: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The claim as a whole, and then at each place.
-
-    As a whole it is judged on average over all places, where a seed counts once in each space and dataset; figures are
-    reached where the place farthest below them reaches its own, `worst`.
+    Each seed's curve of the other side, tau against the logarithm of the labels, is read backwards at the tau of the
+    one side. Sizes at the ends of the curve are left out: beyond them there is nothing to read.
     """
-    if found.empty:
-        yield {"where": "", "worst": ""} | _answer(found["difference"], claim.margin)
-        return
-    by, places = told_apart(found.drop(columns="difference"), ["space", "n_train"]), []
-    for place, part in found.groupby(by, dropna=False, sort=False):
+    import pandas as pd
+
+    factors = []
+    for _, curve in both.groupby(["space", "dataset", "seed"]):
+        curve = curve.sort_values("n_train")
+        labels = np.log2(curve["n_train"].to_numpy(float))
+        # More labels cannot truly hurt: a dip is noise, and a curve must rise to be read backwards.
+        taus = np.maximum.accumulate(curve["kendall_tau_other"].to_numpy(float))
+        needed = np.interp(curve["kendall_tau"].to_numpy(float), taus, labels)
+        factors.append(curve.assign(difference=2 ** (needed - labels)).iloc[1:-1])
+    if not factors:
+        return both.assign(difference=0.0)
+    return pd.concat(factors).drop(columns=["kendall_tau", "kendall_tau_other"])
+
+
+# --- answers ---
+
+
+def _judged(differences: pd.Series, claim: Claim) -> dict[str, Any]:
+    """The mean difference of at least `FEWEST_PAIRS` pairs with its Student's t interval, and what may be said."""
+    values = differences.to_numpy(float)
+    line: dict[str, Any] = {
+        "n_seeds": len(values),
+        "difference": values.mean() if len(values) else math.nan,
+        "differences": values.tolist(),
+    }
+    line["low"], line["high"] = student_interval(values)
+    return line | {"answer": _answer(line, claim)}
+
+
+def _answer(line: Mapping[str, Any], claim: Claim) -> str:
+    if not line["n_seeds"]:
+        return NONE
+    if line["n_seeds"] < FEWEST_PAIRS and claim.metric not in COUNTED:
+        return FEW
+    low, high = line["low"], line["high"]
+    if low != low:
+        # All pairs differ by the same: by nothing where both sides always end at the table's best.
+        low = high = line["difference"]
+        if abs(low) < 1e-9 and not claim.margin:
+            return CEILING
+    if low > claim.threshold:
+        return HIGHER
+    if high < claim.threshold:
+        return LOWER
+    within = EQUIVALENCE_MARGIN.get(claim.metric, 0.0)
+    return EQUIVALENT if -within < low and high < within else UNCLEAR
+
+
+def badge(answers_of_spaces: Collection[str]) -> str:
+    """What the spaces say together.
+
+    >>> badge([HIGHER, HIGHER]), badge([HIGHER, LOWER]), badge([EQUIVALENT, LOWER]), badge([HIGHER, FEW])
+    ('holds', 'partly', 'no', 'open')
+    """
+    kinds = set(answers_of_spaces)
+    if not kinds or kinds & {FEW, NONE}:
+        return OPEN
+    if kinds == {HIGHER}:
+        return HOLDS
+    if HIGHER in kinds:
+        return PARTLY
+    if LOWER in kinds:
+        return NO
+    if UNCLEAR in kinds:
+        return OPEN
+    return CEILING if kinds == {CEILING} else EQUIVALENT
+
+
+def _size_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """A line for each space and size, and for each setting in which runs of one size differ."""
+    by = told_apart(pairs.drop(columns="difference"), ["space", "n_train"])
+    for place, part in pairs.groupby(by, dropna=False, sort=False):
         where = ", ".join(str(value) for value in place if value == value)
-        places.append({"where": where, "worst": ""} | _answer(part["difference"], claim.margin))
+        yield {"level": SIZE, "space": place[0], "where": where} | _judged(part["difference"], claim)
+
+
+def _space_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """A line for each space and dataset, in which a seed counts once, as the mean over its sizes."""
+    several = pairs.groupby("space")["dataset"].nunique().max() > 1
+    for (space, dataset), part in pairs.groupby(["space", "dataset"], sort=False):
+        where = f"{space}, {dataset}" if several else str(space)
+        by_seed = part.groupby("seed")["difference"].mean()
+        yield {"level": SPACE, "space": space, "where": where} | _judged(by_seed, claim)
+
+
+def _claim_line(claim: Claim, units: list[dict[str, Any]]) -> dict[str, Any]:
+    """The claim as a whole: a badge, and numbers only where one space, or one size, stands for it.
+
+    An average over spaces hides opposite signs, so there is none.
+    """
+    whole = {"level": CLAIM, "space": "", "where": "", "n_seeds": 0, "differences": []}
+    whole |= dict.fromkeys(("difference", "low", "high"), math.nan)
     if claim.paper:
-        worst = min(places, key=lambda line: line["difference"])
-        yield worst | {"where": "", "worst": worst["where"]}
-    else:
-        each = found.groupby(["space", "dataset", "seed"])["difference"].mean()
-        yield {"where": "", "worst": ""} | _answer(each, claim.margin)
-    yield from places
+        # Sizes with too few seeds are shown and decide nothing; the size farthest below its figure is the one to tell.
+        enough = [unit for unit in units if unit["answer"] != FEW] or units
+        lowest = min(enough, key=lambda unit: unit["difference"] if unit["n_seeds"] else math.inf, default=whole)
+        numbers = {name: lowest[name] for name in ("where", "n_seeds", "difference", "low", "high", "differences")}
+        return whole | numbers | {"answer": badge([unit["answer"] for unit in enough])}
+    if len(units) == 1:
+        whole |= {name: units[0][name] for name in ("n_seeds", "difference", "low", "high", "differences")}
+    return whole | {"answer": badge([unit["answer"] for unit in units])}
 
 
 def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
-    """The claims of a page: one line for the whole, its `where` empty, and one a place.
+    """The claims of a page: a line for the whole (`level` claim), a line a space, a line a size.
 
-    Columns `page, says, source, metric, margin, where, worst, n_seeds, difference, low, high, each, answer`; `each`
-    lists the differences behind the interval.
+    Columns `page, says, source, metric, margin, level, space, where, n_seeds, difference, low, high, differences,
+    answer`; `differences` lists the values behind the interval. `answer` is one of `BADGES` for the whole and of
+    `ANSWERS` below it. Raises UserError for a page without claims.
     """
     import pandas as pd
 
     asked = [claim for claim in claims() if claim.page == page]
     if not asked:
-        raise UserError(f"the page must be one of {', '.join({c.page: 0 for c in claims()})}, got {page!r}")
-    said = ["page", "says", "source", "metric", "margin"]
-    found = [
-        {name: getattr(claim, name) for name in said} | line
-        for claim in asked
-        for line in _lines(claim, pairs(rows, claim))
-    ]
-    return pd.DataFrame(found)
-
-
-def on_average(found: pd.DataFrame) -> pd.DataFrame:
-    """Of `answers` the line of each claim that takes all places together."""
-    return found[found["where"] == ""]
-
-
-def in_words(found: pd.DataFrame) -> str:
-    """`answers` as Markdown: each claim with its answer as a whole, and below it the places by answer."""
-    text = ""
-    for _, lines in found.groupby("says", sort=False):
-        whole, places = lines.iloc[0].to_dict(), lines.iloc[1:]
-        text += f"\n**{whole['says']}** ({whole['source']}): {_said(whole)}.\n\n"
-        for answer in ANSWERS if len(places) > 1 else ():
-            chosen = places[places["answer"] == answer].to_dict("records")
-            there = [f"{line['where']} ({_numbers(line)})" for line in chosen]
-            text += f"- {answer} at {'; '.join(there)}\n" if there else ""
-    return text
-
-
-def briefly(found: pd.DataFrame) -> str:
-    """`answers` as a Markdown list, a line a claim as a whole."""
-    lines = on_average(found).to_dict("records")
-    return "\n".join(f"- {line['says']}: {_said(line)}." for line in lines)
-
-
-def overview(found: pd.DataFrame) -> str:
-    """`on_average` of any pages as a Markdown table, each claim with a link to its page."""
-    text = "| claim | page | answer | difference |\n|" + " --- |" * 4 + "\n"
-    for line in found.to_dict("records"):
-        metric = line["metric"].removeprefix("kendall_").replace("_", " ")
-        numbers = f"{_numbers(line)} ({metric})" if line["n_seeds"] else "–"
-        text += f"| {line['says']} ({line['source']}) | [{line['page']}]({line['page']}.ipynb) | "
-        text += f"{line['answer']} | {numbers} |\n"
-    return text
-
-
-def _said(line: Mapping[Any, Any]) -> str:
-    """The answer with its numbers, and the place where it is that of one."""
-    where = f" at {line['worst']}, the lowest place" if line["worst"] else ""
-    return f"*{line['answer']}*, {_numbers(line)}{where}" if line["n_seeds"] else f"*{NONE}*"
-
-
-def _numbers(line: Mapping[Any, Any]) -> str:
-    """`+0.012, +0.003 to +0.020, 10 seeds`, without an interval for a single seed."""
-    n, metric = line["n_seeds"], line["metric"]
-    return f"{estimate(line, metric)}, {n} seeds" if n > 1 else f"{number(line['difference'], metric, True)}, 1 seed"
+        known = dict.fromkeys(claim.page for claim in claims())
+        raise UserError(f"the page must be one of {', '.join(known)}, got {page!r}")
+    lines = []
+    for claim in asked:
+        about = {name: getattr(claim, name) for name in ("page", "says", "source", "metric", "margin")}
+        runs = pairs(rows, claim)
+        spaces = list(_space_lines(claim, runs)) if len(runs) else []
+        sizes = list(_size_lines(claim, runs)) if len(runs) else []
+        whole = _claim_line(claim, sizes if claim.paper else spaces)
+        lines += [about | line for line in (whole, *spaces, *sizes)]
+    return pd.DataFrame(lines)

@@ -1,9 +1,25 @@
-"""Numbers as text."""
+"""Values as text: the one way to write a number, an interval, and anything that came from a row, a table or a file."""
 
 from __future__ import annotations
 
-DIGITS = {"kendall_tau": 3, "kendall_tau_unseen": 3, "spearman_rho": 3, "target_accuracy": 1, "target_test_accuracy": 1}
-DIGITS |= {"validation_accuracy": 2, "test_accuracy": 2, "regret": 2}
+import re
+from collections.abc import Mapping
+from typing import Any
+
+DIGITS = {
+    "kendall_tau": 3,
+    "kendall_tau_unseen": 3,
+    "spearman_rho": 3,
+    "target_accuracy": 1,
+    "target_test_accuracy": 1,
+    "validation_accuracy": 2,
+    "test_accuracy": 2,
+    "regret": 2,
+    "label_factor": 1,
+}
+MISSING = "–"
+# Everything that could be markup in HTML, Markdown or a formula. A character reference is text in each of them.
+MARKUP = re.compile(r"[&<>\"'`*_\[\]()|$\\~#{}!^]")
 
 
 def number(value: float | None, metric: str = "kendall_tau", sign: bool = False) -> str:
@@ -13,7 +29,38 @@ def number(value: float | None, metric: str = "kendall_tau", sign: bool = False)
     ('0.678', '91.3', '−1,234')
     """
     if value is None or value != value:
-        return "–"
+        return MISSING
     text = f"{value:+,.{DIGITS.get(metric, 0)}f}"
-    nothing = not float(text.replace(",", ""))
-    return text[1:] if nothing or (text[0] == "+" and not sign) else text.replace("-", "−")
+    is_zero = not float(text.replace(",", ""))
+    if is_zero or (text[0] == "+" and not sign):
+        return text[1:]
+    return text.replace("-", "−")
+
+
+def estimate(line: Mapping[Any, Any], metric: str = "kendall_tau") -> str:
+    """`difference` of a line with its interval `low`, `high` in brackets where it has one.
+
+    >>> estimate({"difference": 0.0071, "low": 0.0041, "high": 0.0101})
+    '+0.007 [+0.004, +0.010]'
+    >>> estimate({"difference": 10440.0, "low": float("nan"), "high": float("nan")}, "n_parameters")
+    '+10,440'
+    """
+    # A factor is not a difference: 1.2 times has no sign.
+    sign = metric != "label_factor"
+    middle = number(line["difference"], metric, sign)
+    low, high = number(line["low"], metric, sign), number(line["high"], metric, sign)
+    return middle if low == MISSING else f"{middle} [{low}, {high}]"
+
+
+def plain(value: Any) -> str:
+    """Any value as text that is text in HTML and in Markdown, whatever it holds; "–" where it is missing.
+
+    >>> plain("<img src=x onerror=alert>")
+    '&#60;img src=x onerror=alert&#62;'
+    >>> plain(1.5), plain(None), plain("few_shot")
+    ('1.5', '–', 'few&#95;shot')
+    """
+    if value is None or value != value or str(value) in ("<NA>", "nan", "NaT"):
+        return MISSING
+    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)

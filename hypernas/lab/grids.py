@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PLACES = ("table", "space", "dataset", "method", "n_train")
 RECORDED_PROFILES = ("standard", "paper")
+# Development has seeds from 100 on; nothing is tuned on these.
+RECORDED_SEEDS = range(10)
 
 
 @cache
@@ -92,13 +94,22 @@ def recorded(experiments: list[Experiment], here: bool = False) -> list[Row | No
     return answers
 
 
+def every_seed(experiments: list[Experiment]) -> list[Experiment]:
+    """The experiments with all seeds that anybody may have recorded, not just as many as their page computes.
+
+    Two pages that compare the same methods at one place so have the same rows, and say the same.
+    """
+    first_seeds = [experiment for experiment in experiments if experiment.seed == 0]
+    return [dataclasses.replace(experiment, seed=seed) for experiment in first_seeds for seed in RECORDED_SEEDS]
+
+
 def rows(name: str, profile: str = "paper") -> pd.DataFrame:
     """The recorded rows of a page, each with every setting the page is about: those of the profile `standard`, and with
     `profile` `paper` those of it too."""
     asked = {key for block in _blocks()[name] for key in block} - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
     found = []
     for each in RECORDED_PROFILES if profile == "paper" else ("standard",):
-        experiments = grid(name, each)
+        experiments = every_seed(grid(name, each))
         for experiment, row in zip(experiments, recorded(experiments), strict=True):
             if row is not None:
                 own = {key: value for key, value in experiment.accepted().items() if key in asked}

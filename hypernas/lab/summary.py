@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from hypernas.lab.metrics import student_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,19 +23,33 @@ PLACE = ["space", "dataset", "method", "n_train"]
 
 def told_apart(rows: pd.DataFrame, first: Iterable[str]) -> list[str]:
     """The columns `first`, and after them each other one in which rows differ that agree in all before it."""
-    chosen = list(first)
+    columns = list(first)
     for column in rows.columns:
-        if column not in FACTS | {*chosen} and (rows.groupby(chosen, dropna=False)[column].nunique(False) > 1).any():
-            chosen.append(column)
-    return chosen
+        if column in FACTS or column in columns:
+            continue
+        values = rows.groupby(columns, dropna=False)[column].nunique(False)
+        if (values > 1).any():
+            columns.append(column)
+    return columns
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """Bootstrap interval (95 %) of the mean of a series; NaN for less than two values."""
-    from hypernas.lab.metrics import bootstrap_interval
+    """Student's t interval (95 %) of the mean of a series; NaN for less than two values."""
+    return student_interval(values.dropna().to_numpy(float))
 
-    known = values.dropna()
-    return bootstrap_interval(known.to_numpy()) if len(known) > 1 else (math.nan, math.nan)
+
+def _statistics(part: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Mean, deviation and interval of a metric over rows that differ in the seed alone."""
+    import pandas as pd
+
+    values = part[metric].astype(float) if metric in part else pd.Series(dtype=float)
+    low, high = interval(values)
+    return {
+        f"{metric}_mean": values.mean(),
+        f"{metric}_std": values.std(),
+        f"{metric}_low": low,
+        f"{metric}_high": high,
+    }
 
 
 def summary(
@@ -46,24 +61,25 @@ def summary(
     """Rows averaged over their seeds beside figures (`paper`, `paper_source`) that agree in what both name.
 
     Columns: `first`, every setting in which rows differ that agree in these, of each metric mean, std (NaN for one
-    seed) and the 95 % bootstrap interval low, high of the mean; n_seeds of the first metric, seconds, paper,
+    seed) and the 95 % Student's t interval low, high of the mean; n_seeds of the first metric, seconds, paper,
     paper_source. Figures without a run of ours stand with n_seeds 0.
     """
     import pandas as pd
 
     rows = rows.assign(**{name: None for name in first if name not in rows})
-    by, lines = told_apart(rows, first), []
+    by = told_apart(rows, first)
+    lines = []
     for place, part in rows.groupby(by, dropna=False, sort=False):
         line = dict(zip(by, place, strict=True))
         for metric in metrics:
-            values = part[metric].astype(float) if metric in part else pd.Series(dtype=float)
-            found = (values.mean(), values.std(), *interval(values))
-            line |= {f"{metric}_{how}": value for how, value in zip(STATISTICS, found, strict=True)}
-        seeds = part.loc[part[metrics[0]].notna(), "seed"] if metrics[0] in part else part["seed"].iloc[:0]
-        lines.append(line | {"n_seeds": seeds.nunique(), "seconds": part["seconds"].mean()})
-    columns = [*by, *(f"{metric}_{how}" for metric in metrics for how in STATISTICS), "n_seeds", "seconds"]
-    ours = pd.DataFrame(lines, columns=columns)
-    figures = pd.DataFrame(columns=[*PLACE, "paper", "paper_source"]) if figures is None else figures.copy()
+            line |= _statistics(part, metric)
+        measured = part[part[metrics[0]].notna()] if metrics[0] in part else part.iloc[:0]
+        lines.append(line | {"n_seeds": measured["seed"].nunique(), "seconds": part["seconds"].mean()})
+    statistics = [f"{metric}_{statistic}" for metric in metrics for statistic in STATISTICS]
+    ours = pd.DataFrame(lines, columns=[*by, *statistics, "n_seeds", "seconds"])
+    if figures is None:
+        figures = pd.DataFrame(columns=[*PLACE, "paper", "paper_source"])
+    figures = figures.copy()
     for side in (ours, figures):
         side["n_train"] = side["n_train"].astype("Int64")
     joined = ours.merge(figures, on=[name for name in by if name in figures], how="outer")

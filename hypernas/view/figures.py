@@ -1,27 +1,34 @@
-"""Figures: a DataFrame in, an Axes out, one function a figure. matplotlib is imported when drawing."""
+"""Figures of one run: predictions, losses, task weights, cost. Those of many rows are in `comparisons`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hypernas.errors import UserError
-from hypernas.lab.metrics import bootstrap_interval
 from hypernas.search.pareto import pareto_front
 from hypernas.view.cells import draw_cell, draw_cells, operation_colour
-from hypernas.view.intervals import best_so_far, differences, front, means, nothing
-from hypernas.view.style import BLUE, GREY, LINES, RED, axes, method_style, use_style
+from hypernas.view.comparisons import nothing
+from hypernas.view.style import BLUE, GREY, PAPER, RED, Picture, axes, use_style
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 __all__ = [
-    "best_so_far", "differences", "draw_cell", "draw_cells", "front", "loss_curves", "means",
-    "operation_colour", "pareto", "predicted_against_true", "task_weights", "tau_against_n_train", "use_style",
-]  # fmt: skip
+    "Picture",
+    "draw_cell",
+    "draw_cells",
+    "growth",
+    "loss_curves",
+    "operation_colour",
+    "pareto",
+    "predicted_against_true",
+    "task_weights",
+    "use_style",
+]
 
 
 def _frame(data: Any, *columns: str) -> pd.DataFrame:
@@ -48,7 +55,7 @@ def predicted_against_true(data: Any, ax: Axes | None = None, low: float = 0.05)
     ax.scatter(true[~train], predicted[~train], s=4, color=BLUE, alpha=0.25, linewidths=0, rasterized=True,
                label=f"not seen ({(~train).sum():,})")  # fmt: skip
     if train.any():
-        ax.scatter(true[train], predicted[train], s=22, color=RED, edgecolor="white", linewidths=0.6,
+        ax.scatter(true[train], predicted[train], s=22, color=RED, edgecolor=PAPER, linewidths=0.6,
                    label=f"training set ({train.sum():,})")  # fmt: skip
     left = float(np.quantile(true, low))
     shown = true >= left
@@ -63,56 +70,6 @@ def predicted_against_true(data: Any, ax: Axes | None = None, low: float = 0.05)
         if handle is not None:
             handle.set(alpha=1, sizes=[22])
     return ax
-
-
-def tau_against_n_train(
-    rows: pd.DataFrame, paper: pd.DataFrame | None = None, ax: Axes | None = None, metric: str = "kendall_tau"
-) -> Axes:
-    """Recorded rows (`method, graph_form, n_train, seed`, `metric`): mean and 95 % bootstrap interval over the seeds.
-
-    `paper` (`method, n_train, paper`) adds quoted figures as hollow marks of the method's colour. UserError
-    where two rows share method, graph form, n_train and seed: different settings must not be averaged.
-    """
-    rows = _frame(rows, "method", "graph_form", "n_train", "seed", metric)
-    twice = rows.duplicated(["method", "graph_form", "n_train", "seed"])
-    if twice.any():
-        name, form, n_train, seed = rows.loc[twice, ["method", "graph_form", "n_train", "seed"]].iloc[0]
-        raise UserError(
-            f"one row a method, graph form, n_train and seed is needed, got two for {name}, {form}, "
-            f"{n_train}, seed {seed}: choose one of the settings in which they differ"
-        )
-    ax = axes(ax, height=5.2)
-    groups = rows.groupby(["method", "graph_form"])
-    for number, ((method, form), group) in enumerate(groups):
-        style = method_style(str(method))
-        style["label"] += f", {form}"
-        by_size = group.groupby("n_train")[metric]
-        beside = 1.025 ** (number - (len(groups) - 1) / 2)
-        sizes = np.array(list(by_size.groups), float) * beside
-        ax.plot(sizes, by_size.mean(), linestyle=LINES.get(str(form), "-"), **style)
-        known = [
-            (at, *bootstrap_interval(v.to_numpy())) for at, (_, v) in zip(sizes, by_size, strict=True) if len(v) > 1
-        ]
-        if known:
-            ax.vlines(*zip(*known, strict=True), color=style["color"], linewidth=1.5, alpha=0.6)
-    for method, group in paper.groupby("method") if paper is not None else ():
-        style = method_style(str(method))
-        style["label"] += ", quoted"
-        group = group.sort_values("n_train")
-        ax.plot(group["n_train"], group["paper"], linestyle="none", markerfacecolor="white", **style)
-    _size_axis(ax, [*rows["n_train"], *(paper["n_train"] if paper is not None else ())])
-    ax.set(xlabel="training architectures", ylabel=metric.replace("_", " "))
-    if ax.lines:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, borderaxespad=0)
-    return ax
-
-
-def _size_axis(ax: Axes, sizes: Iterable[int]) -> None:
-    """A logarithmic axis with a tick at every size in use and nowhere else."""
-    ticks = sorted({int(size) for size in sizes})
-    ax.set_xscale("log")
-    ax.minorticks_off()
-    ax.set_xticks(ticks, [str(tick) for tick in ticks])
 
 
 def _curves(history: Any, lines: Mapping[str, tuple[str, str]], ylabel: str, ax: Axes | None) -> Axes:

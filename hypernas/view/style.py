@@ -1,96 +1,106 @@
-"""The look of the figures: palette, one colour a method, settings. matplotlib is imported when used."""
+"""The look of the figures: palette, one colour a method, settings. matplotlib and seaborn are imported when drawing."""
 
 from __future__ import annotations
 
 import re
 import sys
+from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
+
+from hypernas.lab.pages import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart with every common form of colour blindness; for its yellow, which is lost on
-# white, stands Tol's olive.
+# Okabe and Ito's palette, told apart with every common form of colour blindness and legible on white and on black; for
+# its yellow, which is lost on white, stands Tol's olive.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PINK, SKY, OLIVE, BLACK, GREY = "#CC79A7", "#56B4E9", "#999933", "#222222", "#8A8A8A"
+PINK, SKY, OLIVE, GREY = "#CC79A7", "#56B4E9", "#999933", "#8A8A8A"
+PALETTE = (BLUE, RED, GREEN, ORANGE, PINK, SKY)
 
+# Two colours that no figure uses as such: a page puts its own text colour and ground in their place.
+INK, PAPER = "#4d4d4e", "#fefefd"
+
+# One colour a method in the whole book; variants of one method share it and differ in marker.
 METHODS = {
-    "np": ("NP", GREY, "s"),
-    "hypernas": ("HyperNAS", RED, "o"),
-    "hypernas-p": ("HyperNAS-P", BLUE, "^"),
-    "hypernas-h": ("HyperNAS-H", PINK, "v"),
-    "pinat-mse": ("PINAT (MSE)", ORANGE, "D"),
-    "pinat-bce": ("PINAT (BCE)", ORANGE, "d"),
-    "tnasp-mse": ("TNASP (MSE)", OLIVE, "P"),
-    "tnasp-bce": ("TNASP (BCE)", OLIVE, "^"),
-    "nn-former": ("NN-Former", GREEN, "X"),
-    "parzc": ("ParZC", PINK, "P"),
-    "ghn": ("GHN", SKY, "<"),
-    "ghn2": ("GHN-2", SKY, ">"),
-    "trees": ("trees", GREEN, "p"),
-    "graph-features": ("graph features", OLIVE, "h"),
+    "np": (GREY, "s"),
+    "hypernas": (RED, "o"),
+    "hypernas-p": (BLUE, "^"),
+    "hypernas-h": (PINK, "v"),
+    "pinat-mse": (ORANGE, "D"),
+    "pinat-bce": (ORANGE, "d"),
+    "tnasp-mse": (SKY, "P"),
+    "tnasp-bce": (SKY, "^"),
+    "nn-former": (GREEN, "X"),
+    "parzc": (PINK, "P"),
+    "ghn": (SKY, "<"),
+    "ghn2": (GREEN, ">"),
+    "trees": (GREEN, "p"),
+    "graph-features": (OLIVE, "h"),
+    "random": ("#B0B0B0", "."),
+    "evolution": (GREEN, "*"),
 }
-COORDINATE = re.compile(r"(?<![\w.])([1-9]\d*\.\d\d)\d+")
-COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-LETTER = re.compile(r'<use xlink:href="#DejaVuSans-([\w-]+)" transform="translate\((\d+)[.\d]* 0\)"/>')
-INDENTATION = re.compile(r"\n\s*(?=<)")
-LINES = {"contracted": "-", "pruned": "--", "raw": ":"}
+# Values of one setting keep their colour from page to page, in this order of the palette.
+FAMILIES = (
+    ("sum", "concat", "position", "none"),
+    ("contracted", "raw", "pruned"),
+    ("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
+    ("digits", "cifar10", "digits+cifar10", "fashion-mnist", "digits-random-labels", "noise"),
+)
+DASHES = {"raw": "--", "pruned": ":"}
+
 STYLE: Any = {
-    "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK]})",
-    "figure.figsize": (6.4, 3.9), "figure.facecolor": "white", "figure.constrained_layout.use": True,
-    "savefig.dpi": 150, "svg.fonttype": "path", "svg.hashsalt": "hypernas",
-    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "axes.edgecolor": "#666666", "grid.color": "#DDDDDD", "grid.linewidth": 0.6,
-    "legend.frameon": False, "lines.linewidth": 1.8, "lines.markersize": 6,
-}  # fmt: skip
+    "figure.figsize": (6.4, 3.9),
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    # Letters stay text: a page's own fonts, small files, and words that can be searched and read aloud.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hypernas",
+    # A method's name may hold a dollar sign; it is a name, not a formula.
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+}
+HEADER = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+SIZE = re.compile(r'(<svg[^>]*?) width="([\d.]+)pt" height="[\d.]+pt"')
+TAG = re.compile(r"<[^>]*>")
+# Places to a hundredth of a point; nobody sees a curve move by less.
+COORDINATE = re.compile(r"(?<![\w.#])(-?\d+\.\d\d)\d+")
 
 
 def use_style() -> None:
-    """Set the style for all figures that follow; inside a notebook they become vector graphics."""
+    """Set the style for all figures that follow, seaborn's and ours."""
     import matplotlib
+    import seaborn
 
+    seaborn.set_theme(context="notebook", style="ticks", rc=STYLE)
     matplotlib.rcParams.update(STYLE)
     if "IPython" in sys.modules:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg")
-        _keep_figures_small()
-
-
-def _keep_figures_small() -> None:
-    """Have notebooks show every figure as `short` vector graphics."""
-    from matplotlib.figure import Figure
-
-    display: Any = getattr(sys.modules["IPython"].get_ipython(), "display_formatter", None)
-    if display is not None:
-        display.formatters["image/svg+xml"].for_type(Figure, _drawn)
-
-
-def _drawn(figure: Figure) -> str | None:
-    """A figure as vector graphics, None for an empty one, which a notebook does not show."""
-    if not figure.axes:
-        return None
-    file = BytesIO()
-    figure.savefig(file, format="svg", bbox_inches="tight")
-    return short(file.getvalue().decode())
-
-
-def short(svg: str) -> str:
-    """The same picture in fewer characters: two digits in place of six behind the point of coordinates of one and more,
-    a letter's place in its line as a whole number, no indentation, no comments.
-
-    >>> short("M 106.605299 7.25 L 0.015625 12.5")
-    'M 106.60 7.25 L 0.015625 12.5'
-    >>> short('<!-- a -->\\n  <use xlink:href="#DejaVuSans-44" transform="translate(63.378906 0)"/>')
-    '<use href="#s-44" x="63"/>'
-    """
-    svg = LETTER.sub(r'<use href="#s-\1" x="\2"/>', COMMENT.sub("", svg))
-    svg = svg.replace("DejaVuSans-", "s-").replace("xlink:href", "href")
-    return INDENTATION.sub("", COORDINATE.sub(r"\1", svg))
 
 
 def method_style(method: str) -> dict[str, Any]:
@@ -99,11 +109,21 @@ def method_style(method: str) -> dict[str, Any]:
     >>> method_style("hypernas-p")
     {'label': 'HyperNAS-P', 'color': '#0072B2', 'marker': '^'}
     """
+    label = display_name(method)
     if method not in METHODS:
         code = crc32(method.encode())
-        colours, markers = (GREEN, ORANGE, PINK, SKY, BLACK), "sD^vPX<>ph"
-        return {"label": method, "color": colours[code % 5], "marker": markers[code // 5 % 10]}
-    return dict(zip(("label", "color", "marker"), METHODS[method], strict=True))
+        return {"label": label, "color": PALETTE[code % 6], "marker": "sD^vPX<>ph"[code // 6 % 10]}
+    colour, marker = METHODS[method]
+    return {"label": label, "color": colour, "marker": marker}
+
+
+def value_style(value: Any, others: list[Any]) -> dict[str, Any]:
+    """The same for a value of any setting: its family's colour, else that of its place among the `others`."""
+    if value in METHODS:
+        return method_style(value)
+    family = next((family for family in FAMILIES if value in family), None)
+    place = family.index(value) if family else others.index(value)
+    return {"label": display_name(value), "color": PALETTE[place % 6], "marker": "o^sDvP"[place % 6]}
 
 
 def axes(ax: Axes | None, height: float | None = None) -> Axes:
@@ -117,3 +137,34 @@ def axes(ax: Axes | None, height: float | None = None) -> Axes:
         if height is not None:
             figure.set_figheight(height)
         return figure.add_subplot()
+
+
+# --- figures on a page ---
+
+
+def themed_svg(figure: Figure, alt: str) -> str:
+    """A figure as SVG that takes the text colour and the ground of its page, with `alt` for whoever cannot see it."""
+    file = BytesIO()
+    figure.savefig(file, format="svg", bbox_inches="tight", transparent=True)
+    svg = METADATA.sub("", HEADER.sub("", file.getvalue().decode()))
+    svg = svg.replace(INK, "currentColor").replace(PAPER, "var(--pst-color-background, #fff)")
+    svg = TAG.sub(lambda tag: COORDINATE.sub(r"\1", tag[0]), svg)
+    label = f' role="img" aria-label="{escape(alt)}" style="max-width:100%;height:auto"'
+    return SIZE.sub(rf'\1 width="\2pt"{label}', svg, count=1)
+
+
+class Picture:
+    """A figure with its caption, as a notebook and a page show it."""
+
+    def __init__(self, drawn: Axes | Figure, caption: str, alt: str = "") -> None:
+        import matplotlib.pyplot as plt
+
+        figure = getattr(drawn, "figure", drawn)
+        self.svg = themed_svg(figure, alt or caption)
+        self.caption = caption
+        # A notebook would else show the figure once more at the end of the cell.
+        plt.close(figure)
+
+    def _repr_html_(self) -> str:
+        caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
+        return f'<figure class="hn-figure">{self.svg}{caption}</figure>'

@@ -1,0 +1,419 @@
+"""A page of the book: its recorded rows, its verdict, its tables and where the numbers are from, as HTML.
+
+Numbers come from `claims` and `summary`, words from `verdicts.toml`. Whatever came from a row, a table or a file goes
+through `formats.plain` on its way into a page, in `html_table` and `markdown_table` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, cached_property
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from hypernas.errors import UserError
+from hypernas.lab import claims, grids
+from hypernas.lab.formats import MISSING, estimate, number, plain
+from hypernas.lab.rows import paper_figures
+from hypernas.lab.summary import METRICS, PLACE, STATISTICS, summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOT_A_NAME = {"space", "dataset", "n_train", "n_seeds", "seconds", "paper", "paper_source"}
+# Rows of a table that a reader sees without scrolling inside it.
+LONG_TABLE = 20
+
+
+class Html(str):
+    """Text that is markup already: a notebook shows it, and a table takes it as it is."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+@cache
+def wording() -> Mapping[str, Any]:
+    """`verdicts.toml`: `names`, `pages` and `front`."""
+    return tomllib.loads(resources.files("hypernas.lab").joinpath("verdicts.toml").read_text(encoding="utf-8"))
+
+
+def display_name(value: Any) -> str:
+    """How a value of a row is written for a reader.
+
+    >>> display_name("hypernas-p"), display_name("few_shot"), display_name(1.5)
+    ('HyperNAS-P', 'few shot', '1.5')
+    """
+    if isinstance(value, float):
+        return f"{value:g}"
+    return wording()["names"].get(str(value), str(value).replace("_", " "))
+
+
+def _cell(value: Any) -> str:
+    return str(value) if isinstance(value, Html) else plain(value)
+
+
+def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "", above: str = "") -> Html:
+    """A table; a cell that is not `Html` is text, whatever is in it. `above` is a first row of the head."""
+    lines = ["".join(f"<td>{_cell(cell)}</td>" for cell in row) for row in rows]
+    heads = "".join(f"<th>{_cell(name)}</th>" for name in head)
+    kind = "table hn-table hn-long" if len(lines) > LONG_TABLE else "table hn-table"
+    text = f'<div class="hn-scroll"><table class="{kind}">'
+    text += f"<caption>{caption}</caption>" if caption else ""
+    text += f"<thead>{above}<tr>{heads}</tr></thead><tbody>"
+    text += "".join(f"<tr>{line}</tr>" for line in lines)
+    return Html(text + "</tbody></table></div>")
+
+
+def markdown_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """The same as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[str(cell) if cell == "---" else _cell(cell) for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+# --- the verdict ---
+
+
+def badge_html(badge: str) -> Html:
+    return Html(f'<span class="hn-badge hn-{plain(badge.split()[0])}">{plain(badge)}</span>')
+
+
+def in_numbers(lines: pd.DataFrame) -> str:
+    """The spaces of a claim, or the size that decides it, each with estimate and number of seeds."""
+    whole = lines.iloc[0]
+    if whole["n_seeds"]:
+        units = [whole]
+    else:
+        units = [line for _, line in lines[lines["level"] == claims.SPACE].iterrows()]
+    said = []
+    for unit in units:
+        where = ", ".join(map(display_name, str(unit["where"] or "").split(", ")))
+        numbers = f"{estimate(unit, unit['metric'])}, {unit['n_seeds']} seeds"
+        said.append(f"{where} {numbers}".strip())
+    return "; ".join(said) or claims.NONE
+
+
+def verdict_html(lines: pd.DataFrame, meaning: str) -> Html:
+    """The box: badge and claim, the number with its interval, and what it means. `lines` are those of one claim."""
+    whole = lines.iloc[0]
+    metric = display_name(whole["metric"])
+    within = ""
+    if whole["answer"] == claims.EQUIVALENT:
+        within = " (equal to within ±0.01)"
+    return Html(
+        f'<div class="hn-verdict hn-{plain(whole["answer"])}">'
+        f"<p>{badge_html(whole['answer'])} <strong>{plain(whole['says'])}</strong>{within} "
+        f'<span class="hn-source">{plain(whole["source"])}</span></p>'
+        f'<p class="hn-number">{plain(in_numbers(lines))} <span class="hn-source">difference in {plain(metric)}, '
+        f"paired by training set, 95 % interval</span></p><p>{plain(meaning)}</p></div>"
+    )
+
+
+def claims_table(answers: pd.DataFrame, linked: bool = False) -> Html:
+    """Every claim of `claims.answers`: what it says, in numbers, and its badge; `linked` to its page."""
+    rows = []
+    for (page, _), lines in answers.groupby(["page", "says"], sort=False):
+        whole = lines.iloc[0]
+        says = plain(whole["says"])
+        if linked:
+            says = f'<a href="{plain(page)}.html">{says}</a>'
+        about = f"{whole['source']}; in {display_name(whole['metric'])}"
+        claim = Html(f"{says}<small>{plain(about)}</small>")
+        rows.append([claim, in_numbers(lines), badge_html(whole["answer"])])
+    return html_table(["claim", "ours: difference, 95 % interval", "verdict"], rows)
+
+
+def tally(answers: pd.DataFrame) -> Html:
+    """How many claims have which badge, as a box."""
+    badges = answers.loc[answers["level"] == claims.CLAIM, "answer"]
+    counts = badges.value_counts()
+    said = " &#183; ".join(f"{badge_html(badge)} {counts[badge]}" for badge in claims.BADGES if badge in counts)
+    return Html(
+        f'<div class="hn-verdict"><p><strong>{len(badges)} claims and questions</strong></p><p>{said}</p></div>'
+    )
+
+
+def sizes_table(answers: pd.DataFrame) -> Html:
+    """The same size by size, for whoever wants to know where."""
+    sizes = answers[answers["level"] == claims.SIZE]
+    rows = [
+        [line["says"], line["where"], estimate(line, line["metric"]), line["n_seeds"], line["answer"]]
+        for line in sizes.to_dict("records")
+    ]
+    return html_table(["claim", "where", "difference, 95 % interval", "seeds", "answer"], rows)
+
+
+def folded(summary_line: str, body: str) -> Html:
+    return Html(f'<details class="hn-fold"><summary>{plain(summary_line)}</summary>{body}</details>')
+
+
+# --- tables of means ---
+
+
+def series_columns(means: pd.DataFrame) -> list[str]:
+    """The columns of a summary in which its lines differ, apart from the place: what a row of a table is named by."""
+    ends = tuple(f"_{statistic}" for statistic in STATISTICS)
+    own = [name for name in means.columns if name not in NOT_A_NAME and not name.endswith(ends)]
+    return [name for name in own if means[name].nunique(dropna=False) > 1] or own[:1]
+
+
+def series_name(line: Mapping[Any, Any], columns: Sequence[str]) -> str:
+    values = [line[name] for name in columns]
+    return ", ".join(display_name(value) for value in values if value is not None and value == value)
+
+
+def _mean_cell(line: Mapping[Any, Any], metric: str, is_best: bool) -> Html:
+    """`0.788`, bold where best, below it deviation and seeds, and the paper's figure where there is one."""
+    text = ""
+    if line["n_seeds"]:
+        middle = number(line[f"{metric}_mean"], metric)
+        text += f"<b>{middle}</b>" if is_best else middle
+        spread = number(line[f"{metric}_std"], metric)
+        text += f"<small>± {spread} ({line['n_seeds']})</small>" if spread != MISSING else "<small>(1)</small>"
+    if line["paper"] == line["paper"] and line["paper"] is not None:
+        text += f'<small class="hn-paper">paper {number(line["paper"], metric)}</small>'
+    return Html(text or MISSING)
+
+
+def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
+    """`summary` pivoted: a row a series, a column a space and size; best bold, constant settings left out."""
+    mean = f"{metric}_mean"
+    means = means[means[mean].notna() | means["paper"].notna()]
+    if means.empty:
+        return Html("<p>No rows are recorded yet.</p>")
+    columns = series_columns(means)
+    places = sorted({(line["space"], line["dataset"], line["n_train"]) for line in means.to_dict("records")}, key=str)
+    places.sort(key=lambda place: (place[0], place[1], place[2] if place[2] == place[2] else 0))
+    cells: dict[str, dict[Any, Html]] = {}
+    best = means.groupby(["space", "dataset", "n_train"], dropna=False)[mean].transform("max")
+    for line, top in zip(means.to_dict("records"), best, strict=True):
+        row = cells.setdefault(series_name(line, columns), {})
+        place = (line["space"], line["dataset"], line["n_train"])
+        row[place] = _mean_cell(line, metric, line[mean] == top)
+    groups: dict[str, int] = {}
+    for space, dataset, _ in places:
+        name = display_name(space)
+        if means.loc[means["space"] == space, "dataset"].nunique() > 1:
+            name += f", {display_name(dataset)}"
+        groups[name] = groups.get(name, 0) + 1
+    spans = "".join(f'<th colspan="{span}">{plain(name)}</th>' for name, span in groups.items())
+    head = ["labels", *(size if size == size else "" for _, _, size in places)]
+    body = [[name, *(row.get(place, MISSING) for place in places)] for name, row in cells.items()]
+    caption = f"{plain(display_name(metric))}: mean ± standard deviation (seeds)"
+    return html_table(head, body, caption, f"<tr><th></th>{spans}</tr>")
+
+
+def frame_table(frame: pd.DataFrame, digits: int = 2) -> Html:
+    """A frame as it is, without columns that hold nothing; numbers with at most so many digits behind the point."""
+    frame = frame.dropna(axis=1, how="all")
+    rows = [
+        [round(value, digits) if isinstance(value, float) else value for value in line]
+        for line in frame.itertuples(index=False, name=None)
+    ]
+    return html_table([display_name(name) for name in frame.columns], rows)
+
+
+def proxies_verdict(taus: pd.DataFrame) -> Html:
+    """The box of the page on zero-cost proxies: in how many places a proxy is above the two that cost nothing."""
+    ours = taus[taus["n_seeds"] > 0]
+    free = ours[ours["method"].isin(["params", "flops"])].groupby(["space", "dataset"])["kendall_tau_mean"].max()
+    rest = ours[~ours["method"].isin(["params", "flops"])]
+    best = rest.groupby(["space", "dataset"])["kendall_tau_mean"].max()
+    leads = (best - free.reindex(best.index)).dropna()
+    if leads.empty:
+        return Html("<p>No rows are recorded yet.</p>")
+    said = "; ".join(
+        f"{display_name(space)}, {display_name(dataset)} {number(lead, sign=True)}"
+        for (space, dataset), lead in leads.items()
+    )
+    return Html(
+        f'<div class="hn-verdict hn-open"><p>{badge_html(claims.OPEN)} <strong>The best proxy ranks better than the '
+        f'number of parameters or multiply-adds</strong></p><p class="hn-number">{plain(said)} '
+        f'<span class="hn-source">lead in Kendall tau of the best of ten proxies, three draws</span></p>'
+        f"<p>Three draws of weights are too few for an answer; count parameters first.</p></div>"
+    )
+
+
+# --- provenance ---
+
+
+def provenance(rows: pd.DataFrame, work: str = "training") -> Html:
+    """Where rows are from, as one folded line: how many, hours, devices and tables; commits and dates inside."""
+    if rows.empty:
+        return Html("<p>No rows are recorded yet.</p>")
+    values = {
+        name: sorted(map(str, rows[name].dropna().unique()))
+        for name in ("source", "profile", "seed", "device", "version", "commit")
+        if name in rows
+    }
+    hours = rows["seconds"].sum() / 3600
+    line = f"{len(rows):,} recorded runs, {hours:,.1f} hours of {work}"
+    line += f", {len(values.get('device', []))} kinds of processor, tables and commits inside"
+    items = [(name, ", ".join(known)) for name, known in values.items() if known]
+    days = sorted({started[:10] for started in rows["started"].dropna()}) if "started" in rows else []
+    if days:
+        items.append(("date", " to ".join(dict.fromkeys([days[0], days[-1]]))))
+    return folded(line, html_table(["", ""], items))
+
+
+# --- pages ---
+
+
+class Page:
+    """The recorded rows of one page of `grids.toml` and what they say.
+
+    A `profile` above quick computes missing rows first. Raises UserError for a page without claims.
+    """
+
+    def __init__(self, name: str, profile: str = "quick", device: str = "cpu") -> None:
+        self.name = name
+        grids.record(name, profile, device)
+        self.rows = grids.rows(name)
+
+    @property
+    def standard(self) -> pd.DataFrame:
+        """The rows of the standard profile, which belong in one table and one figure."""
+        return self.rows[self.rows["profile"] == "standard"]
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """`claims.answers` of the page."""
+        return claims.answers(self.rows, self.name)
+
+    def answer(self, says: str) -> pd.DataFrame:
+        """The lines of one claim. Raises UserError for a claim that the page does not make."""
+        lines = self.answers[self.answers["says"] == says]
+        if lines.empty:
+            raise UserError(f"the claim must be one of the page {self.name}, got {says!r}: see claims.toml")
+        return lines
+
+    def spaces(self, *says: str) -> pd.DataFrame:
+        """The lines of these claims that are about a space each: what a figure of differences shows."""
+        import pandas as pd
+
+        lines = pd.concat([self.answer(claim) for claim in says])
+        return lines[lines["level"] == claims.SPACE].reset_index(drop=True)
+
+    def verdict(self) -> Html:
+        """The box that the page opens with."""
+        words = wording()["pages"][self.name]
+        lines = self.answer(words["claim"])
+        meaning = words["meaning"] if lines.iloc[0]["answer"] in words["badges"] else ""
+        return verdict_html(lines, meaning)
+
+    def means(
+        self, first: Iterable[str] = (), metrics: Sequence[str] = METRICS, figures: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """`summary` of the rows of the standard profile, told apart by the settings `first` too."""
+        return summary(self.standard, figures, metrics, [*PLACE, *first])
+
+    def table(
+        self, metric: str = "kendall_tau", first: Iterable[str] = (), figures: pd.DataFrame | None = None
+    ) -> Html:
+        """Methods and settings against labels."""
+        return means_table(self.means(first, [metric], figures), metric)
+
+    def claims(self) -> Html:
+        """All claims of the page, and folded the same size by size."""
+        n = self.answers["says"].nunique()
+        note = f"{n} comparisons: of so many 95 % intervals about {max(1, round(n / 20))} may miss by chance."
+        return Html(claims_table(self.answers) + f"<p>{note}</p>" + folded("Size by size", sizes_table(self.answers)))
+
+    def details(self) -> Html:
+        """Provenance, how much of the page is recorded, and how to run it again."""
+        state = grids.state(self.name).replace("`", "")
+        command = f"hypernas run notebooks/{self.name}.ipynb --profile standard -o executed"
+        run = folded("Run this page", f"<p>{plain(state)}</p><pre>{plain(command)}</pre>")
+        return Html(provenance(self.rows) + run)
+
+
+def quoted(name: str, space: str, methods: Sequence[str] = (), metric: str = "kendall_tau") -> pd.DataFrame:
+    """The paper's figures of a table for one space, of these methods where some are named."""
+    figures = paper_figures(name, metric)
+    figures = figures[figures["space"] == space]
+    return figures[figures["method"].isin(methods)] if methods else figures
+
+
+# --- the front page ---
+
+
+def _taus(rows: pd.DataFrame, asked: Mapping[str, Any]) -> tuple[str, str]:
+    """The paper's Kendall taus at some sizes, and ours, as `.678 / .688`."""
+    choice = {name: value for name, value in asked.items() if name != "n_train"}
+    ours = rows[rows["profile"] == "standard"]
+    for name, value in choice.items():
+        ours = ours[ours[name] == value]
+    means = ours.groupby("n_train")["kendall_tau"].mean()
+    figures = quoted("few_shot", asked["space"], [asked["method"]]).set_index("n_train")["paper"]
+    sides = [[side.get(size) for size in asked["n_train"]] for side in (figures, means)]
+    paper, here = (" / ".join(number(value) for value in side) for side in sides)
+    return paper, here
+
+
+def front_rows() -> list[dict[str, str]]:
+    """The table of findings: `claim`, `page`, `paper`, `ours` and `verdict`, in the paper's order."""
+    pages: dict[str, Page] = {}
+    lines = []
+    for entry in wording()["front"]:
+        page = pages.setdefault(entry["page"], Page(entry["page"]))
+        answers = [page.answer(says) for says in entry["says"]]
+        paper = entry.get("paper", "")
+        if "taus" in entry:
+            paper, ours = _taus(page.rows, entry["taus"])
+        else:
+            labels = entry.get("labels", [""] * len(answers))
+            unit = entry.get("unit", "")
+            parts = [f"{label} {_spaces_in_brief(lines, unit)}" for label, lines in zip(labels, answers, strict=True)]
+            ours = "; ".join(part.strip() for part in parts)
+        badges = list(dict.fromkeys(lines.iloc[0]["answer"] for lines in answers))
+        verdict = badges[0] if len(badges) == 1 else _joined(badges)
+        lines.append({"claim": entry["claim"], "page": entry["page"], "paper": paper, "ours": ours, "verdict": verdict})
+    return lines
+
+
+def _spaces_in_brief(lines: pd.DataFrame, unit: str) -> str:
+    """The estimates of a claim's spaces without their seeds; a lone space goes without its name."""
+    units = lines[lines["level"] == claims.SPACE].to_dict("records")
+    said = []
+    for line in units:
+        name = f"{display_name(line['space'])} " if len(units) > 1 else ""
+        text = estimate(line, line["metric"])
+        text += unit if unit == "×" else f" {unit}" if unit else ""
+        text += f" ({line['n_seeds']} seeds)" if line["answer"] == claims.FEW else ""
+        said.append(name + text)
+    return ", ".join(said) or claims.NONE
+
+
+def _joined(badges: Sequence[str]) -> str:
+    """One badge for several claims of a line: partly where they disagree on whether it holds, else the weakest."""
+    if claims.HOLDS in badges or claims.PARTLY in badges:
+        return claims.PARTLY
+    return next(badge for badge in (claims.OPEN, claims.NO, claims.EQUIVALENT, claims.CEILING) if badge in badges)
+
+
+UNTESTED = (
+    "97.60 % on CIFAR-10, 82.4 % on ImageNet",
+    "97.60, 82.4",
+    "nothing here trained such networks",
+    "not tested",
+)
+
+
+def front_html() -> Html:
+    """The table of findings for the book, each claim a link to its page."""
+    rows = []
+    for line in front_rows():
+        link = Html(f'<a href="notebooks/{line["page"]}.html">{plain(line["claim"])}</a>')
+        rows.append([link, line["paper"], line["ours"], badge_html(line["verdict"])])
+    claim, paper, ours, verdict = UNTESTED
+    rows.append([claim, paper, ours, badge_html(verdict)])
+    return html_table(["claim", "paper", "ours", "verdict"], rows)
+
+
+def front_markdown() -> str:
+    """The same for the README."""
+    lines = [[line[name] for name in ("claim", "paper", "ours", "verdict")] for line in front_rows()]
+    rows = [[*(Html(text) for text in line[:3]), Html(f"**{line[3]}**")] for line in [*lines, UNTESTED]]
+    return markdown_table(["claim", "paper", "ours", "verdict"], rows)

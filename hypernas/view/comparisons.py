@@ -1,0 +1,361 @@
+"""Figures of recorded rows: learning curves, paired differences, paper beside ours, cost against quality, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hypernas.errors import UserError
+from hypernas.lab import claims
+from hypernas.lab.formats import estimate
+from hypernas.lab.metrics import student_interval
+from hypernas.lab.pages import display_name
+from hypernas.search.pareto import pareto_front
+from hypernas.view.style import BLUE, DASHES, GREEN, GREY, INK, PAPER, RED, STYLE, axes, method_style, value_style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# More lines than this nobody can tell apart; facets take the rest.
+MOST_SERIES = 6
+ANSWER_COLOURS = {claims.HIGHER: BLUE, claims.LOWER: RED, claims.EQUIVALENT: GREEN}
+# Letters in a line of a label at the left of a figure.
+LABEL_WIDTH = 38
+# Labels beside the ends of lines need this share of the height of the axes each.
+LABEL_HEIGHT = 0.06
+
+
+def nothing(text: str = "No rows are recorded yet.", ax: Axes | None = None) -> Axes:
+    """A small figure that says why there is nothing to draw."""
+    ax = axes(ax, height=1.0)
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+    ax.set_axis_off()
+    return ax
+
+
+def axis_name(metric: str) -> str:
+    """A metric as the label of an axis."""
+    return display_name(metric)
+
+
+def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights of labels moved as little as it takes to have `gap` between neighbours, in the order given.
+
+    >>> [round(height, 2) for height in spread_apart([0.5, 0.5, 0.9], 0.2)]
+    [0.4, 0.6, 0.9]
+    """
+    order = np.argsort(heights, kind="stable")
+    places = np.array(heights, float)[order]
+    # Neighbours that are too close move apart by half of what is missing each, until none is.
+    for _ in range(200):
+        missing = gap - np.diff(places)
+        if (missing <= 1e-6).all():
+            break
+        push = np.clip(missing, 0, None) / 2
+        places[:-1] -= push
+        places[1:] += push
+    moved = np.empty_like(places)
+    moved[order] = places
+    return moved.tolist()
+
+
+def _label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each line's name at its right end: (x, y, name, colour)."""
+    if not ends:
+        return
+    low, high = ax.get_ylim()
+    right = max(end[0] for end in ends)
+    heights = spread_apart([end[1] for end in ends], LABEL_HEIGHT * (high - low))
+    for (_, _, name, colour), height in zip(ends, heights, strict=True):
+        ax.annotate(
+            name,
+            (right, height),
+            xytext=(9, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=9,
+            annotation_clip=False,
+        )
+
+
+def _series(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Each combination of values in the columns `by` with its style; colour by the first, dashes by the graph form."""
+    levels = {name: list(dict.fromkeys(rows[name].dropna())) for name in by}
+    styles = {}
+    for values in dict.fromkeys(rows[list(by)].itertuples(index=False, name=None)):
+        style = value_style(values[0], levels[by[0]])
+        style["label"] = ", ".join(display_name(value) for value in values if value == value)
+        style["linestyle"] = next((DASHES[value] for value in values[1:] if value in DASHES), "-")
+        styles[values] = style
+    if len(styles) > MOST_SERIES:
+        raise UserError(f"a figure must have at most {MOST_SERIES} series, got {len(styles)}: choose fewer rows")
+    return styles
+
+
+def _size_axis(ax: Axes, sizes: Iterable[float], log: bool = True) -> None:
+    """A tick at every size in use and nowhere else; sizes grow by factors, so the axis does too."""
+    ticks = sorted({float(size) for size in sizes})
+    if log:
+        ax.set_xscale("log")
+    ax.minorticks_off()
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+
+
+def learning_curves(
+    rows: pd.DataFrame,
+    by: Sequence[str] = ("method",),
+    metric: str = "kendall_tau",
+    x: str = "n_train",
+    paper: pd.DataFrame | None = None,
+    reference: Mapping[str, float] | None = None,
+) -> Figure:
+    """Recorded rows -> a facet a space: the mean of each series over its seeds with its Student's t band.
+
+    `by` are the columns that tell series apart, `x` the axis, `paper` (`space, method, n_train, paper`) hollow marks
+    joined to our mean, `reference` a horizontal line a space. Raises UserError for more than six series, and where two
+    rows share series, place and seed: unlike settings must not be averaged.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn
+
+    rows = rows[rows[metric].notna()].astype({x: float})
+    key = ["space", "dataset", *by, x, "seed"]
+    if rows.duplicated(key).any():
+        raise UserError(f"one row a {', '.join(key)} is needed, got two: choose one of the settings they differ in")
+    if rows.empty:
+        return nothing().figure
+    styles = _series(rows, by)
+    facets = list(rows.groupby(["space", "dataset"], sort=False))
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(1, len(facets), figsize=(7.6 if len(facets) == 1 else 4.6 * len(facets), 3.9))
+    for ax, ((space, dataset), facet) in zip(np.atleast_1d(grid), facets, strict=True):
+        ends = []
+        for values, style in styles.items():
+            part = facet
+            for name, value in zip(by, values, strict=True):
+                part = part[part[name] == value] if value == value else part[part[name].isna()]
+            if part.empty:
+                continue
+            seaborn.lineplot(
+                part, x=x, y=metric, ax=ax, errorbar=student_interval, color=style["color"], legend=False,
+                linestyle=style["linestyle"], marker=style["marker"], markeredgecolor=PAPER,
+                err_kws={"alpha": 0.15, "linewidth": 0},
+            )  # fmt: skip
+            means = part.groupby(x)[metric].mean()
+            ends.append((float(means.index[-1]), float(means.iloc[-1]), style["label"], style["color"]))
+            if paper is not None and values[0] in set(paper["method"]):
+                _draw_paper(ax, paper[(paper["method"] == values[0]) & (paper["space"] == space)], means, style)
+        if reference and space in reference:
+            ax.axhline(reference[space], color=BLUE, linestyle=":", linewidth=1.2)
+            ends.append((float(facet[x].max()), reference[space], "HyperNAS-P", BLUE))
+        _size_axis(ax, facet[x], log=x == "n_train")
+        _label_ends(ax, ends)
+        several = rows.loc[rows["space"] == space, "dataset"].nunique() > 1
+        ax.set_title(f"{display_name(space)}, {display_name(dataset)}" if several else display_name(space))
+        ax.set(xlabel="labelled architectures" if x == "n_train" else display_name(x), ylabel=axis_name(metric))
+    return figure
+
+
+def _draw_paper(ax: Axes, figures: pd.DataFrame, ours: pd.Series, style: Mapping[str, Any]) -> None:
+    """The paper's points, hollow, each with a thin line to our mean at that size."""
+    figures = figures[figures["n_train"].isin(ours.index)]
+    sizes, values = figures["n_train"].astype(float), figures["paper"].astype(float)
+    here = ours.reindex(sizes).to_numpy()
+    ax.vlines(sizes, np.minimum(values, here), np.maximum(values, here), color=style["color"], linewidth=0.8, alpha=0.6)
+    ax.plot(sizes, values, style["marker"], color=style["color"], markerfacecolor=PAPER, linestyle="none")
+
+
+def paired_strips(lines: pd.DataFrame, names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
+    """Lines of `claims.answers` of one metric: every pair a dot, the mean with its interval, the estimate in figures.
+
+    Blue is higher, red lower, green equal to within ±0.01, grey undecided. `names` stand for the claims' own words.
+    """
+    import seaborn
+
+    lines = lines[lines["n_seeds"] > 0].reset_index(drop=True)
+    if lines.empty:
+        return nothing("No two runs to compare are recorded yet.", ax)
+    metric = lines["metric"].iloc[0]
+    ax = axes(ax, height=0.9 + 0.52 * len(lines))
+    # Labels on both sides are longer than the axes; the figure is cut to what is drawn instead of squeezing them.
+    ax.figure.set_layout_engine(None)
+    ax.set_position((0.2, 0.8 / ax.figure.get_figheight(), 0.6, 1 - 0.8 / ax.figure.get_figheight()))
+    labels = list(names)
+    if not labels:
+        several = lines["says"].nunique() > 1
+        for line in lines.to_dict("records"):
+            where = ", ".join(map(display_name, line["where"].split(", ")))
+            says = fill(line["says"], LABEL_WIDTH)
+            labels.append(f"{says}\n{where}" if several else where)
+    dots = lines.explode("differences").reset_index(names="place").astype({"differences": float})
+    colours = [ANSWER_COLOURS.get(answer, GREY) for answer in lines["answer"]]
+    seaborn.stripplot(
+        dots, x="differences", y="place", hue="place", palette=dict(enumerate(colours)), orient="h", jitter=False,
+        size=5, alpha=0.4, legend=False, ax=ax,
+    )  # fmt: skip
+    for place, line in enumerate(lines.to_dict("records")):
+        colour = colours[place]
+        ax.hlines(place, line["low"], line["high"], color=colour, linewidth=3)
+        ax.plot(line["difference"], place, "D", color=colour, markeredgecolor=PAPER, markersize=7, zorder=4)
+        text = f"{estimate(line, metric)}   {line['n_seeds']} seeds"
+        ax.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points",
+                    va="center", fontsize=9, color=colour if line["answer"] in ANSWER_COLOURS else INK)  # fmt: skip
+    ax.axvline(0, color=INK, linewidth=0.9)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    unit = "points of " if metric.endswith("accuracy") else ""
+    ax.set(xlabel=f"difference in {unit}{axis_name(metric).removesuffix(', %')}, paired by training set", ylabel="")
+    return ax
+
+
+def dumbbells(lines: pd.DataFrame, metric: str = "kendall_tau", reference: str = "") -> Figure:
+    """`summary` with the paper's figures -> a facet a space and dataset: ours solid, the paper's hollow, joined.
+
+    Methods are sorted by ours; a vertical line stands at the method `reference`.
+    """
+    import matplotlib.pyplot as plt
+
+    mean = f"{metric}_mean"
+    lines = lines[lines[mean].notna() | lines["paper"].notna()]
+    facets = list(lines.groupby(["space", "dataset"], sort=True))
+    if not facets:
+        return nothing().figure
+    rank = lines.assign(height=lines[mean].fillna(lines["paper"])).groupby("method")["height"].mean().sort_values()
+    order = list(rank.index)
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(
+            1,
+            len(facets),
+            figsize=(max(6.4, 2.6 * len(facets) + 1), 0.8 + 0.3 * len(order)),
+            sharey=True,
+            squeeze=False,
+        )
+    for ax, ((space, dataset), part) in zip(grid[0], facets, strict=True):
+        part = part.drop_duplicates("method").set_index("method").reindex(order)
+        places = np.arange(len(order))
+        ours, paper = part[mean].to_numpy(float), part["paper"].to_numpy(float)
+        ax.hlines(places, ours, paper, color=GREY, linewidth=1.2)
+        ax.plot(paper, places, "o", color=RED, markerfacecolor=PAPER, label="paper")
+        ax.plot(ours, places, "o", color=BLUE, label="ours")
+        if reference in order:
+            ax.axvline(ours[order.index(reference)], color=GREEN, linestyle=":", linewidth=1.2)
+        ax.set_title(f"{display_name(space)}\n{display_name(dataset)}")
+        ax.set_xlabel(axis_name(metric))
+    grid[0][0].set_yticks(range(len(order)), [display_name(name) for name in order])
+    grid[0][0].legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def cost_front(points: pd.DataFrame, x: str, y: str, label: str = "method", ax: Axes | None = None) -> Axes:
+    """A labelled dot a line, `x` (logarithmic) the smaller and `y` the larger the better, and the front of the best."""
+    points = points.dropna(subset=[x, y]).reset_index(drop=True)
+    if points.empty:
+        return nothing(ax=ax)
+    ax = axes(ax, height=4.4)
+    ax.set_xscale("log")
+    best = points.iloc[pareto_front(points[x].to_numpy(float), points[y].to_numpy(float))].sort_values(x)
+    ax.plot(best[x], best[y], color=INK, alpha=0.35, drawstyle="steps-post", zorder=1)
+    for line in points.to_dict("records"):
+        style = method_style(str(line[label]))
+        ax.plot(line[x], line[y], style["marker"], color=style["color"], markersize=8)
+        ax.annotate(style["label"], (line[x], line[y]), xytext=(7, 4), textcoords="offset points", fontsize=9,
+                    color=style["color"])  # fmt: skip
+    ax.margins(x=0.25)
+    ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
+    return ax
+
+
+def plane(means: pd.DataFrame, x: str, y: str, by: str) -> Figure:
+    """`summary` lines as labelled points, metric x against metric y, a facet a space and size."""
+    import matplotlib.pyplot as plt
+
+    means = means.dropna(subset=[f"{x}_mean", f"{y}_mean"])
+    facets = list(means.groupby(["space", "n_train"], sort=False))[:MOST_SERIES]
+    if not facets:
+        return nothing().figure
+    levels = list(dict.fromkeys(means[by]))
+    rows = (len(facets) + 1) // 2
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(rows, min(2, len(facets)), figsize=(8.4, 3.2 * rows), squeeze=False)
+    for ax in grid.flat[len(facets) :]:
+        ax.set_axis_off()
+    for ax, ((space, size), part) in zip(grid.flat, facets, strict=False):
+        for line in part.to_dict("records"):
+            style = value_style(line[by], levels)
+            ax.plot(line[f"{x}_mean"], line[f"{y}_mean"], style["marker"], color=style["color"], markersize=8)
+            ax.annotate(style["label"], (line[f"{x}_mean"], line[f"{y}_mean"]), xytext=(6, 5),
+                        textcoords="offset points", fontsize=9, color=style["color"])  # fmt: skip
+        ax.set_title(f"{display_name(space)}, {size} labels")
+        ax.set(xlabel=axis_name(x).replace(" read by the generated networks", " read"), ylabel=axis_name(y))
+    return figure
+
+
+def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", ax: Axes | None = None) -> Axes:
+    """`search_summary.curves` against the queries, each with its interval over the seeds as a band, named at its end.
+
+    A search that begins with random architectures has its line from there on; before, it is random search.
+    """
+    curves = curves.dropna(subset=["mean"])
+    if curves.empty:
+        return nothing(ax=ax)
+    ax = axes(ax, height=4.4)
+    ends = []
+    for who, part in curves.groupby(["method", "predictor", "first"], dropna=False, sort=False):
+        part = part[part["queries"] >= part["n_random"].iloc[0]]
+        predictor = who[1] if who[1] == who[1] else ""
+        style = method_style(str(predictor or who[0]))
+        dashes = {"top-k": "--", "pareto": ":"}.get(str(who[0]), "-")
+        name = f"{display_name(who[0])}, {style['label']}" if predictor else style["label"]
+        shown = _bends(part, ["mean", "low", "high"])
+        ax.plot(shown["queries"], shown["mean"], color=style["color"], linestyle=dashes, linewidth=1.6)
+        ax.fill_between(shown["queries"], shown["low"], shown["high"], color=style["color"], alpha=0.12, linewidth=0)
+        ends.append((float(part["queries"].max()), float(part["mean"].iloc[-1]), name, style["color"]))
+    ax.set(xlabel="queries", ylabel=ylabel)
+    _label_ends(ax, ends)
+    return ax
+
+
+def _bends(lines: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The lines at which one of the values changes, before or after: what a figure of them needs."""
+    values = lines[names]
+    flat = (values == values.shift()) & (values == values.shift(-1))
+    return lines[~flat.all(axis=1)]
+
+
+def seconds_beside(ours: Mapping[str, float], paper: Mapping[str, float], ax: Axes | None = None) -> Axes:
+    """Seconds of each method, ours solid and the paper's hollow, on a logarithmic axis."""
+    ax = axes(ax, height=0.9 + 0.38 * len(ours))
+    for place, (method, seconds) in enumerate(ours.items()):
+        style = method_style(method)
+        there = paper.get(method)
+        if there is not None:
+            ax.hlines(place, *sorted((seconds, there)), color=style["color"], linewidth=1)
+            ax.plot(there, place, "o", color=style["color"], markerfacecolor=PAPER)
+        ax.plot(seconds, place, "o", color=style["color"])
+    ax.set_xscale("log")
+    ax.set_yticks(range(len(ours)), [display_name(method) for method in ours])
+    ax.invert_yaxis()
+    ax.set_xlabel("seconds an architecture")
+    return ax
+
+
+def shares(parts: Mapping[str, float], unit: str, ax: Axes | None = None) -> Axes:
+    """Parts of a whole as bars, each with its value and its share."""
+    ax = axes(ax, height=0.9 + 0.34 * len(parts))
+    total = sum(parts.values())
+    ax.barh(range(len(parts)), list(parts.values()), color=BLUE, alpha=0.8)
+    for place, value in enumerate(parts.values()):
+        ax.annotate(f"{value:.2f}, {value / total:.0%}", (value, place), xytext=(5, 0), textcoords="offset points",
+                    va="center", fontsize=9)  # fmt: skip
+    ax.set_yticks(range(len(parts)), list(parts))
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(unit)
+    return ax
