@@ -1,29 +1,44 @@
-"""Writes the pages that are queries: paper beside ours from recorded rows, and what the paper leaves open."""
+"""Writes what is a query of recorded rows: the findings of the front page and of the README, all rows, the open points.
+
+`python book/generate.py` writes the parts of the book; with `--readme` it also rewrites the README's table of findings
+between its two markers.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hypernas.errors import UserError
-from hypernas.lab import formats
+from hypernas.lab import pages
 from hypernas.lab import rows as results
+from hypernas.lab.formats import plain
+from hypernas.lab.provenance import commit
+from hypernas.view.comparisons import learning_curves, paired_strips
+from hypernas.view.style import Picture, use_style
+from hypernas.view.widgets.view import inline_json
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = "<!-- Written by book/generate.py; a change here is lost at the next build. -->\n\n"
-SHOWN = {
-    "space", "dataset", "method", "n_train", "graph_form", "profile", "n_seeds", "seconds", "paper",
-    "paper_source",
-}  # fmt: skip
-METRICS = {*results.METRICS, *results.HEADLINES, *results.HEADLINES.values()}
-STATISTICS = {f"{name}_{how}" for name in METRICS for how in results.STATISTICS}
+BEGIN, END = "<!-- findings: written by book/generate.py from the recorded rows -->\n", "<!-- end of findings -->"
+# The columns of the page of all rows; the CSV file beside it has every setting too.
+SHOWN = (
+    "table", "space", "dataset", "method", "n_train", "seed", "profile", "graph_form", "kendall_tau",
+    "kendall_tau_unseen", "spearman_rho", "target_test_accuracy", "validation_accuracy", "test_accuracy", "seconds",
+)  # fmt: skip
+DIGITS = {"seconds": 1, "target_test_accuracy": 2, "validation_accuracy": 2, "test_accuracy": 2}
+# Long texts of a row that a table of numbers is not the place for.
+NOT_IN_THE_CSV = ["history", "curve", "front", "elsewhere"]
+
+
+# --- what the paper leaves open ---
 
 
 @dataclass(frozen=True)
@@ -35,150 +50,158 @@ class Note:
     text: str
 
 
+# The first of these that a note's file name or text contains is its topic; the last takes the rest.
+TOPICS = {
+    "The loss and the training": ("loss", "training/", "epoch", "learning rate", "seeds"),
+    "The hypernetwork and its target networks": ("hypernetwork", "target", "images", "weights", "ghn"),
+    "The graph of an architecture": ("spaces/", "graph", "encoder", "canonical"),
+    "Search": ("search",),
+    "Comparison with others": ("",),
+}
+
+
 def notes(library: Path) -> Iterator[Note]:
     """Every NOTE[PAPER] in the Python files of a folder, in order; a note ends with its paragraph."""
     for path in sorted(library.rglob("*.py")):
         lines = path.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines):
-            if "NOTE[PAPER]:" not in line:
-                continue
-            words = [line.partition("NOTE[PAPER]:")[2]]
-            for more in lines[number + 1 :] if '"""' not in words[0] else ():
-                plain = more.strip().removeprefix("#").strip()
-                is_code = line.lstrip().startswith("#") and not more.lstrip().startswith("#")
-                if not plain or plain.startswith('"""') or "NOTE[PAPER]:" in plain or is_code:
-                    break
-                words.append(plain)
-                if '"""' in plain:
-                    break
-            text = re.sub(r"\s+", " ", " ".join(words)).replace('"""', "").strip()
-            yield Note(path.relative_to(library.parent).as_posix(), number + 1, text)
+            if "NOTE[PAPER]:" in line:
+                text = _paragraph(lines, number)
+                yield Note(path.relative_to(library.parent).as_posix(), number + 1, text)
 
 
-def notes_page(found: list[Note]) -> str:
-    """A page with every note as three sentences: what the paper says, what we do, why."""
+def _paragraph(lines: list[str], number: int) -> str:
+    """The text of the note that begins in a line, up to the end of its paragraph, docstring or comment."""
+    line = lines[number]
+    words = [line.partition("NOTE[PAPER]:")[2]]
+    for more in lines[number + 1 :] if '"""' not in words[0] else ():
+        text = more.strip().removeprefix("#").strip()
+        is_code = line.lstrip().startswith("#") and not more.lstrip().startswith("#")
+        if not text or text.startswith('"""') or "NOTE[PAPER]:" in text or is_code:
+            break
+        words.append(text)
+        if '"""' in text:
+            break
+    return re.sub(r"\s+", " ", " ".join(words)).replace('"""', "").strip()
+
+
+def topic(note: Note) -> str:
+    text = f"{note.file} {note.text}".lower()
+    return next(name for name, words in TOPICS.items() if any(word in text for word in words))
+
+
+def notes_page(open_points: list[Note]) -> str:
+    """A page with every note by topic, as three sentences: what the paper says, what we do, why."""
     page = GENERATED + "# What the paper leaves open\n\n"
     page += (
         "The paper does not say everything that a program must decide. Each such place carries a tag in the "
-        f"code, and this page lists all {len(found)} of them.\n"
+        f"code, and this page lists all {len(open_points)} of them. Three are measured in this book: the "
+        "[form of the graph](notebooks/graph_form.ipynb), the [reading of q](notebooks/preference.ipynb) and the "
+        "[context](notebooks/context.ipynb).\n"
     )
-    file = ""
-    for note in found:
-        if note.file != file:
-            file = note.file
-            page += f"\n## `{file}`\n"
-        parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", note.text)
-        page += f"\nLine {note.line}\n"
-        if parts is None:
-            page += f": {note.text}\n"
-            continue
-        for lead, part in zip(("The paper", "We", "Because"), parts.groups(), strict=True):
-            page += f": **{lead}** {part.rstrip('.;')}.\n"
-    return page
-
-
-def number(value: Any, metric: str = "kendall_tau") -> str:
-    return formats.number(None if pd.isna(value) else value, metric)
-
-
-def ours(line: Mapping[str, Any], metric: str = "kendall_tau") -> str:
-    """Mean ± standard deviation over the seeds."""
-    mean, std = line[f"{metric}_mean"], line[f"{metric}_std"]
-    return number(mean, metric) if pd.isna(std) else f"{number(mean, metric)} ± {number(std, metric)}"
-
-
-def comment(line: Mapping[str, Any], metric: str = "kendall_tau") -> str:
-    """Our mean and its interval against the paper's figure, in words and numbers."""
-    if not line["n_seeds"]:
-        return "quoted only"
-    seeds = f"{line['n_seeds']} seed" + "s" * (line["n_seeds"] > 1)
-    if pd.isna(line["paper"]):
-        return seeds
-    gap = line[f"{metric}_mean"] - line["paper"]
-    if line[f"{metric}_low"] <= line["paper"] <= line[f"{metric}_high"]:
-        return f"{seeds}, the figure lies in the 95 % interval"
-    return f"{seeds}, {number(abs(gap), metric)} {'above' if gap > 0 else 'below'}"
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def place_table(lines: pd.DataFrame) -> str:
-    """Paper, ours, comment for one space and dataset; a setting equal in all rows has no column."""
-    run, metric = lines[lines["n_seeds"] > 0], results.headline(lines)
-    beside = [name for name in [results.HEADLINES[metric]] if f"{name}_mean" in lines]
-    settings = ["profile", *(name for name in lines.columns if name not in SHOWN | STATISTICS)]
-    fields = ["method", "n_train", "graph_form", *(name for name in settings if run[name].nunique(dropna=False) > 1)]
-    rows = []
-    for line in lines.to_dict("records"):
-        row = ["–" if pd.isna(line[name]) else str(line[name]) for name in fields]
-        row += [number(line["paper"], metric), ours(line, metric), *(ours(line, name) for name in beside)]
-        rows.append([*row, comment(line, metric)])
-    head = [name.replace("graph_form", "graph") for name in fields]
-    others = [f"ours, {name.removeprefix('kendall_tau_').replace('_', ' ')}" for name in beside]
-    return markdown([*head, "paper", "ours", *others, "comment"], rows)
-
-
-def quoted_table(lines: pd.DataFrame) -> str:
-    """Method, size and figure for a space and dataset without a run of ours."""
-    rows = [[str(line["method"]), str(line["n_train"]), number(line["paper"]), str(line["paper_source"])]
-            for line in lines.to_dict("records")]  # fmt: skip
-    return markdown(["method", "n_train", "figure", "source"], rows)
-
-
-def provenance(rows: pd.DataFrame) -> str:
-    """Where the rows come from: table of labels, profiles, precisions, devices, versions, commits, hours."""
-    said = ""
-    for name in ("source", "profile", "protocol", "precision", "target_precision", "device", "version", "commit"):
-        values = sorted(map(str, rows[name].dropna().unique())) if name in rows else []
-        said += f"; {name} {', '.join(values[:4])}" if values else ""
-        said += f" and {len(values) - 4} more" if len(values) > 4 else ""
-    return f"{len(rows)} rows, {rows['seconds'].sum() / 3600:.1f} hours of training{said}.\n"
-
-
-def reproduction_page(names: list[str], quoted_only: list[str]) -> str:
-    """All recorded tables beside the paper's figures."""
-    page = GENERATED + "# Paper and ours\n\n"
-    page += (
-        "Kendall tau over every architecture of the table that is not in the training set, mean ± standard "
-        "deviation over seeds; *unseen* leaves out the test rows that are the same function as a training "
-        "row ({term}`kendall_tau_unseen`); the comment says whether the paper's figure lies in the 95 % bootstrap "
-        "interval of our mean, else how far our mean is from it. "
-        "Of searches it is the validation accuracy of what was found, in percent, and its test accuracy. "
-        "The numbers are the recorded rows in `data/results`; `hypernas table few_shot` prints them.\n"
-    )
-    for name in names:
-        recorded = results.frame(name)
+    for name in TOPICS:
         page += f"\n## {name}\n"
-        for (space, dataset), lines in results.table(name).groupby(["space", "dataset"]):
-            of_place = recorded[(recorded["space"] == space) & (recorded["dataset"] == dataset)]
-            if of_place.empty:
-                body = ":::{dropdown} Quoted figures, without a run of ours\n" + quoted_table(lines) + ":::\n"
-            else:
-                body = place_table(lines) + "\n" + provenance(of_place)
-            page += f"\n### {space}, {dataset}\n\n{body}"
-    if quoted_only:
-        page += (
-            "\n## Elsewhere\n\nTables of the paper whose figures stand on pages of their own: "
-            + ", ".join(quoted_only)
-            + ".\n"
-        )
+        for note in open_points:
+            if topic(note) == name:
+                page += _note(note)
     return page
 
 
-def front_table(lines: pd.DataFrame) -> str:
-    """The table of the front page: HyperNAS on NAS-Bench-201, CIFAR-10, the best graph form a line."""
-    chosen = lines[
-        (lines["space"] == "nasbench201") & (lines["dataset"] == "cifar10") & (lines["method"] == "hypernas")
+def _note(note: Note) -> str:
+    parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", note.text)
+    where = f"`{note.file}`, line {note.line}"
+    if parts is None:
+        return f"\n{where}\n: {note.text}\n"
+    said = ""
+    for lead, part in zip(("The paper", "We", "Because"), parts.groups(), strict=True):
+        said += f": **{lead}** {part.rstrip('.;')}.\n"
+    return f"\n{where}\n{said}"
+
+
+# --- all rows ---
+
+
+def all_rows() -> pd.DataFrame:
+    """Every recorded row of every table, one frame."""
+    names = sorted(path.stem for path in results.results_directory().glob("*.jsonl") if path.stem != "bench")
+    frames = [results.frame(name) for name in names]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=SHOWN)
+
+
+def _value(name: str, value: Any) -> Any:
+    if value is None or value != value or value is pd.NA:
+        return None
+    return round(float(value), DIGITS.get(name, 4)) if isinstance(value, float) else value
+
+
+def rows_page(rows: pd.DataFrame) -> str:
+    """A page on which the rows can be filtered; the rows are data in it, never markup."""
+    columns = [name for name in SHOWN if name in rows]
+    lines = [
+        [_value(name, value) for name, value in zip(columns, line, strict=True)]
+        for line in rows[columns].astype(object).itertuples(index=False, name=None)
     ]
-    rows = []
-    for n_train, group in chosen.groupby("n_train"):
-        for line in group.sort_values("graph_form").to_dict("records"):
-            form = "–" if pd.isna(line["graph_form"]) else str(line["graph_form"])
-            rows.append([str(n_train), form, number(line["paper"]), ours(line), comment(line)])
-    return GENERATED + markdown(["n_train", "graph", "paper", "ours", "comment"], rows)
+    data = inline_json({"columns": columns, "rows": lines})
+    return (
+        f"{GENERATED}# All recorded runs\n\n"
+        f"{len(rows):,} runs. Filter them here, or take them all with every setting as a "
+        '<a href="_static/rows.csv" download>CSV file</a>; `hypernas table few_shot` prints means.\n\n'
+        "```{raw} html\n"
+        f'<div id="hn-rows"></div><script type="application/json" id="hn-rows-data">{data}</script>\n'
+        "```\n"
+    )
+
+
+# --- the front page ---
+
+
+def hero() -> str:
+    """Left what each ingredient is worth, right the learning curves of NAS-Bench-201, side by side."""
+    use_style()
+    cache: dict[str, pages.Page] = {}
+    parts, names = [], []
+    for ingredient in pages.wording()["ingredients"]:
+        page = cache.setdefault(ingredient["page"], pages.Page(ingredient["page"]))
+        lines = page.spaces(ingredient["says"])
+        parts.append(lines)
+        names += [f"{ingredient['name']}\n{pages.display_name(line['where'])}" for line in lines.to_dict("records")]
+    lines = pd.concat(parts, ignore_index=True)
+    left = Picture(
+        paired_strips(lines, names),
+        "What each ingredient is worth: gain in Kendall tau. A dot is one seed, both sides on the same training set; "
+        "bars are 95 % intervals. Blue higher, red lower, green equal to within 0.01, grey undecided.",
+    )
+    page = cache.setdefault("nasbench201", pages.Page("nasbench201"))
+    rows = page.standard[page.standard["method"].isin(["np", "hypernas", "graph-features"])]
+    curves = learning_curves(
+        rows, ["method", "graph_form"], paper=pages.quoted("few_shot", "nasbench201", ["np", "hypernas"])
+    )
+    right = Picture(
+        curves,
+        "NAS-Bench-201: the graph moves the curve, the method does not. Hollow marks are the paper's figures; dashed "
+        "lines the graph as the benchmark writes it. Nearly all hypernetwork runs use 8 × 8 digits and small networks.",
+    )
+    return f'<div class="hn-hero">{left._repr_html_()}{right._repr_html_()}</div>'
+
+
+def front(rows: pd.DataFrame) -> str:
+    """The generated part of the front page: counts and links, hero figure, findings."""
+    links = [
+        f"{len(rows):,} recorded runs",
+        f"built {datetime.now(UTC):%d %B %Y} from commit {plain(commit())}",
+        '<a href="https://arxiv.org/abs/2509.18151">the paper</a>',
+        '<a href="rows.html">all rows</a>',
+        '<a href="_static/rows.csv" download>CSV</a>',
+        '<a href="references.html">cite</a>',
+    ]
+    html = f'<p class="hn-links">{" &#183; ".join(links)}</p>{hero()}{pages.front_html()}'
+    return f"{GENERATED}```{{raw}} html\n{html}\n```\n"
+
+
+def readme(text: str) -> str:
+    """The README with its table of findings as the recorded rows have it now."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{pages.front_markdown()}\n{END}{rest.split(END)[1]}"
 
 
 def write(path: Path, text: str) -> None:
@@ -191,20 +214,18 @@ def write(path: Path, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "book", help="folder of the pages")
-    output = parser.parse_args().output
-    recorded = {path.stem for path in results.results_directory().glob("*.jsonl")} - {
-        "bench"
-    }  # times, on a page of its own
-    quoted = pd.read_csv(ROOT / "data" / "paper.csv")
-    names = sorted(recorded | {"few_shot"})
+    parser.add_argument("--readme", action="store_true", help="rewrite the README's table too")
+    arguments = parser.parse_args()
+    output = arguments.output
+    rows = all_rows()
     write(output / "notes_paper.md", notes_page(list(notes(ROOT / "hypernas"))))
-    others = sorted(set(quoted["table"]) - set(names))
-    write(output / "reproduction.md", reproduction_page(names, others))
-    try:
-        front = front_table(results.table("few_shot"))
-    except UserError:
-        front = GENERATED + "No rows are recorded yet.\n"
-    write(output / "_parts" / "front.md", front)
+    write(output / "rows.md", rows_page(rows))
+    csv = rows.drop(columns=NOT_IN_THE_CSV, errors="ignore").to_csv(index=False)
+    write(output / "_static" / "rows.csv", csv)
+    write(output / "_parts" / "front.md", front(rows))
+    if arguments.readme:
+        path = ROOT / "README.md"
+        write(path, readme(path.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,53 @@
     button.textContent = done ? "Copied" : "Press Ctrl+C";
   }
 
+  /* The page of all rows: a choice for each of a few columns, and the first rows that fit. Values are set as text. */
+  function browse(place) {
+    const { columns, rows } = JSON.parse(document.getElementById("hn-rows-data").textContent);
+    const chosen = {};
+    const make = (name, text, parent) => {
+      const element = document.createElement(name);
+      if (text !== undefined) element.textContent = text;
+      parent?.append(element);
+      return element;
+    };
+    const filter = make("div", undefined, place);
+    filter.className = "hn-filter";
+    const said = make("p", "", place);
+    said.setAttribute("aria-live", "polite");
+    const box = make("div", undefined, place);
+    box.className = "hn-scroll";
+    const table = make("table", undefined, box);
+    table.className = "table hn-table hn-long";
+    const head = make("tr", undefined, make("thead", undefined, table));
+    columns.forEach((name) => make("th", name.replaceAll("_", " "), head));
+    const body = make("tbody", undefined, table);
+    const draw = () => {
+      const kept = rows.filter((row) => columns.every((n, k) => !chosen[n] || String(row[k]) === chosen[n]));
+      said.textContent = `${kept.length} of ${rows.length} runs` + (kept.length > 200 ? ", the first 200 below" : "");
+      body.replaceChildren(...kept.slice(0, 200).map((row) => {
+        const line = make("tr");
+        row.forEach((value) => make("td", value ?? "\u2013", line));
+        return line;
+      }));
+    };
+    for (const name of ["table", "space", "dataset", "method", "n_train", "graph_form", "profile"]) {
+      const k = columns.indexOf(name);
+      if (k < 0) continue;
+      const label = make("label", name.replaceAll("_", " ") + " ", filter);
+      const select = make("select", undefined, label);
+      make("option", "", select);
+      const values = [...new Set(rows.map((row) => row[k]).filter((value) => value !== null))];
+      values.sort((a, b) => (typeof a === "number" ? a - b : String(a).localeCompare(b)));
+      values.forEach((value) => make("option", String(value), select));
+      select.addEventListener("change", () => { chosen[name] = select.value; draw(); });
+    }
+    draw();
+  }
+
   addEventListener("DOMContentLoaded", () => {
+    const place = document.getElementById("hn-rows");
+    if (place) browse(place);
     document.querySelectorAll(".bd-article table").forEach(tidy);
     document.querySelectorAll(".bd-article table").forEach(sortable);
     document.querySelectorAll(".hn-tools button").forEach((b) => b.addEventListener("click", () => copy(b)));

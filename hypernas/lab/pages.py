@@ -379,9 +379,10 @@ def _spaces_in_brief(lines: pd.DataFrame, unit: str) -> str:
     said = []
     for line in units:
         name = f"{display_name(line['space'])} " if len(units) > 1 else ""
-        text = estimate(line, line["metric"])
+        decided = line["answer"] != claims.FEW
+        text = estimate(line, line["metric"]) if decided else number(line["difference"], line["metric"], sign=True)
         text += unit if unit == "×" else f" {unit}" if unit else ""
-        text += f" ({line['n_seeds']} seeds)" if line["answer"] == claims.FEW else ""
+        text += "" if decided else f" ({line['n_seeds']} seeds)"
         said.append(name + text)
     return ", ".join(said) or claims.NONE
 

@@ -87,7 +87,7 @@ def _elsewhere(task: Task, row: Any) -> dict[str, tuple[float | None, float | No
 def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFrame:
     """Rows of searches (`results.flat`) -> the best so far as `part` after every query, over the seeds.
 
-    A line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % bootstrap interval low, high;
+    A line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % interval low, high (t);
     `n_random` is how many random ones the search begins with, 0 without a predictor.
     UserError where two rows share these and the seed: different settings must not be averaged.
     """
