@@ -57,4 +57,4 @@ bench: .venv/installed
 	$(BIN)/hypernas bench
 
 clean:
-	rm -rf book/_build book/notebooks book/reproduction.md book/notes_paper.md
+	rm -rf book/_build book/notebooks book/rows.md book/notes_paper.md book/_static/rows.csv

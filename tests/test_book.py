@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from hypernas.lab.pages import Page
+
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 BUILD = "from jupyter_book.cli.main import main; main()"
@@ -235,7 +237,7 @@ def test_every_page_of_the_contents_has_a_source():
     names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     for name in names:
         sources = (BOOK / f"{name}.md", ROOT / f"{name}.ipynb")
-        assert name in ("reproduction", "notes_paper") or any(path.is_file() for path in sources), name
+        assert name in ("rows", "notes_paper") or any(path.is_file() for path in sources), name
 
 
 def test_every_note_says_what_the_paper_says_what_we_do_and_why():
@@ -257,44 +259,31 @@ def test_notes_are_found_in_docstrings_and_comments(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("mean", "std", "paper", "n_seeds", "said"),
-    [
-        (np.nan, np.nan, 0.7, 0, "quoted only"),
-        (0.71, 0.02, 0.70, 5, "5 seeds, the figure lies in the 95 % interval"),
-        (0.75, 0.02, 0.70, 5, "5 seeds, 0.050 above"),
-        (0.65, np.nan, 0.70, 1, "1 seed, 0.050 below"),
-        (0.65, 0.02, np.nan, 5, "5 seeds"),
-    ],
-)
-def test_the_comment_follows_from_the_numbers(mean, std, paper, n_seeds, said):
-    line = {"kendall_tau_mean": mean, "kendall_tau_std": std, "paper": paper, "n_seeds": n_seeds}
-    line |= {"kendall_tau_low": mean - std, "kendall_tau_high": mean + std}
-    assert generate.comment(line) == said
+def test_the_readme_says_what_the_recorded_rows_say():
+    """Else: python book/generate.py --readme."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert generate.readme(text) == text
 
 
-def test_a_recorded_row_appears_beside_the_figure_of_the_paper(tmp_path, monkeypatch):
-    from hypernas.lab import rows as results
-
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
-    row = {
-        "table": "few_shot", "space": "nasbench201", "dataset": "cifar10", "method": "hypernas",
-        "n_train": 78, "profile": "standard", "protocol": "clean", "settings": {"graph_form": "contracted"},
-        "kendall_tau_unseen": 0.7, "spearman_rho": 0.9, "seconds": 60.0, "device": "a machine",
-    }  # fmt: skip
-    for seed, tau in enumerate((0.70, 0.80)):
-        results.Results.of("few_shot").add({**row, "seed": seed, "kendall_tau": tau})
-    page = generate.reproduction_page(["few_shot"], ["search"])
-    line = next(line for line in page.splitlines() if line.startswith("| hypernas | 78 | contracted"))
-    assert "| 0.677 | 0.750 ± 0.071 | 0.700 ± 0.000 |" in line
-    assert "a machine" in page
-    assert "profile standard" in page
-    front = generate.front_table(results.table("few_shot"))
-    assert "| 78 | contracted | 0.677 | 0.750 ± 0.071 |" in front
+def test_a_number_is_the_same_on_every_page_that_shows_it():
+    """Claims about the same two methods at the same place agree wherever they are made."""
+    said = {}
+    for page in ("components", "nasbench201", "nasbench101", "peers"):
+        for line in Page(page).answers.query("level == 'size' and metric == 'kendall_tau'").to_dict("records"):
+            one, _, other = line["says"].partition(" ranks better than ")
+            if "graph" not in line["says"] and "settings" not in line["says"]:
+                values = said.setdefault((one, other, line["where"]), set())
+                values.add((round(line["difference"], 9), line["n_seeds"]))
+    assert len(said) > 20
+    assert {key: values for key, values in said.items() if len(values) > 1} == {}
 
 
-def test_a_missing_number_is_a_dash():
-    assert generate.number(pd.NA) == "–"
+def test_all_rows_are_data_on_their_page_and_never_markup():
+    hostile = "</script><img src=x onerror=alert(1)>"
+    rows = pd.DataFrame([{"table": "few_shot", "method": hostile, "seed": 0, "kendall_tau": 0.5}])
+    page = generate.rows_page(rows)
+    assert "<img" not in page
+    assert page.count("</script>") == 1
 
 
 def test_the_code_of_the_page_on_spaces_of_your_own_runs(tmp_path, monkeypatch, capsys):

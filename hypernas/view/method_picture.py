@@ -82,7 +82,7 @@ class Drawing:
 
 
 def training_step(*lit: str, caption: str = "") -> Html:
-    """One training step from an architecture to the gradient of both losses; `lit` names the parts to show, all if none.
+    """One training step from an architecture to the gradient of both losses; `lit` names the parts to show, else all.
 
     Axes: B architectures, C cells, N nodes, D features, K classes.
     """
@@ -157,5 +157,5 @@ def hypernetwork() -> Html:
     ):
         drawing.elements.append(f'<text x="{x}" y="{y}" font-size="11" fill="currentColor">{escape(text)}</text>')
     return drawing.html(
-        "The hypernetwork: one head a kernel size makes a block; a layer takes a slice of it or tiles it."
+        "The hypernetwork: a head a kernel size makes a block; a layer takes a slice of it or tiles it."
     )
