@@ -362,3 +362,29 @@ def test_settings_that_only_the_training_would_find_wrong_are_a_user_error(name,
         pytest.skip("has no such setting")
     with pytest.raises(UserError, match=f"{setting} must be {rule}, got {value}"):
         predictors.get(name)(**{setting: value})
+
+
+def test_settings_are_plain_types_from_the_start():
+    q, epochs = np.linspace(1, 2, 3)[1], np.int64(7)
+    settings = predictors.get("hypernas")(q=q, epochs=epochs, learn_u=np.bool_(False), learning_rate=1).settings()
+    plain = {"q": 1.5, "epochs": 7, "learn_u": False, "learning_rate": 1.0}
+    assert {key: (value, type(value)) for key, value in settings.items() if key in plain} == {
+        key: (value, type(value)) for key, value in plain.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 1.5), ("q", "high"), ("learn_u", 3), ("context", None)])
+def test_a_setting_of_another_type_is_a_user_error(name, value):
+    with pytest.raises(UserError, match=f"{name} must be .*, got {value!r}"):
+        predictors.get("hypernas")(**{name: value})
+
+
+def test_a_device_is_named_or_given_as_an_object():
+    assert predictors.get("np")(device=torch.device("cpu")).device == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("device", ["cuda", "gpu", "cuda:1", torch.device("cuda"), "tpu", 3])
+def test_a_device_that_is_not_there_is_a_user_error(device):
+    with pytest.raises(UserError, match=r"device must be one that this machine has \(cpu\), got"):
+        predictors.get("np")(device=device)

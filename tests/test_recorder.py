@@ -11,7 +11,8 @@ import torch
 from hypernas import predictors
 from hypernas.predictors.shared import generating
 from hypernas.training import predictor as fitting
-from hypernas.training.loop import Recorder, Schedule, train
+from hypernas.training.loop import Schedule, train
+from hypernas.training.recorder import Recorder
 
 SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 8, "n_blocks": 1, "epochs": 3}
 METHODS = ["hypernas", "hypernas-p", "hypernas-h"]

@@ -1,9 +1,16 @@
 """Claims about the one training loop: schedule, accumulation, seeds, checkpoint and resume."""
 
+import os
+import platform
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from hypernas import predictors
 from hypernas.errors import UserError
 from hypernas.training.loop import Checkpoint, Schedule, train
 
@@ -153,13 +160,106 @@ def test_a_finished_training_is_repeated_where_that_is_asked_and_a_stopped_one_g
     assert resumed.calls == first.calls - 3
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
-def test_a_checkpoint_that_cannot_be_written_is_a_user_error_and_leaves_no_file(error, tmp_path, monkeypatch):
+@pytest.fixture(params=[OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def full_disk(request, monkeypatch):
     def full(state, path):
         path.write_bytes(b"half")
-        raise error
+        raise request.param
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"state must be writable, got .*(No space left|unexpected pos)"):
-        Line().fit(checkpoint=Checkpoint(tmp_path / "state"))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_warned_of_once_and_leaves_no_file(full_disk, tmp_path):
+    straight, line = Line(), Line()
+    straight.fit()
+    with pytest.warns(UserWarning, match=r"state must be writable, got .*(No space left|unexpected pos)") as warned:
+        line.fit(checkpoint=Checkpoint(tmp_path / "state"))
+    assert len(warned) == 1
+    assert line.bits == straight.bits
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_needed_and_cannot_be_written_is_a_user_error_and_leaves_no_file(full_disk, tmp_path):
+    with pytest.raises(UserError, match=r"state must be writable, got .*(No space left|unexpected pos)"):
+        Line().fit(checkpoint=Checkpoint(tmp_path / "state", needed=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Signalled(Line):
+    """A process that gets signals in the middle of a step."""
+
+    def __init__(self, *numbers):
+        super().__init__()
+        self.numbers = numbers
+
+    def loss(self, index, generators):
+        value = super().loss(index, generators)
+        if self.calls == 5:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+        return value
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_ends_a_training_after_its_epoch_whose_state_is_kept(number, ends, tmp_path):
+    """However long ago the last state was written: 5 of 18 steps are in the second epoch of three steps."""
+    before, straight = signal.getsignal(number), Line()
+    history = straight.fit()
+    checkpoint = Checkpoint(tmp_path / "state", every=3600.0)
+    line = Signalled(number)
+    with pytest.raises(ends) as ended:
+        line.fit(checkpoint=checkpoint)
+    assert line.calls == 6
+    assert getattr(ended.value, "code", 143) == 143
+    assert signal.getsignal(number) is before
+    resumed = Line()
+    assert resumed.fit(checkpoint=Checkpoint(tmp_path / "state")) == history
+    assert (resumed.calls, resumed.bits) == (12, straight.bits)
+
+
+def test_a_second_signal_ends_a_training_at_once(tmp_path):
+    line = Signalled(signal.SIGINT, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        line.fit(checkpoint=Checkpoint(tmp_path / "state"))
+    assert line.calls == 5
+
+
+def test_what_dead_processes_left_half_written_is_removed_and_that_of_living_ones_stays(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for number in (ended.pid, os.getpid()):
+        (tmp_path / f"state.{platform.node()}.{number}").write_bytes(b"half")
+    Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert f"state.{platform.node()}.{ended.pid}" not in left
+    assert "state" in left
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_training_at_that_step(wrong):
+    class Diverging(Line):
+        def loss(self, index, generators):
+            value, log = super().loss(index, generators)
+            return (value, log) if self.calls < 5 else (value, {"loss_pred": log["loss_pred"] * wrong})
+
+    line = Diverging()
+    with pytest.raises(UserError, match=rf"finite loss, got loss_pred {wrong:g} in epoch 2 with a learning rate of .*"):
+        line.fit()
+    assert line.calls == 5
+
+
+def test_a_learning_rate_without_bounds_is_named(nasbench201):
+    graphs = nasbench201.graphs("contracted")[:6]
+    hopeless = predictors.get("np")(epochs=20, learning_rate=1e30, n_layers=1, width=8)
+    with pytest.raises(UserError, match="learning rate of 1e\\+30; lower it, or check the labels"):
+        hopeless.fit(graphs, torch.arange(6.0))
+
+
+def test_a_bug_of_ours_in_a_checkpoint_is_not_called_a_foreign_file(tmp_path, monkeypatch):
+    def broken(*arguments, **settings):
+        raise NameError("a bug")
+
+    Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))
+    monkeypatch.setattr(torch, "load", broken)
+    with pytest.raises(NameError, match="a bug"):
+        Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))

@@ -27,7 +27,8 @@ from hypernas.lab.rows import Results, Row, canonical_json, row_key, table
 from hypernas.lab.tables import digest
 from hypernas.predictors.shared.generating import told_of_networks
 from hypernas.training.labels import LabelScale
-from hypernas.training.loop import Checkpoint, on_gpu
+from hypernas.training.loop import Checkpoint
+from hypernas.training.recorder import on_gpu
 from hypernas.training.settings import PROFILES, checked, resolve, typed
 
 __all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]

@@ -186,7 +186,7 @@ def run(
         network = chosen.network(
             architecture, channels=recipe.channels, n_classes=loaded.n_classes, auxiliary=recipe.auxiliary > 0
         ).to(device)
-    checkpoint = Checkpoint(path.with_name(f"{path.name}.checkpoint"), anew=force)
+    checkpoint = Checkpoint(path.with_name(f"{path.name}.checkpoint"), anew=force, needed=True)
     made, began = stamp(device), time.perf_counter()
     history = fit(network, loaded, recipe, checkpoint, f"{key} {loaded.source}", progress)
     row |= {"test_accuracy": accuracy(network, loaded.test_images, loaded.test_labels)}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import pickle
+import platform
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +26,13 @@ from hypernas.errors import UserError
 
 Logged = tuple[Tensor, dict[str, Tensor]]
 StepLoss = Callable[[Tensor, list[np.random.Generator]], Logged]
+
+# Set the draws of an order of architectures apart from all else that is drawn from a seed. Changing them changes
+# every recorded number.
+ORDER_IN_EPOCH = 0x4E
+ORDER_FOR_GOOD = 0x6E
+# What torch.load raises for a file that is none of its own, that was cut short, or that holds more than tensors.
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -38,11 +50,15 @@ class Schedule:
     regroup: bool = True
 
     def rate(self, epoch: int) -> float:
-        return self.learning_rate * 0.5 ** sum(epoch >= share * self.epochs for share in self.halve_at)
+        """The learning rate of an epoch, counted from 0."""
+        halvings = sum(epoch >= share * self.epochs for share in self.halve_at)
+        return self.learning_rate * 0.5**halvings
 
     def optimizer(self, parameters: Sequence[Tensor], recorded: bool = False) -> torch.optim.Optimizer:
         """Adam; a step that a GPU has recorded reads its rate from a tensor."""
-        rate = torch.tensor(self.learning_rate, device=parameters[0].device) if recorded else self.learning_rate
+        rate: float | Tensor = self.learning_rate
+        if recorded:
+            rate = torch.tensor(self.learning_rate, device=parameters[0].device)
         return torch.optim.Adam(parameters, rate, weight_decay=self.weight_decay, fused=True, capturable=recorded)
 
     def begin(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
@@ -55,12 +71,17 @@ class Schedule:
 
     def steps(self, epoch: int, n: int, seeds: Sequence[int]) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
         """The architectures (S, b) of each step of an epoch over n, and the generators that go on from there."""
-        generators = [np.random.default_rng([seed, epoch, 0x4E]) for seed in seeds]
-        drawn = generators if self.regroup else [np.random.default_rng([seed, 0x6E]) for seed in seeds]
-        steps = torch.from_numpy(np.stack([g.permutation(n) for g in drawn])).split(self.accumulate, dim=1)
+        generators = [np.random.default_rng([seed, epoch, ORDER_IN_EPOCH]) for seed in seeds]
         if self.regroup:
-            return generators, steps
-        return generators, tuple(steps[i] for i in np.random.default_rng([epoch, 0x6E]).permutation(len(steps)))
+            return generators, self._split(generators, n)
+        steps = self._split([np.random.default_rng([seed, ORDER_FOR_GOOD]) for seed in seeds], n)
+        order = np.random.default_rng([epoch, ORDER_FOR_GOOD]).permutation(len(steps))
+        return generators, tuple(steps[i] for i in order)
+
+    def _split(self, generators: Sequence[np.random.Generator], n: int) -> tuple[Tensor, ...]:
+        """An order of n architectures from each of S generators, in steps (S, b)."""
+        orders = np.stack([generator.permutation(n) for generator in generators])
+        return torch.from_numpy(orders).split(self.accumulate, dim=1)
 
     def all_steps(self, n: int, seeds: Sequence[int]) -> Iterator[Tensor]:
         """The architectures (S, b) of every step of the whole training."""
@@ -81,13 +102,24 @@ class Checkpoint:
     """A file that a training writes at the end of an epoch, `every` so many seconds, and resumes from.
 
     `seconds` are those that earlier processes have spent on it, known once it is resumed. With `anew` a training that
-    is finished begins again, and one that was stopped goes on all the same.
+    is finished begins again, and one that was stopped goes on all the same. One that cannot be written is warned of
+    once, unless it is `needed`.
     """
 
     path: Path
     every: float = 0.0
     anew: bool = False
+    needed: bool = False
     seconds: float = field(default=0.0, init=False)
+    failed: bool = field(default=False, init=False)
+
+
+class Steps(Protocol):
+    """What can run the steps of a training in place of its loss: `training.recorder.Recorder`."""
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, index: Tensor, generators: list[np.random.Generator]
+    ) -> list[dict[str, Tensor]]: ...
 
 
 def train(
@@ -101,7 +133,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     identity: str = "",
     progress: Any = False,
-    recorder: Recorder | None = None,
+    recorder: Steps | None = None,
 ) -> list[dict[str, Any]]:
     """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once; returns one dict an epoch.
 
@@ -109,115 +141,124 @@ def train(
     resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data
     that the file belongs to, which keeps all `parameters`, also those without a gradient, such as running statistics.
     `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's loop). On a GPU a
-    `recorder` can run the steps in place of `loss`. Raises UserError for a checkpoint that is damaged, belongs to
-    another training or cannot be written.
+    `recorder` can run the steps in place of `loss`.
+
+    With a checkpoint the first Ctrl-C or SIGTERM ends the training after the epoch at hand, which is kept; the second
+    one at once. Raises UserError for a loss that is no longer finite, and for a checkpoint that is damaged, belongs to
+    another training or is needed and cannot be written.
     """
-    learned = [p for p in parameters if p.requires_grad]
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
     optimizer = schedule.optimizer(learned, recorded=True) if recorder is not None else schedule.optimizer(learned)
-    advance = recorder.step if recorder is not None else partial(_step, loss, micro_batch or n)
+    advance = recorder.step if recorder is not None else partial(descend, loss, micro_batch or n)
     history: list[dict[str, Any]] = []
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
-    if checkpoint is not None and checkpoint.path.exists():
-        history = _resume(checkpoint, parameters, optimizer, fingerprint, schedule.epochs)
+    if checkpoint is not None:
+        _remove_leftovers(checkpoint.path)
+        if checkpoint.path.exists():
+            history = _resume(checkpoint, parameters, optimizer, fingerprint, schedule.epochs)
     started = saved = time.monotonic()
-    for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
-        schedule.begin(epoch, optimizer)
-        generators, steps = schedule.steps(epoch, n, seeds)
-        logs = [log for step in steps for log in advance(optimizer, step, generators)]
-        history.append({"epoch": epoch} | {k: torch.stack([log[k] for log in logs]).mean(0).tolist() for k in logs[0]})
-        if checkpoint is not None and time.monotonic() - saved >= checkpoint.every:
-            saved = time.monotonic()
-            seconds = checkpoint.seconds + saved - started
-            _save(checkpoint.path, parameters, optimizer, fingerprint, {"history": history, "seconds": seconds})
+    with _stopping(checkpoint is not None) as stop:
+        for epoch in _bar(range(len(history), schedule.epochs), len(history), schedule.epochs, progress):
+            schedule.begin(epoch, optimizer)
+            generators, steps = schedule.steps(epoch, n, seeds)
+            logs = []
+            for step in steps:
+                logs += advance(optimizer, step, generators)
+                _check_finite(logs[-1], epoch, schedule.rate(epoch))
+            _check_finite(logs[-1], epoch, schedule.rate(epoch), wait=True)
+            history.append({"epoch": epoch} | _means(logs))
+            if checkpoint is None:
+                continue
+            now = time.monotonic()
+            if stop.requested or now - saved >= checkpoint.every:
+                saved = now
+                told = {"history": history, "seconds": checkpoint.seconds + now - started}
+                _save(checkpoint, parameters, optimizer, fingerprint, told)
+            if stop.requested and epoch + 1 < schedule.epochs:
+                stop.leave()
     return history
 
 
-def _step(
+def descend(
     loss: StepLoss, micro_batch: int, optimizer: torch.optim.Optimizer, index: Tensor, generators: Any
 ) -> list[dict[str, Tensor]]:
-    """One step on the architectures index (S, b); returns the logs of its parts."""
+    """One step on the architectures index (S, b), at most `micro_batch` at a time; returns the logs of its parts."""
     optimizer.zero_grad(set_to_none=True)
     logs = []
     for part in index.split(micro_batch, dim=1):
         value, log = loss(part, generators)
-        (value * (part.shape[1] / index.shape[1])).backward()
+        share = part.shape[1] / index.shape[1]
+        (value * share).backward()
         logs.append(log)
     optimizer.step()
     return logs
 
 
-class Recorder:
-    """Runs the steps of a training on a GPU, each as the record of all its work, played again on other inputs.
+def _means(logs: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
+    """The mean of each logged value over the steps of an epoch."""
+    return {name: torch.stack([log[name] for log in logs]).mean(0).tolist() for name in logs[0]}
 
-    `draw(index (S, b), generators)` gives the kind of a step and its inputs on the host, of the same shapes for all of
-    one kind; `loss(*inputs)` is what `train` minimises, from the same on the device and without a look at any value on
-    the host. The first step of each kind runs as it is, the next one is recorded. Without a GPU all run as they are.
+
+def _check_finite(log: dict[str, Tensor], epoch: int, rate: float, wait: bool = False) -> None:
+    """Raise UserError for a step whose loss is nan or infinite: all that comes after it would be.
+
+    To look at a value on a GPU means to `wait` for it, which is done once an epoch.
     """
-
-    def __init__(
-        self,
-        draw: Callable[[Tensor, list[np.random.Generator]], tuple[Hashable, Sequence[Tensor]]],
-        loss: Callable[..., Logged],
-        device: str,
-    ) -> None:
-        self.draw, self.loss, self.device, self.plays = draw, loss, device, on_gpu(device)
-        self.inputs: dict[Hashable, list[Tensor]] = {}
-        self.records: dict[Hashable, tuple[Any, dict[str, Tensor]]] = {}
-        self.memory: Any = None
-
-    def step(
-        self, optimizer: torch.optim.Optimizer, index: Tensor, generators: list[np.random.Generator]
-    ) -> list[dict[str, Tensor]]:
-        """One step on the architectures index (S, b); returns its log."""
-        kind, drawn = self.draw(index, generators)
-        if kind not in self.inputs or not self.plays:
-            self.inputs[kind] = [each.to(self.device) for each in drawn]
-            return [self._run(optimizer, kind)]
-        for there, here in zip(self.inputs[kind], drawn, strict=True):
-            there.copy_(here.pin_memory(), non_blocking=True)
-        if kind not in self.records:
-            try:
-                self.records[kind] = self._record(optimizer, kind)
-            except RuntimeError as error:
-                self.plays = False
-                warnings.warn(f"a step could not be recorded ({error}); training goes on without, slower", stacklevel=2)
-                return [self._run(optimizer, kind)]
-        graph, log = self.records[kind]
-        graph.replay()
-        return [{name: value.clone() for name, value in log.items()}]
-
-    def _record(self, optimizer: torch.optim.Optimizer, kind: Hashable) -> tuple[Any, dict[str, Tensor]]:
-        """The work of a step of this kind, which is not done yet; no two records are played at the same time."""
-        self.memory = self.memory or torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self.memory, torch.cuda.current_stream()):
-            log = self._run(optimizer, kind)
-        return graph, log
-
-    def _run(self, optimizer: torch.optim.Optimizer, kind: Hashable) -> dict[str, Tensor]:
-        optimizer.zero_grad(set_to_none=True)
-        value, log = self.loss(*self.inputs[kind])
-        value.backward()
-        optimizer.step()
-        return log
+    for name, value in log.items():
+        if not name.startswith("loss") or (value.device.type != "cpu" and not wait):
+            continue
+        if not bool(torch.isfinite(value).all()):
+            got = f"{name} {value.flatten().tolist()[0]:g} in epoch {epoch + 1} with a learning rate of {rate:g}"
+            raise UserError(f"a training must keep a finite loss, got {got}; lower it, or check the labels")
 
 
-def on_gpu(device: str) -> bool:
-    """Whether a device is one that can record its work."""
-    return device.startswith("cuda")
+class _Stop:
+    """The first signal that asked for the end of a training."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @property
+    def requested(self) -> bool:
+        return self.number is not None
+
+    def leave(self) -> None:
+        """End the program as the signal would have."""
+        if self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        # The exit code of a program that a signal has ended, as shells count it.
+        raise SystemExit(128 + int(self.number or 0))
 
 
 @contextmanager
-def own_stream(device: str) -> Iterator[None]:
-    """Work on a GPU under it has a stream of its own, as a `Recorder` needs; without one nothing changes."""
-    if not on_gpu(device):
-        yield
+def _stopping(wanted: bool) -> Iterator[_Stop]:
+    """Ctrl-C and SIGTERM under it are kept for the end of an epoch; a second one acts at once.
+
+    Only the main thread of a process hears signals; in any other nothing changes.
+    """
+    stop = _Stop()
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield stop
         return
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: Any) -> None:
+        stop.number = number
+        logging.getLogger("hypernas").warning("stopping after this epoch, which is kept; once more to stop at once")
+        _restore(before)
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        _restore(before)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        # None stands for a handler that was not set by Python.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _bar(epochs: range, done: int, total: int, progress: Any) -> Any:
@@ -237,26 +278,66 @@ def _told(epochs: range, total: int, tell: Callable[[int, int], Any]) -> Iterato
         tell(epoch + 1, total)
 
 
-def _save(path: Path, parameters: Sequence[Tensor], optimizer: Any, fingerprint: dict, told: dict[str, Any]) -> None:
-    """Raises UserError where the file cannot be written, of which PyTorch tells in several ways."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    state = {"parameters": [p.detach() for p in parameters], "optimizer": optimizer.state_dict()}
+def _temporary(path: Path) -> Path:
+    """Where a process writes before it renames: its name says whose it is."""
+    return path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes of this machine that are no longer there left half written for `path`."""
+    for leftover in path.parent.glob(f"{path.name}.{platform.node()}.*"):
+        number = leftover.suffix.removeprefix(".")
+        if number.isdigit() and not _is_alive(int(number)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        # Signal 0 only asks.
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _save(
+    checkpoint: Checkpoint,
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    fingerprint: dict[str, Any],
+    told: dict[str, Any],
+) -> None:
+    """PyTorch tells of a place that cannot be written in several ways."""
+    temporary = _temporary(checkpoint.path)
+    state = {"parameters": [parameter.detach() for parameter in parameters], "optimizer": optimizer.state_dict()}
     try:
         torch.save(state | told | {"fingerprint": fingerprint}, temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, checkpoint.path)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} must be writable, got {error}: free space or check its folder") from error
+        rule = f"{checkpoint.path} must be writable, got {error}: free space or check its folder"
+        if checkpoint.needed:
+            raise UserError(rule) from error
+        if not checkpoint.failed:
+            warnings.warn(f"{rule}; training goes on and could not be resumed", stacklevel=3)
+        checkpoint.failed = True
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _resume(
-    checkpoint: Checkpoint, parameters: Sequence[Tensor], optimizer: Any, fingerprint: dict, epochs: int
+    checkpoint: Checkpoint,
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    fingerprint: dict[str, Any],
+    epochs: int,
 ) -> list[dict[str, Any]]:
+    """The history of a training that was stopped, whose state goes into parameters and optimizer."""
     path = checkpoint.path
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
+    except UNREADABLE as error:
         raise UserError(f"a checkpoint must be a file of this library, {path} cannot be read; delete it") from error
     if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
         raise UserError(f"a checkpoint must be of the same settings and data, {path} is not; delete it or move it")

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch
 from hypernas.training.labels import LabelScale
-from hypernas.training.loop import Checkpoint, Logged, Recorder, Schedule, on_gpu, own_stream, train
-from hypernas.training.settings import checked, typed
+from hypernas.training.loop import Checkpoint, Logged, Schedule, train
+from hypernas.training.recorder import Recorder, on_gpu, own_stream
+from hypernas.training.settings import checked, present_device, typed
 from hypernas.training.training_set import TrainingSet, accuracies
 
 RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch")
@@ -124,16 +125,16 @@ def _plain(name: str, value: Any, default: Any) -> Any:
 
     A whole number counts something; only no epochs make sense, and 0 where it is the default.
     """
-    # `progress` may be a function, and `device` an object of PyTorch's.
-    if name in ("progress", "device") or type(default) not in (int, float, str, bool):
+    if name == "device":
+        return present_device(value)
+    # `progress` may be a function.
+    if name == "progress" or type(default) not in (int, float, str, bool):
         return value
-    if type(default) is int and type(value) is not str:
-        value = typed(name, value, int)
+    value = typed(name, value, type(default))
+    if type(default) is int:
         least = 0 if name == "epochs" or default == 0 else 1
         if value < least:
             raise UserError(f"{name} must be at least {least}, got {value}")
-    elif isinstance(value, np.generic) or (type(default) is float and type(value) is int):
-        value = typed(name, value, type(default))
     return checked(name, value) if name in RULED else value
 
 

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import torch
 
 from hypernas.errors import UserError
 from hypernas.graph import GRAPH_FORMS
@@ -87,6 +88,25 @@ def typed(name: str, value: Any, kind: type | None) -> Any:
         return value
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     raise UserError(f"{name} must be {names.get(kind, f'a {kind.__name__}')}, got {value!r}")
+
+
+def present_device(device: Any) -> str:
+    """The name of a device that this machine has; `gpu` is the first GPU. UserError for any other.
+
+    >>> present_device(torch.device("cpu"))
+    'cpu'
+    """
+    name = str(device) if isinstance(device, torch.device) else device
+    if name == "gpu":
+        name = "cuda"
+    # `meta` computes shapes and no values: tests let it stand in for a GPU.
+    present = ["cpu", "meta"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if name not in present:
+        here = ", ".join(name for name in present if name != "meta")
+        raise UserError(f"device must be one that this machine has ({here}), got {device!r}")
+    return name
 
 
 def resolve(

@@ -27,8 +27,9 @@ from hypernas.method.hypernas import (
 from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import Program, TargetHead
-from hypernas.training.loop import Logged, Recorder, Schedule, on_gpu
+from hypernas.training.loop import Logged, Schedule
 from hypernas.training.predictor import TrainedPredictor
+from hypernas.training.recorder import Recorder, on_gpu
 
 # Pixels of test images whose networks are judged in one batch; more would only take more memory.
 PIXELS_AT_ONCE = 1 << 20
