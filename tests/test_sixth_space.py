@@ -1,16 +1,17 @@
 """A search space of one file, in a folder of its own, keeps every contract, with no edit anywhere else."""
 
-import inspect
-
+import numpy as np
 import pytest
-import test_spaces
 import torch
-from test_spaces import sampled, table  # noqa: F401
+from click.testing import CliRunner
 
-from hypernas import predictors, spaces
+from hypernas import cli, predictors, spaces
+from hypernas.data import Table
+from hypernas.errors import UserError
 from hypernas.graph import collate
-from hypernas.lab import labelling
+from hypernas.lab import labelling, space_check
 from hypernas.lab.benchmark import Benchmark
+from hypernas.spaces.choice import ChoiceSpace
 
 FILE = '''
 """A chain of four MobileNet blocks; of each the kernel and the expansion are chosen."""
@@ -19,7 +20,7 @@ import numpy as np
 
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell
-from hypernas.spaces.base import SearchSpace, check_graph_form
+from hypernas.spaces.base import SearchSpace
 from hypernas.spaces.mbconv import Block, block_keys, write_block, write_last
 from hypernas.method.target_network import ProgramWriter, count
 
@@ -53,7 +54,6 @@ class MBConvChain(SearchSpace):
         return [known[cell] for cell in architecture.cells]
 
     def canonical(self, architecture, graph_form="contracted"):
-        check_graph_form(graph_form)
         return self.architecture(self.names_of(architecture))
 
     def sample(self, rng):
@@ -79,11 +79,6 @@ class MBConvChain(SearchSpace):
 
 space = MBConvChain()
 '''
-# The contract tests that ask for a space; here `space` is the one below.
-globals().update({
-    name: test for name, test in vars(test_spaces).items()
-    if name.startswith("test_") and "space" in inspect.signature(test).parameters
-})  # fmt: skip
 
 
 def records(recipe, notations):
@@ -105,8 +100,9 @@ def space(tmp_path_factory):
         yield spaces.get("mbconv_chain")
 
 
-def test_every_contract_of_a_space_is_asked_here_too():
-    assert sum(name.startswith("test_") for name in globals()) > 15
+@pytest.mark.parametrize("promise", space_check.PROMISES)
+def test_a_space_of_one_file_keeps_every_promise(space, promise):
+    space_check.PROMISES[promise](space_check.subject_of(space))
 
 
 def test_the_file_alone_registers_the_space_and_its_table_is_found(space):
@@ -121,3 +117,56 @@ def test_the_whole_method_takes_it(space, rng):
     predictor = predictors.get("hypernas")(**settings).fit(graphs, torch.arange(6.0))
     assert predictor.predict(graphs).isfinite().all()
     assert predictor.target_accuracies(graphs, 16).shape == (6,)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPERNAS_PLUGINS", "")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_template_of_a_new_space_is_written_once_and_keeps_every_promise(folder):
+    made = CliRunner().invoke(cli.main, ["new", "space", "my_space"])
+    assert made.exit_code == 0
+    checked = CliRunner().invoke(cli.main, ["check", "space", "my_space.py"])
+    assert (checked.exit_code, checked.output.splitlines()[-1]) == (0, "all promises are kept")
+    again = CliRunner().invoke(cli.main, ["new", "space", "my_space"])
+    assert (again.exit_code, again.output.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["../x", "my space", "Mine", "5", ""])
+def test_a_name_that_no_file_can_have_is_refused(name):
+    with pytest.raises(UserError, match="must be named in small letters"):
+        space_check.template(name)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ('"|".join(choices)', '"-".join(choices)', "samples are inside the space"),
+        ("size=LAYERS)]", "size=LAYERS - 1)]", "it can be sampled"),
+        ("        layer = rng.integers(LAYERS)\n", "        return architecture\n", "a mutation must differ"),
+        ("check_operation(choice, CHOICES)", "pass", "it raises ValueError"),
+        ("macro = ", "macro = '' and ", "macro must describe the network in words"),
+    ],
+)
+def test_a_broken_promise_is_told_in_a_sentence(folder, right, wrong, told):
+    text = space_check.template("broken")
+    assert right in text
+    (folder / "broken.py").write_text(text.replace(right, wrong))
+    checked = CliRunner().invoke(cli.main, ["check", "space", "broken.py"])
+    assert checked.exit_code == 1
+    assert told in checked.output
+    assert "Traceback" not in checked.output
+
+
+def test_spaces_of_choices_and_small_tables_keep_the_promises(monkeypatch):
+    space = ChoiceSpace(
+        {"a.op": ["conv", "pool"], "a.depth": [1, 2, 3], "b.1.k": [3, 5], "b.2.k": [3, 5], "b.depth": [1, 2]}
+    )
+    rows = [space.sample(seed).notation for seed in range(5)]
+    accuracy = np.arange(5.0)
+    table = Table("five labels", "measured", {"notation": np.array(rows)}, accuracy, accuracy)
+    monkeypatch.setattr(space, "table", lambda dataset: table)
+    assert [finding for finding in space_check.findings(space) if finding.broken] == []

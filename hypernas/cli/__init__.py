@@ -14,6 +14,7 @@ from hypernas.cli import options
 from hypernas.cli.data import data, label
 from hypernas.cli.rows import pairs, plan, told, with_progress
 from hypernas.cli.search import search
+from hypernas.cli.space import check, new
 from hypernas.cli.sweep import sweep
 from hypernas.cli.train import train
 from hypernas.cli.trials import ask_command, tell_command, trials_command
@@ -191,8 +192,10 @@ def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> No
 
 
 main.add_command(ask_command)
+main.add_command(check)
 main.add_command(data)
 main.add_command(label)
+main.add_command(new)
 main.add_command(search)
 main.add_command(sweep)
 main.add_command(tell_command)

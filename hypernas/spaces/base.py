@@ -40,14 +40,14 @@ class SearchSpace(ABC):
     accepts: tuple[type, ...] = (str,)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse a misspelled member, and guard `parse`, `sample` and `mutate` against what they cannot take."""
+        """Refuse a misspelled member, and guard the required methods against what they cannot take."""
         super().__init_subclass__(**options)
         known = {*vars(SearchSpace), *SearchSpace.__annotations__}
         for name in vars(cls):
             near = get_close_matches(name, known - {name}, 1, TYPO_SIMILARITY)
             if not name.startswith("_") and name not in known and near:
                 raise UserError(f"a search space has no {name!r}, got one in {cls.__name__}: is {near[0]!r} meant?")
-        for name, guard in (("parse", _guard_parse), ("sample", _guard_sample), ("mutate", _guard_mutate)):
+        for name, guard in GUARDS.items():
             if name in vars(cls):
                 setattr(cls, name, guard(vars(cls)[name]))
 
@@ -133,11 +133,6 @@ def graphs_of_notations(space: SearchSpace, table: Table, graph_form: str) -> Gr
     return collate(architectures, space, graph_form)
 
 
-def check_graph_form(graph_form: str) -> None:
-    if graph_form not in GRAPH_FORMS:
-        raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
-
-
 def check_cells_per_stage(cells_per_stage: int, most: int) -> None:
     if not 1 <= cells_per_stage <= most:
         raise UserError(f"cells_per_stage must be from 1 to {most}, got {cells_per_stage}")
@@ -189,3 +184,16 @@ def _guard_mutate(mutate: Callable[..., Architecture]) -> Callable[..., Architec
         return mutate(self, architecture, generator(rng))
 
     return guarded
+
+
+def _guard_canonical(canonical: Callable[..., Architecture]) -> Callable[..., Architecture]:
+    @wraps(canonical)
+    def guarded(self: SearchSpace, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+        if graph_form not in GRAPH_FORMS:
+            raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+        return canonical(self, architecture, graph_form)
+
+    return guarded
+
+
+GUARDS = {"parse": _guard_parse, "sample": _guard_sample, "mutate": _guard_mutate, "canonical": _guard_canonical}

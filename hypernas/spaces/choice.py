@@ -13,7 +13,7 @@ from hypernas.data import Table
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import Architecture, Cell
 from hypernas.method.target_network import Program
-from hypernas.spaces.base import SearchSpace, check_graph_form, other_choice
+from hypernas.spaces.base import SearchSpace, other_choice
 
 OUTPUT = 0
 DEPTH = "depth"
@@ -193,7 +193,6 @@ class ChoiceSpace(SearchSpace):
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
         """The architecture itself: nothing is known that could be pruned or contracted."""
-        check_graph_form(graph_form)
         return self.architecture(self.assignment(architecture))
 
     def provides(self, member: str) -> bool:

@@ -20,7 +20,7 @@ from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program, ProgramWriter, count
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form, check_operation
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
 from hypernas.spaces.mbconv import (
     HARD_SWISH,
     RELU,
@@ -270,7 +270,6 @@ class MobileNetV3(SearchSpace):
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
         """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
-        check_graph_form(graph_form)
         return self.architecture(self.stages(architecture))
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:

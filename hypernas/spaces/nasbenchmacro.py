@@ -16,7 +16,7 @@ from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
 from hypernas.method.target_network import Program, ProgramWriter, count
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_graph_form, check_operation, other_choice
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, other_choice
 from hypernas.spaces.mbconv import RELU, Block, activated_stem, block_keys, convolve, write_block, write_last
 
 SOURCE = "nasbenchmacro"
@@ -36,7 +36,6 @@ RUNS = 3
 @cache
 def layer_cell(choice: int, halves: bool, graph_form: str) -> Cell:
     """The cell of one layer. Only the identity of a layer that keeps its map can be contracted."""
-    check_graph_form(graph_form)
     if choice:
         ops = (INPUT, EXPAND3 + choice - 1, DEPTHWISE3 + choice - 1, PROJECT, OUTPUT)
     elif halves:

@@ -19,7 +19,6 @@ from hypernas.method.target_network import Program, ProgramWriter
 from hypernas.spaces.base import (
     SearchSpace,
     check_cells_per_stage,
-    check_graph_form,
     check_operation,
     other_choice,
 )
@@ -216,7 +215,6 @@ class ViT(SearchSpace):
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
         """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
-        check_graph_form(graph_form)
         return self.architecture(*self.choices(architecture))
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
