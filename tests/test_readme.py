@@ -37,7 +37,7 @@ def test_what_is_shown_runs_and_gives_what_the_sentences_say(shown, tmp_path, mo
     exec(compile(blocks("python")[1], str(README), "exec"), names)
     assert names["accuracy"].shape == (1,)
     assert torch.allclose(names["accuracy"], names["predictor"].predict(names["graphs"]))
-    assert [path.name for path in tmp_path.iterdir()] == ["predictor.pt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictor.hypernas"]
 
 
 def test_every_path_that_the_readme_links_exists():

@@ -12,6 +12,7 @@ import click
 
 from hypernas.cli import options
 from hypernas.cli.data import data, label
+from hypernas.cli.practice import fit, predict, rank, sample
 from hypernas.cli.rows import pairs, plan, told, with_progress
 from hypernas.cli.search import search
 from hypernas.cli.space import check, new
@@ -196,6 +197,10 @@ main.add_command(check)
 main.add_command(data)
 main.add_command(label)
 main.add_command(new)
+main.add_command(fit)
+main.add_command(predict)
+main.add_command(rank)
+main.add_command(sample)
 main.add_command(search)
 main.add_command(sweep)
 main.add_command(tell_command)

@@ -50,6 +50,14 @@ def read_labels(labels: str | Path | Mapping[str, Any] | pd.DataFrame) -> Table:
     return Table(f"{len(frame)} labels of {name}", "measured", columns, accuracy, accuracy)
 
 
+def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Columns of a CSV, Parquet or JSON lines file. Raises UserError where it cannot be read or has not all of them."""
+    frame = _read_file(path)
+    for column in columns:
+        schema.column(str(path), frame.columns, column)
+    return frame[columns]
+
+
 def _read_file(path: Path) -> pd.DataFrame:
     """The columns of a file. A notation of digits alone stays text."""
     import pandas as pd

@@ -88,6 +88,11 @@ def load(path: str | Path, device: str = "cpu", space: SearchSpace | None = None
     return predictor
 
 
+def space_of(path: str | Path) -> str:
+    """The name of the search space of a saved predictor."""
+    return _read(_path(path))[0]["space"]
+
+
 def _path(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"a saved predictor must be named by its path, got {path!r}")

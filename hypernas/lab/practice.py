@@ -1,0 +1,247 @@
+"""For a space and labels of one's own: an honest estimate of a predictor, the predictor itself, and what it ranks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from hypernas import predictors, spaces
+from hypernas.data.own_labels import read_columns
+from hypernas.errors import UserError
+from hypernas.graph import collate
+from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.experiment import Experiment, arguments, runs_networks, settings_of
+from hypernas.lab.metrics import kendall_tau
+from hypernas.lab.persistence import load
+
+# What a predictor must be above to be worth its training.
+FLOOR = "ridge"
+AUTO = "auto"
+FOLDS = 5
+# A tau of fewer architectures says next to nothing, so that few labels are divided into fewer folds.
+LEAST_IN_A_FOLD = 4
+FEWEST_LABELS = 5
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Kendall taus of a method on architectures that it was not fitted to, one a fold, and the seconds it took.
+
+    `share` is how many architectures a fold tests for each one that it trains on.
+    """
+
+    method: str
+    taus: tuple[float, ...]
+    share: float
+    seconds: float
+
+    @property
+    def tau(self) -> float:
+        """The mean over folds."""
+        return float(np.mean(self.taus))
+
+    def interval(self) -> tuple[float, float]:
+        """Of the mean tau, 95 %."""
+        low, high = corrected_interval(self.taus, self.share)
+        return max(low, -1.0), min(high, 1.0)
+
+    def above(self, other: Estimate) -> tuple[float, float, float]:
+        """By how much this tau is above that of another method on the same folds: mean, 95 % interval."""
+        differences = np.subtract(self.taus, other.taus)
+        return float(differences.mean()), *corrected_interval(differences, self.share)
+
+
+def corrected_interval(values: Sequence[float] | np.ndarray, share: float) -> tuple[float, float]:
+    """Student's t interval of a mean over cross-validation folds whose training sets overlap, 95 %.
+
+    Overlap makes folds agree more than new data would; Nadeau and Bengio (2003) add `share`, test over training size,
+    to the 1/K of the variance of a mean.
+
+    >>> [round(end, 2) for end in corrected_interval([0.7, 0.8, 0.75, 0.85, 0.9], 0.25)]
+    [0.65, 0.95]
+    """
+    k = len(values)
+    error = np.std(values, ddof=1) * (1 / k + share) ** 0.5
+    half = float(stats.t.ppf((1 + LEVEL) / 2, k - 1) * error)
+    mean = float(np.mean(values))
+    return mean - half, mean + half
+
+
+class Practice:
+    """A space, labels of one's own, and the settings that predictors get for them.
+
+    `labels` is a DataFrame or the path of a file with `notation` and `accuracy`; `settings` are those of the methods
+    that have them. Raises UserError for labels that are none, fewer than 5 among them.
+    """
+
+    def __init__(self, space: Any, labels: Any, settings: dict[str, Any] | None = None, seed: int = 0) -> None:
+        self.benchmark = Benchmark(space, labels)
+        self.settings, self.seed = settings or {}, seed
+        self.labels = self.benchmark.validation
+        if len(self.labels) < FEWEST_LABELS:
+            rule = f"labels must be of at least {FEWEST_LABELS} different architectures"
+            raise UserError(f"{rule}, got {len(self.labels)}: train more")
+
+    def experiment(self, method: str) -> Experiment:
+        """The settings of a method here: its own, those of the space, and the ones given that it has."""
+        place = (self.benchmark.space.name, self.benchmark.dataset, method)
+        accepted = {"graph_form", *settings_of(method)}
+        given = {name: value for name, value in self.settings.items() if name in accepted}
+        return Experiment("practice", *place, len(self.labels), self.seed, settings=given).resolved()
+
+    def candidates(self, method: str) -> list[str]:
+        """The methods that `method` names: one, several with commas, or by `auto` all that run no networks.
+
+        Raises UserError for an unknown one, and for a setting that none of them has.
+        """
+        if method == AUTO:
+            names = [name for name in predictors.names() if not runs_networks(name)]
+            # Those that go through no epochs take seconds.
+            names.sort(key=lambda name: "epochs" in settings_of(name))
+        else:
+            names = [name.strip() for name in method.split(",")]
+        known = set().union(*({"graph_form", *settings_of(name)} for name in names))
+        for name in self.settings:
+            if name not in known:
+                raise UserError(f"a setting of {method} must be one of {', '.join(sorted(known))}, got {name!r}")
+        return names
+
+    def check(self, methods: Sequence[str], device: str = "cpu") -> None:
+        """Raise UserError for the first method that cannot have these settings, before any is fitted."""
+        for method in methods:
+            predictors.get(method)(**arguments(self.experiment(method), False, device), seed=self.seed)
+
+    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows to fit to and rows to test on; all folds are equally large, a rest is in every training set."""
+        n = len(self.labels)
+        k = int(np.clip(n // LEAST_IN_A_FOLD, 2, FOLDS))
+        order = np.random.default_rng(self.seed).permutation(n)
+        size = n // k
+        tests = [order[i * size : (i + 1) * size] for i in range(k)]
+        return [(np.setdiff1d(order, test), test) for test in tests]
+
+    def estimate(self, method: str, device: str = "cpu") -> Estimate:
+        """Cross-validate a method: fitted to the labels outside of each fold, judged by its tau inside of it."""
+        experiment = self.experiment(method)
+        graphs = self.benchmark.graphs(experiment.settings["graph_form"])
+        start, folds = time.perf_counter(), self.folds()
+        trains, tests = [graphs[train] for train, _ in folds], [graphs[test] for _, test in folds]
+        labels = [self.labels[train] for train, _ in folds]
+        keywords = arguments(experiment, False, device)
+        # Folds are equally large, so that methods that can train several models at once do.
+        fitted = predictors.fit_many(method, keywords, trains, labels, [self.seed] * len(folds))
+        predicted = [predictor.predict(test) for predictor, test in zip(fitted, tests, strict=True)]
+        taus = [kendall_tau(guess, self.labels[test]) for guess, (_, test) in zip(predicted, folds, strict=True)]
+        share = len(tests[0]) / len(trains[0])
+        return Estimate(method, tuple(taus), share, time.perf_counter() - start)
+
+    def estimates(self, method: str, seconds: float = math.inf, device: str = "cpu") -> Iterator[Estimate]:
+        """That of the floor first, then one for each candidate, as soon as it is there.
+
+        Of several candidates no further one begins once they have taken so many `seconds`.
+        """
+        spent = 0.0
+        for name in dict.fromkeys([FLOOR, *self.candidates(method)]):
+            if spent > seconds:
+                return
+            estimate = self.estimate(name, device)
+            spent += estimate.seconds
+            yield estimate
+
+    def fit(self, method: str, device: str = "cpu") -> Any:
+        """The method fitted to all labels."""
+        experiment = self.experiment(method)
+        graphs = self.benchmark.graphs(experiment.settings["graph_form"])
+        predictor = predictors.get(method)(**arguments(experiment, False, device), seed=self.seed)
+        return predictor.fit(graphs, self.labels)
+
+
+def best(estimates: Sequence[Estimate], candidates: Sequence[str]) -> Estimate:
+    """The candidate with the highest tau among those that were tried; of equal ones the first."""
+    return max((tried for tried in estimates if tried.method in candidates), key=lambda tried: tried.tau)
+
+
+def verdict(estimate: Estimate, floor: Estimate, n_candidates: int) -> str:
+    """What the estimate says about using the method, in a sentence or two."""
+    if estimate.method == floor.method:
+        words = f"{FLOOR} is the floor itself: nothing that was tried ranks better."
+    else:
+        gain, low, high = estimate.above(floor)
+        numbers = f"{gain:+.3f} in tau, {low:+.3f} to {high:+.3f}"
+        if low > 0:
+            words = f"{estimate.method} ranks better than {FLOOR} ({numbers})."
+        elif gain <= 0:
+            words = f"{FLOOR}, the floor, wins: {estimate.method} is not above it ({numbers}). Use --method {FLOOR}."
+        else:
+            words = f"No clear difference: {estimate.method} less {FLOOR} is {numbers}. More labels would tell."
+    if n_candidates > 1:
+        words += f" As the best of {n_candidates}, its tau is a little flattered."
+    return words
+
+
+def read_architectures(path: str | Path) -> list[str]:
+    """The notations of a file: a line each, or the column `notation` of a CSV, Parquet or JSON lines file.
+
+    Raises UserError for a file that cannot be read or has none.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() in (".csv", ".parquet", ".jsonl"):
+        notations = read_columns(path, ["notation"])["notation"].tolist()
+    else:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            told = getattr(error, "strerror", None) or "it is no text"
+            raise UserError(f"architectures must be in a file that can be read, got {path}: {told}") from error
+        notations = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not notations:
+        raise UserError(f"architectures must be listed one a line, got none in {path}")
+    return notations
+
+
+def predict(path: str | Path, notations: Sequence[str], device: str = "cpu", space: Any = None) -> pd.DataFrame:
+    """What a saved predictor says of architectures: columns `accuracy`, in percent, and `notation`, as given."""
+    predictor = load(path, device, None if space is None else spaces.get(space))
+    return pd.DataFrame({"accuracy": predictor.predict(list(notations)).tolist(), "notation": list(notations)})
+
+
+def sample(space: Any, n: int, seed: int = 0) -> list[str]:
+    """Notations of n different random architectures of a space; fewer, where drawing finds no more.
+
+    Architectures that compute the same function count as one.
+    """
+    space, rng = spaces.get(space), np.random.default_rng(seed)
+    notations: dict[int, str] = {}
+    # A small space is exhausted before it has n: a whole batch without a new one is taken for that.
+    before = -1
+    while before < len(notations) < n:
+        before = len(notations)
+        drawn = [space.sample(rng) for _ in range(n)]
+        functions = collate([space.canonical(one) for one in drawn], space).function_ids()
+        for function, architecture in zip(functions.tolist(), drawn, strict=True):
+            notations.setdefault(function, space.canonical(architecture, "raw").notation)
+    return list(notations.values())[:n]
+
+
+def labelled(space: Any, dataset: str | None, n: int, seed: int = 0) -> pd.DataFrame:
+    """n random rows of a space's own table as `notation` and `accuracy`, in place of labels of one's own."""
+    benchmark = Benchmark(space, dataset)
+    rows, _ = benchmark.split(n, seed)
+    graphs = benchmark.graphs("raw")[rows]
+    notations = [benchmark.space.canonical(graphs.architecture(i), "raw").notation for i in range(n)]
+    return pd.DataFrame({"notation": notations, "accuracy": benchmark.validation[rows].tolist()})
+
+
+def ranked(path: str | Path, notations: Sequence[str], top: int = 0, **options: Any) -> pd.DataFrame:
+    """`predict`, the highest accuracy first, at most `top` rows where that is above 0; equal ones keep their order."""
+    table = predict(path, notations, **options).sort_values("accuracy", ascending=False, kind="stable")
+    return table.head(top) if top else table
