@@ -70,7 +70,7 @@ def toy_method(name):
 def toy_space(name):
     if name != "toy":
         raise UserError(f"search space must be toy, got {name!r}")
-    return SimpleNamespace()
+    return SimpleNamespace(defaults={}, profiles={}, networks={})
 
 
 @pytest.fixture
@@ -94,7 +94,9 @@ def hypernas(monkeypatch, tmp_path, capsys):
 
 def python(code, *words, **changed):
     command = [sys.executable, "-c", code, *words]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **changed}, timeout=60)
+    encoding = changed.get("PYTHONIOENCODING", "utf-8")
+    environment = {**os.environ, **changed}
+    return subprocess.run(command, capture_output=True, encoding=encoding, env=environment, timeout=60)
 
 
 def test_importing_the_command_line_loads_nothing_heavy():
@@ -225,7 +227,7 @@ def test_a_table_is_printed_in_three_formats(hypernas, monkeypatch):
 def test_a_table_is_printed_whatever_the_code_page(encoding):
     result = python("from hypernas.cli import main; main()", "table", "few_shot", PYTHONIOENCODING=encoding)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "0.618 +- " in result.stdout or "0.618 ± " in result.stdout or " (5)" in result.stdout
+    assert " (5) " in result.stdout
 
 
 def test_a_minus_that_a_code_page_lacks_is_a_hyphen():
