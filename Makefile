@@ -21,21 +21,28 @@ EXECUTED := $(NOTEBOOKS:notebooks/%=book/notebooks/%)
 LIBRARY := $(shell find hypernas -name '*.py' -o -name '*.toml' -o -name '*.js' -o -name '*.css')
 RECORDED := $(wildcard data/*.csv data/results/*.jsonl)
 
-.PHONY: env book test lint bench clean
+# The programs of an environment name the folder they were made in. In a folder that was moved or copied they would fail,
+# or run the source that stands at the old place.
+MOVED := $(shell [ -e .venv/bin/pip ] && ! head -n 2 .venv/bin/pip | grep -qF "$(CURDIR)/.venv/" && echo yes)
+
+.PHONY: env anew book test lint bench clean
 .DELETE_ON_ERROR:
 
 env: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt $(if $(MOVED),anew)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python must be 3.11 or newer, got %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
-	$(PYTHON) -m venv .venv
+	$(if $(MOVED),@echo "This folder was moved or copied: its environment is made anew.")
+	$(PYTHON) -m venv $(if $(MOVED),--clear) .venv
 	$(PIP) torch==2.13.0
 	$(PIP) hatchling editables
 	$(PIP) --no-build-isolation --editable '.[book,test,lint]'
 	@touch $@
 
+anew:
+
 book/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) $(RECORDED) | .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/hypernas run $< --profile $(PROFILE) -o book/notebooks
+	OMP_NUM_THREADS=1 $(BIN)/hypernas run $< --profile $(PROFILE) --force -o book/notebooks
 
 book: .venv/installed $(EXECUTED)
 	$(BIN)/python book/generate.py
@@ -52,8 +59,8 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 bench: .venv/installed
-	$(BIN)/hypernas run notebooks/training_cost.ipynb --profile standard -o bench
-	$(BIN)/hypernas run notebooks/evaluation_cost.ipynb --profile standard -o bench
+	$(BIN)/hypernas run notebooks/training_cost.ipynb --profile standard --force -o bench
+	$(BIN)/hypernas run notebooks/evaluation_cost.ipynb --profile standard --force -o bench
 	$(BIN)/hypernas bench
 
 clean:

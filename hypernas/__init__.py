@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from hypernas.errors import UserError
     from hypernas.lab.benchmark import Benchmark
     from hypernas.lab.persistence import load, save
+    from hypernas.search.ask_tell import Search
 
-__all__ = ["Benchmark", "UserError", "load", "predictors", "save", "spaces"]
+__all__ = ["Benchmark", "Search", "UserError", "load", "predictors", "save", "spaces"]
 _HOMES = {"Benchmark": "hypernas.lab.benchmark", "UserError": "hypernas.errors"}
+_HOMES |= {"Search": "hypernas.search.ask_tell"}
 _HOMES |= dict.fromkeys(("load", "save"), "hypernas.lab.persistence")
 
 

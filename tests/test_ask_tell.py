@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import time
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -333,6 +336,15 @@ def test_a_mistake_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, w
     assert (code, out, len(err)) == (2, [], 1)
     assert told in err[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_readme_says_of_ask_and_tell_runs(hypernas, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "hypernas ask" in block]
+    said = [hypernas(*shlex.split(line)[1:]) for line in block.splitlines()]
+    assert [(code, err) for code, _, err in said] == [(0, [])] * 3
+    assert [len(out) for _, out, _ in said] == [10, 0, 1]
 
 
 def test_a_constraint_is_split_at_its_sign():

@@ -116,6 +116,31 @@ def test_without_papermill_only_run_is_missing_and_says_so(tmp_path):
     assert python(absent, "experiment", "--help").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("missing", "use", "told"),
+    [
+        ("anywidget", "import hypernas.view.widgets", "widgets need anywidget: pip install 'hypernas[book]'"),
+        ("seaborn", "import hypernas.view.style as s; s.use_style()", "figures need matplotlib and seaborn: pip"),
+        ("optuna", "from hypernas import Search; Search('nasbench201', method='tpe').ask()", "tpe needs Optuna: pip"),
+    ],
+)
+def test_a_missing_extra_is_named(missing, use, told):
+    result = python(f"import sys; sys.modules[{missing!r}] = None; {use}")
+    assert told in result.stderr.splitlines()[-1]
+
+
+def test_a_script_that_labels_without_a_guard_is_told_so(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "from pathlib import Path\n"
+        "from hypernas.lab.labelling import Recipe, label\n"
+        "recipe = Recipe('nasbench201', n=10, epochs=1, seeds=1, channels=1, cells_per_stage=1)\n"
+        f"label(recipe, Path({str(tmp_path)!r}) / 'table.parquet', processes=2, progress=False)\n"
+    )
+    result = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert 'a script that labels must call it behind `if __name__ == "__main__":`' in result.stderr
+
+
 def test_the_module_runs_as_a_program():
     command = [sys.executable, "-m", "hypernas", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)

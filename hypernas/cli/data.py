@@ -65,7 +65,9 @@ def check(space: str, dataset: str | None) -> None:
 
 @click.command()
 @click.option("--space", required=True, help="Search space.")
-@click.option("--images", default="digits", show_default=True, help="Images to train on.")
+@click.option(
+    "--images", default="digits", show_default=True, help="Images: a name, a folder of class folders, or an npz file."
+)
 @click.option("--n", type=int, default=300, show_default=True, help="Number of architectures.")
 @click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the training images.")
 @click.option("--seeds", type=int, default=3, show_default=True, help="Trainings of each architecture.")

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hypernas.data import own_images
 from hypernas.data.catalogue import find, get_source, load_npz, remedy
 from hypernas.errors import UserError
 
@@ -54,16 +55,21 @@ def image_names() -> list[str]:
 
 def check_images(name: str) -> list[str]:
     """The parts of the mixture `name`, most often one. Raises UserError for an unknown or repeated one."""
+    if own_images.is_own(name):
+        return [name]
     parts = name.split("+")
     if len(set(parts)) < len(parts) or not set(parts) <= set(_LOADERS):
         raise UserError(
-            f"images must be one of {', '.join(image_names())}, or different ones joined by +, got {name!r}"
+            f"images must be one of {', '.join(image_names())}, different ones joined by +, or a path, got {name!r}"
         )
     return parts
 
 
 def kind_of(name: str) -> Kind:
     """That of the auxiliary images `name`, known before they are loaded. Raises UserError for an unknown name."""
+    if own_images.is_own(name):
+        own = _own(name)
+        return Kind(own.train_images.shape[1], own.train_images.shape[2], own.n_classes)
     parts = [_LOADERS[part][1] for part in check_images(name)]
     channels, sides, classes = zip(*parts, strict=True)
     return Kind(max(channels), min(sides), sum(classes))
@@ -74,11 +80,11 @@ def load_images(name: str, n_images: int = 0) -> Images:
 
     `digits` are always there, `cifar10` and `fashion-mnist` where their files are found. `a+b` has the images of both,
     resized to the smaller side, and the classes of both. `digits-random-labels` and `noise` are controls that hold no
-    class to learn. Fewer images are a prefix of more, standardised as all are. Raises UserError for another name, a
-    missing or altered file, and more images than there are.
+    class to learn. A path is a folder of class folders, or an npz file. Fewer images are a prefix of more, standardised
+    as all are. Raises UserError for another name, a missing or altered file, and more images than there are.
     """
     parts = check_images(name)
-    loaded = [_LOADERS[part][0]() for part in parts]
+    loaded = [_own(part) if own_images.is_own(part) else _LOADERS[part][0]() for part in parts]
     images = loaded[0] if len(parts) == 1 else _mixture(loaded, kind_of(name))
     n = len(images.train_labels)
     if not 0 <= n_images <= n:
@@ -92,6 +98,13 @@ def load_images(name: str, n_images: int = 0) -> Images:
         train_labels=images.train_labels[chosen],
         source=f"{images.source}; {n_images:,} of those for training",
     )
+
+
+@lru_cache(2)
+def _own(name: str) -> Images:
+    """Images of one's own, by their path."""
+    train, test, source = own_images.read_own(name)
+    return _standardised(name, source, train, test)
 
 
 # The two sets that were asked for last are kept: most trainings of a process share theirs.

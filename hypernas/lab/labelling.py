@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,13 @@ def _results(recipe: Recipe, groups: Sequence[Sequence[str]], processes: int) ->
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _check_not_imported_by_a_worker() -> None:
+    """Raise UserError where a worker process, which imports the script that started it, would start workers again."""
+    if getattr(current_process(), "_inheriting", False):
+        rule = "a script that labels must call it behind `if __name__ == \"__main__\":`"
+        raise UserError(f"{rule}, got a call while a worker imports the script: put it there, or give processes=1")
+
+
 def label(recipe: Recipe, out: Path, processes: int | None = None, force: bool = False, progress: bool = True) -> Path:
     """Train what is not trained yet and write the table `out`. Stopped at any moment, the same call goes on from there.
 
@@ -177,6 +184,7 @@ def label(recipe: Recipe, out: Path, processes: int | None = None, force: bool =
     """
     from tqdm import tqdm
 
+    _check_not_imported_by_a_worker()
     space, size = spaces.get(recipe.space), load_images(recipe.images).train_images.shape[2:]
     with _alone(out):
         if out.exists() and not force:

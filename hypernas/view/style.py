@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from hypernas.errors import UserError
 from hypernas.lab.pages import display_name
 
 if TYPE_CHECKING:
@@ -91,9 +92,12 @@ COORDINATE = re.compile(r"(?<![\w.#])(-?\d+\.\d\d)\d+")
 
 
 def use_style() -> None:
-    """Set the style for all figures that follow, seaborn's and ours."""
-    import matplotlib
-    import seaborn
+    """Set the style for all figures that follow, seaborn's and ours. UserError where they are not installed."""
+    try:
+        import matplotlib
+        import seaborn
+    except ImportError as error:
+        raise UserError("figures need matplotlib and seaborn: pip install 'hypernas[book]'") from error
 
     seaborn.set_theme(context="notebook", style="ticks", rc=STYLE)
     matplotlib.rcParams.update(STYLE)

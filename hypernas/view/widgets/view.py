@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import anywidget
-import traitlets
+try:
+    import anywidget
+    import traitlets
+except ImportError as error:
+    raise ImportError("widgets need anywidget: pip install 'hypernas[book]'") from error
 
 HERE = Path(__file__).parent
 # The data of one view, bytes of JSON: pages stay light.
