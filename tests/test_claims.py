@@ -185,7 +185,7 @@ def quote(tmp_path, monkeypatch, taus):
     text = "table,space,dataset,method,n_train,metric,value,source\n"
     text += "".join(f"t,toy,toyset,a,{n},kendall_tau,{tau},Table 2\n" for n, tau in taus.items())
     (tmp_path / "data" / "paper.csv").write_text(text)
-    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(results, "shipped", lambda: tmp_path)
     return Claim("page", "reaches", "Table 2", one={"method": "a"}, paper={"table": "t", "method": "a"}, margin=0.02)
 
 

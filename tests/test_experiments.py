@@ -17,9 +17,10 @@ import torch
 from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
-from hypernas.lab import provenance
+from hypernas.lab import provenance, recording
 from hypernas.lab import rows as results
-from hypernas.lab.experiment import Experiment, run, run_many
+from hypernas.lab.experiment import Experiment
+from hypernas.lab.recording import run, run_many
 from hypernas.lab.rows import Results, row_key
 from hypernas.predictors.shared.generating import told_of_networks
 
@@ -74,7 +75,7 @@ def toy_method(name):
 def toy_space(name):
     if name != "toy":
         raise UserError(f"search space must be toy, got {name!r}")
-    return SimpleNamespace(defaults={"width": 72, "hyper_width": 96})
+    return SimpleNamespace(defaults={"width": 72, "hyper_width": 96}, profiles={}, networks={})
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +232,7 @@ def test_commit_is_that_of_the_checkout_and_unknown_outside_git(monkeypatch, tmp
 
 # The store.
 
-ROW = {**dict.fromkeys(results.KEY, "x"), "settings": {"q": 1.5}, "kendall_tau": 0.5}
+ROW = {**dict.fromkeys(results.KEY, "x"), "n_train": 2, "seed": 0, "settings": {"q": 1.5}, "kendall_tau": 0.5}
 WRITER = """
 import sys
 from hypernas.lab.rows import Results
@@ -283,7 +284,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(results.os, "fsync", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"rows\.jsonl must be writable, got disk full"):
         store.add({**ROW, "seed": 1})
     assert store.path.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "rows.jsonl.lock"]
@@ -332,7 +333,7 @@ def paper(tmp_path, monkeypatch):
         "few_shot,toy,toyset,linear,10,spearman_rho,0.9,Table 2\n"
         "elsewhere,toy,toyset,linear,10,kendall_tau,0.1,Table 3\n"
     )
-    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(results, "shipped", lambda: tmp_path)
 
 
 def test_the_table_joins_mean_and_std_over_seeds_with_the_papers_figure(paper):
@@ -410,11 +411,11 @@ def test_variants_of_the_loss_train_at_once_and_not_too_many(monkeypatch):
     more = replace(asked, n_train=78)
     noise = replace(asked, table="auxiliary_data", settings={**asked.settings, "images": "noise", "n_images": 100})
     large = replace(asked, table="auxiliary_data", settings={**asked.settings, "images": "cifar10"})
-    assert list(experiments._groups([asked, large, noise], 3)) == [[asked, noise], [large]]
+    assert list(recording._groups([asked, large, noise], 3)) == [[asked, noise], [large]]
     everything = [asked, small, second, fixed, more]
-    assert list(experiments._groups(everything, 3)) == [[asked, second, fixed], [small], [more]]
-    assert list(experiments._groups(everything, 2)) == [[asked, second], [fixed], [small], [more]]
-    assert list(experiments._groups(everything, 1)) == [[asked, second], [fixed], [small], [more]]
+    assert list(recording._groups(everything, 3)) == [[asked, second, fixed], [small], [more]]
+    assert list(recording._groups(everything, 2)) == [[asked, second], [fixed], [small], [more]]
+    assert list(recording._groups(everything, 1)) == [[asked, second], [fixed], [small], [more]]
 
 
 def test_rows_of_variants_trained_at_once_are_those_of_each_alone(monkeypatch, tmp_path):
@@ -423,9 +424,9 @@ def test_rows_of_variants_trained_at_once_are_those_of_each_alone(monkeypatch, t
     small = {"epochs": 1, "n_layers": 1, "width": 8, "image_batch": 4}
     variants = [replace(asked, settings={**small, "n_test": 50, "q": q}) for q in (1.0, 2.0)]
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "alone"))
-    monkeypatch.setattr(experiments, "MODELS_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(recording, "MODELS_AT_ONCE", {"cpu": 1})
     alone = list(run_many(variants, progress=False))
-    monkeypatch.setattr(experiments, "MODELS_AT_ONCE", {"cpu": 2})
+    monkeypatch.setattr(recording, "MODELS_AT_ONCE", {"cpu": 2})
     monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "together"))
     together = list(run_many(variants, progress=False))
     assert [row["seeds_together"] for row in (*alone, *together)] == [1, 1, 2, 2]

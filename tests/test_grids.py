@@ -134,11 +134,11 @@ def test_force_makes_recorded_rows_again(monkeypatch):
     from click.testing import CliRunner
 
     from hypernas import cli
-    from hypernas.lab import experiment as experiments
+    from hypernas.lab import recording
 
     record(grids.grid("connectivity")[0])
-    asked = []
-    monkeypatch.setattr(experiments, "outcomes", lambda planned, force, *rest: asked.append(force) or [])
+    asked, plan = [], recording.plan
+    monkeypatch.setattr(recording, "plan", lambda planned, force, device: asked.append(force) or plan([]))
     for words in ([], ["--force"]):
         assert CliRunner().invoke(cli.main, ["grid", "connectivity", "--only", "n_train=100", *words]).exit_code == 0
     assert asked == [False, True]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hypernas.lab import experiment as experiments
-from hypernas.lab.experiment import Experiment, run_many
+from hypernas.lab.experiment import Experiment
+from hypernas.lab.recording import run_many
 from hypernas.predictors.neural_predictor import NeuralPredictor
 
 
@@ -50,7 +51,7 @@ def test_a_training_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch)
 def test_experiments_run_where_no_cache_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert experiments._checkpoint([Experiment("few_shot", "nasbench201", "cifar10", "np", 20, 0)], "cpu") is None
+    assert experiments.checkpoint_for([Experiment("few_shot", "nasbench201", "cifar10", "np", 20, 0)], "cpu") is None
 
 
 def test_seeds_of_the_plain_engine_do_not_share_a_checkpoint(tmp_path, monkeypatch):
@@ -66,6 +67,6 @@ def test_seeds_of_the_plain_engine_do_not_share_a_checkpoint(tmp_path, monkeypat
 def test_experiments_run_where_the_cache_is_read_only(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = [Experiment("few_shot", "nasbench201", "cifar10", "np", 20, 0)]
-    assert experiments._checkpoint(asked, "cpu").path.parent == tmp_path / "hypernas" / "checkpoints"
+    assert experiments.checkpoint_for(asked, "cpu").path.parent == tmp_path / "hypernas" / "checkpoints"
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert experiments._checkpoint(asked, "cpu") is None
+    assert experiments.checkpoint_for(asked, "cpu") is None

@@ -15,7 +15,8 @@ from hypernas.lab import experiment as experiments
 from hypernas.lab import grids, tables
 from hypernas.lab import rows as results
 from hypernas.lab.benchmark import Benchmark
-from hypernas.lab.experiment import Experiment, outcomes, run
+from hypernas.lab.experiment import Experiment
+from hypernas.lab.recording import outcomes, run
 from hypernas.lab.rows import Results, row_key
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"

@@ -6,7 +6,6 @@ import codecs
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import click
 from hypernas.cli import options
 from hypernas.cli.data import data, label
 from hypernas.cli.practice import fit, predict, rank, sample
-from hypernas.cli.rows import pairs, plan, told, with_progress
+from hypernas.cli.rows import experiment, grid, sweep
 from hypernas.cli.search import search
 from hypernas.cli.space import check, new
-from hypernas.cli.sweep import sweep
 from hypernas.cli.train import train
 from hypernas.cli.trials import ask_command, tell_command, trials_command
 from hypernas.cli.zero_cost import zero_cost
@@ -74,83 +72,6 @@ class Commands(click.Group):
 @click.version_option(package_name="hypernas")
 def main() -> None:
     """HyperNAS as a reproducibility book: experiments, tables, notebooks and data."""
-
-
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that are settings of a method; all others are reached with --set."""
-    for name, text in (
-        ("images", "Auxiliary images: digits, cifar10, fashion-mnist, digits-random-labels, noise, or a+b for both."),
-        ("epochs", "Passes over the training architectures."),
-        ("reading", "Exponent of the loss: printed (q) or text (q - 1)."),
-        ("q", "Preference coefficient of the loss, above 0."),
-        ("loss", "Loss of the predictor."),
-        ("context", "What a cell knows of those before it: sum, concat, position or none."),
-        ("graph-form", "Graph of an architecture: raw, pruned or contracted."),
-    ):
-        command = click.option(f"--{name}", help=text)(command)
-    return command
-
-
-@main.command()
-@click.option("--table", default="few_shot", show_default=True, help="Results file the row belongs to.")
-@options.space
-@options.dataset
-@click.option("--method", default="hypernas", show_default=True, help="Predictor, or several with commas.")
-@click.option("--n-train", required=True, help="Number of training architectures, or several with commas.")
-@options.seed
-@options.profile
-@click.option("--protocol", default="clean", show_default=True, help="clean, or pinat to compare with its figures.")
-@setting_options
-@options.settings
-@options.threads
-@options.device
-@options.force
-@options.as_json
-def experiment(
-    extra: tuple[str, ...], threads: int | None, device: str, force: bool, as_json: bool, **options: Any
-) -> None:
-    """Train a predictor, rank all other architectures, record one row for each method, size and seed.
-
-    A recorded row is read, not computed again. The command may be stopped at any moment and repeated.
-    """
-    import torch
-
-    from hypernas.lab.benchmark import Benchmark
-    from hypernas.lab.experiment import outcomes
-
-    if threads:
-        torch.set_num_threads(threads)
-    options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
-    experiments = plan(pairs(extra), options)
-    rows = outcomes(experiments, force, sys.stderr.isatty(), device)
-    for outcome in with_progress(rows, len(experiments)):
-        click.echo(told(outcome, as_json))
-
-
-@main.command()
-@click.argument("name")
-@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, n_train or setting.")
-@click.option("--profile", default="standard", show_default=True, help="standard or paper.")
-@options.dry_run
-@options.threads
-@options.device
-@options.force
-def grid(
-    name: str, only: tuple[str, ...], profile: str, dry_run: bool, threads: int | None, device: str, force: bool
-) -> None:
-    """Compute the missing rows of the page NAME; `hypernas/grids.toml` lists all. It may be stopped and repeated."""
-    import torch
-
-    from hypernas.lab import grids
-    from hypernas.lab.experiment import outcomes
-
-    experiments = grids.grid(name, profile, pairs(only, "--only"))
-    if dry_run:
-        click.echo("\n".join(grids.plan(experiments)))
-        return
-    torch.set_num_threads(threads or torch.get_num_threads())
-    for outcome in with_progress(outcomes(experiments, force, sys.stderr.isatty(), device), len(experiments)):
-        click.echo(told(outcome, as_json=False))
 
 
 @main.command()
@@ -219,6 +140,8 @@ def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> No
 main.add_command(ask_command)
 main.add_command(check)
 main.add_command(data)
+main.add_command(experiment)
+main.add_command(grid)
 main.add_command(label)
 main.add_command(new)
 main.add_command(fit)

@@ -1,17 +1,29 @@
-"""What the commands that compute rows share: grids from text, rows in words, a progress bar."""
+"""The command for rows, `hypernas experiment`, and what it shares with the others that compute some."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from hypernas.cli import options as shared
 from hypernas.errors import UserError
 
 if TYPE_CHECKING:
-    from hypernas.lab.experiment import Experiment, Outcome
+    from hypernas.lab.experiment import Experiment
+    from hypernas.lab.recording import Outcome
+    from hypernas.lab.runner import Workers
+
+# More numbers than anyone lists: a range beyond it is a slip of the keyboard, and would fill the memory.
+MOST_NUMBERS = 100_000
+# Options that say how rows are computed, not which.
+HOW = {"workers", "threads", "scheduler", "resources", "retries", "together", "device", "force", "dry_run", "as_json"}
+HOW |= {"extra", "results", "record", "page", "only"}
 
 
 def whole_numbers(name: str, text: str) -> list[int]:
@@ -20,7 +32,12 @@ def whole_numbers(name: str, text: str) -> list[int]:
     for part in text.split(","):
         first, colon, end = part.partition(":")
         try:
-            numbers += range(int(first), int(end)) if colon else [int(first)]
+            more = range(int(first), int(end)) if colon else [int(first)]
+            if len(more) + len(numbers) > MOST_NUMBERS:
+                raise UserError(f"{name} must be at most {MOST_NUMBERS:,} numbers, got {text!r}")
+            numbers += more
+        except OverflowError as error:
+            raise UserError(f"{name} must be at most {MOST_NUMBERS:,} numbers, got {text!r}") from error
         except ValueError as error:
             raise UserError(f"{name} must be whole numbers such as 78, 39,78 or 0:5, got {text!r}") from error
     if not numbers:
@@ -39,27 +56,212 @@ def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
     return found
 
 
-def plan(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
+def combinations(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
     """Every combination of method, size and seed; a setting reaches the methods that have it."""
     from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, settings_of
 
-    names = ("table", "space", "dataset", "profile", "protocol")
-    fixed = {name: options[name] for name in names}
+    place = {name: options[name] for name in ("table", "space", "dataset", "profile", "protocol")}
     listed = ("method", "n_train", "seed")
-    chosen = {name: value for name, value in options.items() if name not in names + listed and value is not None}
-    if twice := chosen.keys() & extra.keys():
+    settings = {name: value for name, value in options.items() if name not in (*place, *listed) and value is not None}
+    if twice := settings.keys() & extra.keys():
         raise UserError(f"a setting must be given once, got {sorted(twice)[0]!r} twice")
-    chosen |= extra
+    settings |= extra
     methods = list(dict.fromkeys(options["method"].split(",")))
     accepted = {method: {"graph_form", *OF_AN_EXPERIMENT, *settings_of(method)} for method in methods}
     anywhere = set().union(*accepted.values())
     sizes, seeds = whole_numbers("n_train", options["n_train"]), whole_numbers("seed", options["seed"])
-    return [
-        Experiment(**fixed, method=method, n_train=size, seed=seed, settings={
-            name: value for name, value in chosen.items() if name in accepted[method] or name not in anywhere
-        })
-        for method in methods for size in sizes for seed in seeds
-    ]  # fmt: skip
+    experiments = []
+    for method in methods:
+        own = {name: value for name, value in settings.items() if name in accepted[method] or name not in anywhere}
+        for size in sizes:
+            experiments += [Experiment(**place, method=method, n_train=size, seed=seed, settings=own) for seed in seeds]
+    return experiments
+
+
+def runner_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the work of a command runs, spelled alike in all of them."""
+    for option in reversed((
+        click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes."),
+        shared.threads,
+        click.option("--scheduler", default="", metavar="ADDRESS", help="A Dask scheduler whose workers do the work."),
+        click.option("--resources", default="", metavar="NAME=N", help="What a worker must offer, such as GPU=1."),
+        click.option("--retries", type=click.IntRange(0, 100), default=0, show_default=True,
+                     help="Times that what failed is tried again; a lost worker's work always is."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def workers_of(options: dict[str, Any]) -> Workers:
+    """Takes the options of `runner_options` out of `options`."""
+    from hypernas.lab.runner import Workers
+
+    amounts = pairs(filter(None, options.pop("resources").split(",")), "--resources")
+    try:
+        resources = {name: float(amount) for name, amount in amounts.items()}
+    except ValueError as error:
+        raise UserError(f"--resources must be NAME=NUMBER such as GPU=1, got {error}") from error
+    return Workers(
+        workers=options.pop("workers"),
+        threads=options.pop("threads") or 0,
+        scheduler=options.pop("scheduler"),
+        resources=resources,
+        retries=options.pop("retries"),
+    )
+
+
+def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where rows are recorded."""
+    command = click.option("--record", is_flag=True, help="Record into data/results of the checkout.")(command)
+    return click.option("--results", type=click.Path(), help="Folder of own rows.  [default: the user's]")(command)
+
+
+def choose_results(results: str | None, record: bool) -> None:
+    from hypernas.lab.rows import record_into_checkout
+
+    if results and record:
+        raise UserError("rows are recorded in one place, got both --results and --record: leave one out")
+    if results:
+        os.environ["HYPERNAS_RESULTS"] = results
+    if record:
+        record_into_checkout()
+
+
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that are settings of a method; all others are reached with --set."""
+    for name, text in (
+        ("images", "Auxiliary images: digits, cifar10, fashion-mnist, digits-random-labels, noise, or a+b for both."),
+        ("epochs", "Passes over the training architectures."),
+        ("reading", "Exponent of the loss: printed (q) or text (q - 1)."),
+        ("q", "Preference coefficient of the loss, above 0."),
+        ("loss", "Loss of the predictor."),
+        ("context", "What a cell knows of those before it: sum, concat, position or none."),
+        ("graph-form", "Graph of an architecture: raw, pruned or contracted."),
+    ):
+        command = click.option(f"--{name}", help=text)(command)
+    return command
+
+
+def computing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What all commands for rows of experiments have."""
+    for option in reversed((
+        click.option("--together", type=click.IntRange(min=1), help="Models that train at once, at most."),
+        shared.device,
+        shared.force,
+        shared.dry_run,
+        shared.as_json,
+    )):  # fmt: skip
+        command = option(command)
+    return runner_options(results_options(command))
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which experiments: every combination of method, size and seed at one place."""
+    for option in reversed((
+        click.option("--space", help="Search space."),
+        shared.dataset,
+        click.option("--method", "--methods", default="hypernas", show_default=True, help="Predictors, with commas."),
+        click.option("--n-train", help="Numbers of training architectures, with commas."),
+        click.option("--seed", "--seeds", default="0", show_default=True, help="Seeds: 0:10 or with commas."),
+        shared.profile,
+        click.option("--protocol", default="clean", show_default=True, help="clean, or pinat for its figures."),
+        shared.settings,
+    )):  # fmt: skip
+        command = option(command)
+    return setting_options(command)
+
+
+@click.command()
+@click.argument("page", required=False)
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Of a PAGE those of one method, size or setting.")
+@click.option("--table", default="few_shot", show_default=True, help="Results file the rows belong to.")
+@place_options
+@computing_options
+def experiment(page: str | None, only: tuple[str, ...], **options: Any) -> None:
+    """Train predictors, rank all other architectures, record one row for each method, size and seed.
+
+    With a PAGE the experiments are those of that page of the book, listed in `hypernas/lab/grids.toml`. A recorded row
+    is read, not computed again. The command may be stopped at any moment and repeated; a failure is told at the end and
+    stops nothing else.
+    """
+    from hypernas.lab import grids
+
+    if page:
+        compute(grids.grid(page, options["profile"], pairs(only, "--only")), options)
+    else:
+        compute(asked_for(options), options)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, n_train or setting.")
+@click.option("--profile", default="standard", show_default=True, help="standard or paper.")
+@computing_options
+def grid(name: str, only: tuple[str, ...], profile: str, **options: Any) -> None:
+    """The same as `hypernas experiment NAME`: the missing rows of a page of the book."""
+    from hypernas.lab import grids
+
+    compute(grids.grid(name, profile, pairs(only, "--only")), options)
+
+
+@click.command(hidden=True)
+@click.argument("table")
+@place_options
+@computing_options
+def sweep(**options: Any) -> None:
+    """The same as `hypernas experiment --table TABLE`, by default with ten seeds."""
+    source = click.get_current_context().get_parameter_source("seed")
+    if source is click.core.ParameterSource.DEFAULT:
+        options["seed"] = "0:10"
+    compute(asked_for(options), options)
+
+
+def asked_for(options: dict[str, Any]) -> list[Experiment]:
+    """The experiments of `place_options`."""
+    from hypernas.lab.benchmark import Benchmark
+
+    for name in ("space", "n_train"):
+        if not options[name]:
+            raise UserError(f"--{name.replace('_', '-')} must be given where there is no page")
+    options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
+    asked = {name: value for name, value in options.items() if name not in HOW}
+    return combinations(pairs(options["extra"]), asked)
+
+
+def compute(experiments: list[Experiment], options: dict[str, Any]) -> None:
+    """Print the row of every experiment; exit code 1 where one has none."""
+    from hypernas.lab import grids, recording
+
+    choose_results(options["results"], options["record"])
+    workers = workers_of(options)
+    if options["dry_run"]:
+        recording.plan(experiments, options["force"], options["device"])
+        click.echo("\n".join(grids.plan(experiments)))
+        return
+    plan = recording.plan(experiments, options["force"], options["device"])
+    if len(experiments) > 1:
+        click.echo(plan.cost(workers), err=True)
+    progress = sys.stderr.isatty() and workers.in_process
+    found = recording.carry_out(plan, workers, progress, options["together"], keep_going=len(experiments) > 1)
+    failures = []
+    for outcome in with_progress(found, len(experiments)):
+        if outcome.row is None:
+            failures.append(outcome)
+        else:
+            click.echo(told(outcome, options["as_json"]))
+    for failure in failures:
+        click.echo(failed(failure), err=True)
+    if failures:
+        sys.exit(1)
+
+
+def failed(outcome: Outcome) -> str:
+    """A line about experiments without a row."""
+    first, seeds = outcome.experiments[0], ", ".join(str(experiment.seed) for experiment in outcome.experiments)
+    error = outcome.error
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    where = f"{first.method}  {first.space}/{first.dataset}  n_train {first.n_train}  seed {seeds}"
+    return f"Failed: {where}: {reason.splitlines()[0]}"
 
 
 def with_progress(rows: Iterable[Any], total: int) -> Iterable[Any]:

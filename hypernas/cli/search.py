@@ -53,7 +53,7 @@ def search(
     import torch
 
     from hypernas.lab import search_experiment
-    from hypernas.lab.experiment import outcomes
+    from hypernas.lab.recording import outcomes
 
     settings = pairs(extra)
     for name, value in own.items():

@@ -66,6 +66,11 @@ def checkout() -> Path | None:
     return root if (root / "pyproject.toml").is_file() else None
 
 
+def shipped() -> Path:
+    """The folder with `data`, `notebooks` and `book` as the project publishes them: the checkout, else the wheel's."""
+    return checkout() or Path(__file__).resolve().parents[1] / "shipped"
+
+
 def cache_directory() -> Path:
     """The user cache: `$XDG_CACHE_HOME/hypernas`, by default `~/.cache/hypernas`.
 

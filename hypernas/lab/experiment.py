@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,24 +21,22 @@ from hypernas.data.images import kind_of
 from hypernas.errors import MissingTable, UserError
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.metrics import kendall_tau, spearman_rho
-from hypernas.lab.provenance import check_device, commit, stamp, version
+from hypernas.lab.provenance import commit, stamp, version
 from hypernas.lab.rows import Results, Row, canonical_json, row_key, table
 from hypernas.lab.tables import digest
 from hypernas.predictors.shared.generating import told_of_networks
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Checkpoint
-from hypernas.training.recorder import on_gpu
 from hypernas.training.settings import PROFILES, checked, resolve, typed
 
-__all__ = ["PROFILES", "Experiment", "Results", "check", "run", "run_many", "settings_of", "table"]
+__all__ = ["PROFILES", "Experiment", "Results", "settings_of", "table"]
 
 # Arguments of a predictor that are no settings of an experiment.
 NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
 # Settings of any experiment, recorded where they are chosen.
 OF_AN_EXPERIMENT = {"n_test": 0}
 SAVE_SECONDS = 60.0
-# How many models train at once where they can: on two cores nine take a fifth less time each than three.
-MODELS_AT_ONCE = {"cpu": 10, "cuda": 64}
+KEEP_CHECKPOINTS_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -97,6 +94,16 @@ class Experiment:
         """Whether several seeds can run at once; those of the plain engine run one after the other."""
         return predictors.can_fit_many(self.method) and self.settings.get("engine") != "plain"
 
+    def family(self) -> str:
+        """What resolved experiments that may train at once have in common."""
+        if not self.together:
+            return dataclasses.replace(self, seed=0).key()
+        own = predictors.settings_of_each(self.method)
+        shared = {name: value for name, value in self.settings.items() if name not in own}
+        if "images" in own and "images" in self.settings:
+            shared["images"] = kind_of(self.settings["images"])
+        return canonical_json({**dataclasses.asdict(self), "table": "", "seed": 0, "settings": shared})
+
     @staticmethod
     def measure(group: list[Any], progress: bool, device: str) -> Iterator[Row]:
         """The rows of resolved experiments that differ in the seed only."""
@@ -145,7 +152,7 @@ def recorded_row(experiment: Experiment) -> Row | None:
     return Results.of(experiment.table).find(experiment.key(), experiment.table_digest())
 
 
-def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
+def checkpoint_for(group: list[Experiment], device: str) -> Checkpoint | None:
     """Where a training of minutes keeps its state, under a name for experiment, seeds and code; None: nowhere."""
     folder = cache_directory() / "checkpoints"
     try:
@@ -156,6 +163,18 @@ def _checkpoint(group: list[Experiment], device: str) -> Checkpoint | None:
         return None
     name = canonical_json([[each.key() for each in group], version(), commit(), device])
     return Checkpoint(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt", every=SAVE_SECONDS)
+
+
+def clean_checkpoints() -> None:
+    """Remove checkpoints that nobody came back to, and what a killed process had half written."""
+    try:
+        for path in (cache_directory() / "checkpoints").glob("*.pt*"):
+            age_days = (time.time() - path.stat().st_mtime) / 86400
+            half_written = path.suffix != ".pt" and age_days > 1 / 24
+            if half_written or age_days > KEEP_CHECKPOINTS_DAYS:
+                path.unlink(missing_ok=True)
+    except OSError:
+        return  # a cache that cannot be read cannot be cleaned, and stops nothing
 
 
 def arguments(
@@ -219,7 +238,7 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
     benchmark = _benchmark(group[0].space, group[0].dataset)
     graphs = benchmark.graphs(group[0].settings["graph_form"])
     made = stamp(device)
-    start, checkpoint = time.perf_counter(), _checkpoint(group, device)
+    start, checkpoint = time.perf_counter(), checkpoint_for(group, device)
     fitted, tests = _train(group, graphs, progress, device, checkpoint)
     share = (time.perf_counter() - start + (checkpoint.seconds if checkpoint else 0)) / len(group)
     ids = np.asarray(benchmark.function_ids)
@@ -245,103 +264,3 @@ def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[R
             "source": benchmark.table.source,
             "table_digest": experiment.table_digest(),
         }
-    if checkpoint:
-        checkpoint.path.unlink(missing_ok=True)
-
-
-def check(experiments: Iterable[Experiment], device: str = "cpu") -> None:
-    """Raise UserError for the first experiment that could not run, before any is trained."""
-    for each in experiments:
-        each.resolved().check(device)
-
-
-class Outcome(NamedTuple):
-    """A row, and whether it was trained now; otherwise it was recorded before."""
-
-    row: Row
-    trained: bool
-
-
-def run_many(
-    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
-) -> Iterator[Row]:
-    """The row of every experiment, recorded as soon as it exists; a recorded one is read, unless `force`.
-
-    Experiments that differ in the seed only stand side by side where several seeds train together.
-    """
-    return (outcome.row for outcome in outcomes(experiments, force, progress, device))
-
-
-def outcomes(
-    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
-) -> Iterator[Outcome]:
-    """As `run_many`, and whether each row was trained now or recorded before."""
-    check_device(device)
-    planned = [experiment.resolved() for experiment in experiments]
-    missing = [experiment for experiment in planned if force or recorded_row(experiment) is None]
-    check(missing, device)
-    for experiment in missing:
-        Results.of(experiment.table).require_writable()
-    if not force:
-        tell_of_other_tables(missing)
-    return _run(planned, force, progress, device)
-
-
-def tell_of_other_tables(missing: Iterable[Experiment]) -> None:
-    """One sentence where experiments without a row have one that another table answered."""
-    others = [row for row in (Results.of(each.table).find(each.key()) for each in missing) if row is not None]
-    if others:
-        sources = "; ".join(dict.fromkeys(str(row.get("source")) for row in others))
-        plural = "rows were" if len(others) > 1 else "row was"
-        logging.getLogger("hypernas").warning(
-            "%d recorded %s made from another table (%s) than the one that is here, and will be trained anew.",
-            len(others), plural, sources,
-        )  # fmt: skip
-
-
-def _run(planned: list[Experiment], force: bool, progress: bool, device: str) -> Iterator[Outcome]:
-    for group in _groups(planned, MODELS_AT_ONCE["cuda" if on_gpu(device) else "cpu"]):
-        missing = []
-        for experiment in group:
-            row = None if force else recorded_row(experiment)
-            if row is None:
-                missing.append(experiment)
-            else:
-                yield Outcome(row, trained=False)
-        batches = [missing] if missing and missing[0].together else [[experiment] for experiment in missing]
-        for batch in batches:
-            for row in batch[0].measure(batch, progress, device):
-                yield Outcome(Results.of(row["table"]).add(row, replace=force), trained=True)
-
-
-def _groups(planned: list[Experiment], most: int) -> Iterator[list[Experiment]]:
-    """The experiments that may train at once: those that differ in the seed only, and together with these, up to `most`
-    models, others that differ in what each of many models may have of its own."""
-    kinds: dict[str, dict[str, list[Experiment]]] = {}
-    for each in planned:
-        kinds.setdefault(_shared(each), {}).setdefault(dataclasses.replace(each, seed=0).key(), []).append(each)
-    for variants in kinds.values():
-        group: list[Experiment] = []
-        for seeds in variants.values():
-            if group and len(group) + len(seeds) > most:
-                yield group
-                group = []
-            group = group + seeds
-        yield group
-
-
-def _shared(experiment: Experiment) -> str:
-    """What experiments that may train at once have in common."""
-    if not experiment.together:
-        return dataclasses.replace(experiment, seed=0).key()
-    own = predictors.settings_of_each(experiment.method)
-    shared = {name: value for name, value in experiment.settings.items() if name not in own}
-    if "images" in own and "images" in experiment.settings:
-        shared["images"] = kind_of(experiment.settings["images"])
-    return canonical_json({**dataclasses.asdict(experiment), "table": "", "seed": 0, "settings": shared})
-
-
-def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:
-    """The row of one experiment: read where it is recorded, unless `force`, else trained and recorded."""
-    (row,) = run_many([experiment], force, progress, device)
-    return row

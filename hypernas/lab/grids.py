@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypernas.errors import UserError
-from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, run_many
+from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment
+from hypernas.lab.recording import run_many
 from hypernas.lab.rows import Results, Row, flat, row_key
 from hypernas.lab.search_experiment import TABLE, Search
 from hypernas.lab.tables import digest_of_row

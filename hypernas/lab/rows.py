@@ -7,15 +7,18 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import platformdirs
 from filelock import FileLock
 
-from hypernas.data.catalogue import checkout, folder_of_variable
+from hypernas.data.catalogue import checkout, folder_of_variable, shipped
 from hypernas.errors import UserError
 from hypernas.lab.formats import number
-from hypernas.lab.summary import METRICS, PLACE, STATISTICS, summary
+from hypernas.lab.schema import FIELDS, FREE_TABLES, KEY, METRICS, fault
+from hypernas.lab.summary import PLACE, STATISTICS, summary
 from hypernas.lab.tables import digest_of_row
 
 if TYPE_CHECKING:
@@ -23,14 +26,38 @@ if TYPE_CHECKING:
 
 # What a table is about, the first of these that its rows have, and what stands beside it.
 HEADLINES = {"kendall_tau": "kendall_tau_unseen", "validation_accuracy": "test_accuracy", "test_accuracy": ""}
-KEY = ("table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol", "settings")
 Row = dict[str, Any]
+# What no two rows share: the experiment as text, and the digest of the table, None where that is not known.
 Identity = tuple[str, str | None]
 
 
+def shipped_results() -> Path:
+    """The rows that the project publishes: `data/results` of the checkout, in the wheel a copy that is only read."""
+    return shipped() / "data" / "results"
+
+
 def results_directory() -> Path:
-    """`$HYPERNAS_RESULTS`, else `data/results` of the checkout or of the working directory."""
-    return folder_of_variable("HYPERNAS_RESULTS") or (checkout() or Path.cwd()) / "data" / "results"
+    """Where own rows are: `$HYPERNAS_RESULTS`, else the user's folder for data of programs."""
+    named = folder_of_variable("HYPERNAS_RESULTS")
+    if named is not None:
+        return named
+    if _alone():
+        return shipped_results()
+    own = platformdirs.user_data_path("hypernas") / "results"
+    # Without a home, as in some containers, there is no such folder and the path begins with "~".
+    return own if own.is_absolute() else Path.cwd() / "hypernas-results"
+
+
+def _alone() -> bool:
+    """Whether `$HYPERNAS_LAYERED` is 0: own rows are then the only ones, and without a folder of them the shipped."""
+    return os.environ.get("HYPERNAS_LAYERED") == "0"
+
+
+def record_into_checkout() -> None:
+    """From here on rows are recorded as shipped ones. Raises UserError outside a checkout."""
+    if checkout() is None:
+        raise UserError("--record writes into data/results of a checkout, and this is an installed copy: leave it out")
+    os.environ["HYPERNAS_RESULTS"] = str(shipped_results())
 
 
 def canonical_json(value: Any) -> str:
@@ -48,52 +75,87 @@ def row_key(row: Mapping[str, Any]) -> str:
 
 
 def row_identity(row: Mapping[str, Any]) -> Identity:
-    """What no two rows share: the experiment and the digest of the table, None where that is not known."""
     return row_key(row), digest_of_row(row)
 
 
+@dataclass(frozen=True)
+class _Content:
+    """The rows of one file: by identity, in the file's order, and the first of each experiment."""
+
+    rows: dict[Identity, Row]
+    first: dict[str, Row]
+
+
+# Content of each file by what `stat` says of it: a grid asks for a thousand rows, and reads the file once.
+_contents: dict[Path, tuple[tuple[int, ...], _Content]] = {}
+
+
+def _content(path: Path) -> _Content:
+    """What a file holds now. Raises UserError with the number of the first line that is no row."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return _Content({}, {})
+    signature = (state.st_ino, state.st_size, state.st_mtime_ns)
+    known = _contents.get(path)
+    if known is not None and known[0] == signature:
+        return known[1]
+    content = _Content({}, {})
+    for count, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        rule = f"a line of results must be one whole row, line {count} of {path} is not"
+        try:
+            row = json.loads(line)
+            reason = fault(row)
+            identity = ("", None) if reason else row_identity(row)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{rule}: mend it") from error
+        if reason:
+            raise UserError(f"{rule}, {reason}: mend it")
+        # Of two rows with one identity the later one counts.
+        content.rows[identity] = row
+        content.first.setdefault(identity[0], row)
+    _contents[path] = signature, content
+    return content
+
+
 class Results:
-    """The rows of one results file.
+    """The rows of one results file, layered over those of the files `below`, which are only read.
 
     A change writes the whole file to a temporary name and renames it, under a lock between processes:
     whenever a writer is killed, the old file or the new one stands.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, below: Iterable[Path] = ()) -> None:
+        self.path, self.below = Path(path), tuple(below)
 
     @classmethod
     def of(cls, table: str) -> Results:
-        """The file of `table` in the results directory."""
+        """The file of `table` in the results directory, over the one that is shipped."""
         if not re.fullmatch(r"[a-z0-9_]+", table):
             raise UserError(f"a table's name must be small letters, digits and _, got {table!r}")
-        return cls(results_directory() / f"{table}.jsonl")
+        own, published = results_directory() / f"{table}.jsonl", shipped_results() / f"{table}.jsonl"
+        return cls(own, [] if _alone() or own.resolve() == published.resolve() else [published])
 
-    def _read(self) -> dict[Identity, Row]:
-        """Identity -> row in the file's order; of two rows with one identity the later one counts."""
-        if not self.path.exists():
-            return {}
-        rows: dict[Identity, Row] = {}
-        for count, line in enumerate(self.path.read_bytes().splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                rows[row_identity(row)] = row
-            except (ValueError, KeyError, TypeError) as error:
-                where = f"line {count} of {self.path}"
-                raise UserError(f"a line of results must be one whole row, {where} is not: mend it") from error
-        return rows
+    def _layers(self) -> list[_Content]:
+        """Own rows first, as they count before the shipped ones."""
+        return [_content(path) for path in (self.path, *self.below)]
 
     def rows(self) -> list[Row]:
-        return list(self._read().values())
+        """All rows, the shipped ones first; where an own one has the same identity, it stands in its place."""
+        merged: dict[Identity, Row] = {}
+        for content in reversed(self._layers()):
+            merged.update(content.rows)
+        return [dict(row) for row in merged.values()]
 
     def find(self, key: str, table_digest: str | None = None) -> Row | None:
         """The row of an experiment on the table with this digest; without one, on whatever table it was made."""
-        rows = self._read()
-        if table_digest is not None:
-            return rows.get((key, table_digest))
-        return next((row for (question, _), row in rows.items() if question == key), None)
+        for content in self._layers():
+            row = content.first.get(key) if table_digest is None else content.rows.get((key, table_digest))
+            if row is not None:
+                return dict(row)
+        return None
 
     def require_writable(self) -> None:
         """Raise UserError where the file could not be written, before time is spent on a row for it."""
@@ -104,32 +166,53 @@ class Results:
             raise UserError(f"the results directory must be writable, {folder} is not: set $HYPERNAS_RESULTS")
 
     def add(self, row: Mapping[str, Any], replace: bool = False) -> Row:
-        """Record `row` and return the row that now stands under its key.
+        """Record `row` and return the row that now stands under its identity."""
+        return self.add_all([row], replace)[0]
+
+    def add_all(self, rows: Iterable[Mapping[str, Any]], replace: bool = False) -> list[Row]:
+        """Record rows in one write, all of them or none -> the rows that now stand under their identities.
 
         A row already recorded stays, so that of two processes with one experiment the first counts;
         with `replace` the new one supersedes it. NaN and infinite numbers are recorded as null.
         """
-        new = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        key = row_identity(new)
+        new = {row_identity(row): row for row in map(_recordable, rows)}
         self.require_writable()
         path = self.path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            rows = self._read()
-            if key in rows and not replace:
-                return rows[key]
-            rows.pop(key, None)
-            rows[key] = new
-            temporary = path.with_name(f".{path.name}.tmp")
-            try:
-                with temporary.open("w", encoding="utf-8") as file:
-                    file.writelines(json.dumps(each, allow_nan=False) + "\n" for each in rows.values())
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        return new
+            old = _content(path).rows
+            added = {identity: row for identity, row in new.items() if replace or identity not in old}
+            if added:
+                kept = [row for identity, row in old.items() if identity not in added]
+                _write(path, [*kept, *added.values()])
+            standing = {**old, **added}
+        return [dict(standing[identity]) for identity in new]
+
+
+def _recordable(row: Mapping[str, Any]) -> Row:
+    """A row without NaN. Raises UserError for a field that the schema does not describe."""
+    unknown = row.keys() - FIELDS.keys()
+    if unknown and row.get("table") not in FREE_TABLES:
+        raise UserError(f"a field of a row must be described in hypernas/lab/schema.py, got {sorted(unknown)[0]!r}")
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+
+
+def _write(path: Path, rows: Iterable[Row]) -> None:
+    """The whole file anew; what a killed writer has left under the temporary name is overwritten."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        told = error.strerror or str(error)
+        raise UserError(f"{path} must be writable, got {told}: free space or set $HYPERNAS_RESULTS") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flat(rows: Iterable[Row]) -> pd.DataFrame:
@@ -144,6 +227,12 @@ def flat(rows: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame(plain, columns=list(dict.fromkeys([*columns, *(k for row in plain for k in row)])))
 
 
+def tables() -> list[str]:
+    """Names of the tables that have rows, own or shipped."""
+    folders = {results_directory()} if _alone() else {results_directory(), shipped_results()}
+    return sorted({path.stem for folder in folders for path in folder.glob("*.jsonl")})
+
+
 def frame(name: str) -> pd.DataFrame:
     """All rows of a table."""
     return flat(Results.of(name).rows())
@@ -153,7 +242,7 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
     """Figures of a table in `data/paper.csv`: space, dataset, method, n_train, paper, paper_source."""
     import pandas as pd
 
-    path = (checkout() or Path.cwd()) / "data" / "paper.csv"
+    path = shipped() / "data" / "paper.csv"
     columns = {"value": "paper", "source": "paper_source"}
     if not path.is_file():
         return pd.DataFrame(columns=[*PLACE, *columns.values()])
@@ -170,10 +259,10 @@ def table(name: str) -> pd.DataFrame:
     """
     rows = frame(name)
     metric = next((each for each in HEADLINES if each in rows and rows[each].notna().any()), "kendall_tau")
-    metrics = METRICS if metric in METRICS else [each for each in (metric, HEADLINES[metric]) if each]
+    metrics = tuple(METRICS) if metric in METRICS else [each for each in (metric, HEADLINES[metric]) if each]
     figures = paper_figures(name, metric)
     if rows.empty and figures.empty:
-        known = sorted(path.stem for path in results_directory().glob("*.jsonl"))
+        known = tables()
         raise UserError(f"the table must be a recorded one ({', '.join(known) or 'none yet'}), got {name!r}")
     lines = summary(rows, figures, metrics, first=(*PLACE, "graph_form", "profile", "protocol"))
     return lines if lines["protocol"].nunique() > 1 else lines.drop(columns="protocol")

@@ -6,18 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hypernas.lab.metrics import student_interval
+from hypernas.lab.schema import FACTS, METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
 STATISTICS = ("mean", "std", "low", "high")
-FACTS = {*METRICS, "table", "seed", "seconds", "seeds_together", "n_test", "n_parameters", "target_accuracy"}
-FACTS |= {"published_rho", "published_repeat_rho", "n_published", "n_not_finite", "seconds_per_architecture"}
-FACTS |= {"image_source"}
-FACTS |= {"target_test_accuracy", "history", "device", "version", "commit", "started"}
-FACTS |= {"validation_accuracy", "test_accuracy", "regret", "queries", "architecture", "parameters", "multiply_adds"}
-FACTS |= {"curve", "front", "elsewhere"}
 PLACE = ["space", "dataset", "method", "n_train"]
 
 
@@ -55,7 +49,7 @@ def _statistics(part: pd.DataFrame, metric: str) -> dict[str, float]:
 def summary(
     rows: pd.DataFrame,
     figures: pd.DataFrame | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = tuple(METRICS),
     first: Iterable[str] = PLACE,
 ) -> pd.DataFrame:
     """Rows averaged over their seeds beside figures (`paper`, `paper_source`) that agree in what both name.

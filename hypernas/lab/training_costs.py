@@ -18,8 +18,9 @@ from torch.utils.flop_counter import flop_registry
 from hypernas import predictors
 from hypernas.graph import GraphBatch, collate
 from hypernas.lab.benchmark import Benchmark
-from hypernas.lab.experiment import Experiment, run
+from hypernas.lab.experiment import Experiment
 from hypernas.lab.metrics import kendall_tau
+from hypernas.lab.recording import run
 from hypernas.lab.timing import paired_ratio, peak_memory, seconds_of
 from hypernas.method.target_network import count
 from hypernas.predictors.hypernas import HyperNAS, HyperNASModel

@@ -1,4 +1,4 @@
-"""Claims about sweeps: what is left to do, what a failure and a kill leave behind, the command."""
+"""Claims about recording rows: what is left to do, what a failure and a kill leave behind, the command."""
 
 import json
 import os
@@ -18,13 +18,16 @@ from hypernas.cli import main
 from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
-from hypernas.lab import sweep as sweeping
-from hypernas.lab.experiment import Experiment, run
+from hypernas.lab.experiment import Experiment, checkpoint_for
+from hypernas.lab.recording import carry_out, plan, run, run_many, training_groups
 from hypernas.lab.rows import Results
-from hypernas.lab.sweep import Failure, parts, sweep
+from hypernas.lab.runner import Workers
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=5, seed=0, profile="quick")
 TOY = "sweep few_shot --space toy --dataset toyset --profile quick".split()
+
+
+SPACE = SimpleNamespace(defaults={}, profiles={}, networks={})
 
 
 class ToyBenchmark:
@@ -76,11 +79,18 @@ def toy(monkeypatch, tmp_path):
     monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
     monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
     monkeypatch.setattr(predictors, "can_fit_many", lambda name: False)
-    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=lambda name: SimpleNamespace()))
+    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=lambda name: SPACE))
     experiments.forget_tables()
     Fragile.scales.clear()
     yield tmp_path / "results" / "few_shot.jsonl"
     experiments.forget_tables()
+
+
+@pytest.fixture
+def results_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
 
 
 @pytest.fixture
@@ -96,47 +106,77 @@ def hypernas(toy, capsys):
     return call
 
 
-def seeds_of(todo):
-    return [[(each.method, each.n_train, each.seed) for each in part] for part in todo]
+def seeds_of(groups):
+    return [[(each.method, each.n_train, each.seed) for each in group] for group in groups]
 
 
-def test_a_part_is_what_one_experiment_lacks_and_recorded_rows_are_left_out(toy):
+def groups_of(asked, together=10):
+    planned = plan(asked)
+    return list(training_groups(planned.planned, planned.missing, together, "cpu"))
+
+
+def test_what_is_recorded_is_left_out_and_seeds_that_cannot_train_together_are_apart(toy):
     run(replace(ASKED, seed=1))
-    asked = [replace(ASKED, n_train=n, seed=seed) for n in (5, 7) for seed in range(4)]
-    assert seeds_of(parts(asked)) == [
-        [("linear", 5, 0), ("linear", 5, 2), ("linear", 5, 3)],
-        [("linear", 7, seed) for seed in range(4)],
-    ]
-    assert [len(part) for part in parts(asked, together=2)] == [2, 1, 2, 2]
-    assert sum(map(len, parts(asked, force=True))) == 8
+    asked = [replace(ASKED, n_train=n, seed=seed) for n in (5, 7) for seed in range(3)]
+    assert seeds_of(groups_of(asked)) == [
+        [("linear", 5, 0)], [("linear", 5, 2)], *([("linear", 7, seed)] for seed in range(3)),
+    ]  # fmt: skip
+    assert len(plan(asked, force=True).missing) == 6
+
+
+def test_groups_are_those_of_all_that_is_planned_so_that_a_rerun_trains_the_same_models_together(results_folder):
+    asked = [Experiment("few_shot", "nasbench201", "cifar10", "np", 20, seed) for seed in range(5)]
+    planned = plan(asked)
+    whole = list(training_groups(planned.planned, planned.missing, 3, "cpu"))
+    assert [len(group) for group in whole] == [5]
+    left = list(training_groups(planned.planned, planned.missing[3:], 10, "cpu"))
+    assert [[each.seed for each in group] for group in left] == [[3, 4]]
+    checkpoint = checkpoint_for(planned.planned, "cpu")
+    checkpoint.path.write_text("")
+    resumed = list(training_groups(planned.planned, planned.missing[3:], 10, "cpu"))
+    assert [[each.seed for each in group] for group in resumed] == [[0, 1, 2, 3, 4]]
 
 
 def test_one_experiment_that_cannot_run_stops_all_before_the_first(toy):
     with pytest.raises(UserError, match="n_train must be at most 30, got 31"):
-        parts([ASKED, replace(ASKED, n_train=31)])
+        plan([ASKED, replace(ASKED, n_train=31)])
     assert not toy.exists()
 
 
 def test_a_failure_is_told_and_the_other_seeds_go_on(toy):
     asked = [replace(ASKED, seed=seed, settings={"weak": 1}) for seed in range(3)]
-    said = list(sweep(parts(asked), workers=1))
-    assert [type(each) for each in said] == [dict, Failure, dict]
-    assert said[1].reason == "ValueError: no luck"
-    assert [each.seed for each in said[1].experiments] == [1]
+    told = list(carry_out(plan(asked), keep_going=True))
+    assert [outcome.row is None for outcome in told] == [False, True, False]
+    assert str(told[1].error) == "no luck\nat all"
+    assert [each.seed for each in told[1].experiments] == [1]
     assert [row["seed"] for row in Results(toy).rows()] == [0, 2]
+
+
+def test_the_cost_is_told_before_the_work(toy):
+    asked = [replace(ASKED, seed=seed) for seed in range(4)]
+    assert plan(asked).cost(Workers()) == "4 of 4 rows to train on this process (cpu)"
+    row = run(asked[0])
+    Results(toy).add({**row, "seconds": 240.0}, replace=True)
+    expected = "3 of 4 rows to train on 2 workers (cpu), about 6 min by rows like them; 1 are recorded already"
+    assert plan(asked).cost(Workers(2)) == expected
+    list(run_many(asked))
+    assert plan(asked).cost(Workers()) == "4 of 4 rows are recorded already"
 
 
 def test_the_command_records_the_whole_grid_once(hypernas, toy):
     words = "--methods linear,other --n-train 5,7 --seeds 0:3 --setting epochs=3 --json".split()
     code, out, err = hypernas(*words)
     rows = [json.loads(line) for line in out]
-    assert (code, err) == (0, [])
+    assert (code, err) == (0, ["12 of 12 rows to train on this process (cpu)"])
     assert [(r["method"], r["n_train"], r["seed"]) for r in rows] == [
         (method, n, seed) for method in ("linear", "other") for n in (5, 7) for seed in range(3)
     ]
     assert {row["settings"]["epochs"] for row in rows} == {3}
+    assert {row.pop("state") for row in rows} == {"trained"}
     assert Results(toy).rows() == rows
-    assert hypernas(*words) == (0, [], ["12 of 12 rows are recorded already"])
+    code, out, err = hypernas(*words)
+    assert (code, err) == (0, ["12 of 12 rows are recorded already"])
+    assert {json.loads(line)["state"] for line in out} == {"recorded"}
 
 
 def test_a_dry_run_counts_and_computes_nothing(hypernas, toy):
@@ -149,7 +189,7 @@ def test_a_dry_run_counts_and_computes_nothing(hypernas, toy):
 def test_what_failed_is_listed_last_with_exit_code_1(hypernas):
     code, out, err = hypernas("--methods", "linear", "--n-train", "5", "--seeds", "0:3", "--setting", "weak=2")
     assert (code, len(out)) == (1, 2)
-    assert err == ["Failed: linear  toy/toyset  n_train 5  seed 2: ValueError: no luck"]
+    assert err[1:] == ["Failed: linear  toy/toyset  n_train 5  seed 2: ValueError: no luck"]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +197,11 @@ def test_what_failed_is_listed_last_with_exit_code_1(hypernas):
     [
         "--n-train 5",
         "--methods linear",
+        "--methods linear --n-train 5 --seed 0:1e14",
+        "--methods linear --n-train 5 --seed 0:99999999999999",
+        f"--methods linear --n-train 5 --threads {2**64}",
+        "--methods linear --n-train 5 --resources GPU",
+        "--methods linear --n-train 5 --results x --record",
         "--methods linear,guess --n-train 5",
         "--methods linear --n-train 5,31",
         "--methods linear --n-train many",
@@ -189,23 +234,25 @@ def test_the_protocol_pinat_tests_on_all_rows_and_takes_the_scale_of_the_whole_t
 PROCESSES = """
 import sys
 from hypernas.lab.experiment import Experiment
-from hypernas.lab.sweep import parts, sweep
+from hypernas.lab.recording import carry_out, plan
+from hypernas.lab.runner import Workers
 
 if __name__ == "__main__":
     place = ("few_shot", "nasbench201", "cifar10")
     asked = [Experiment(*place, "np", 39, 9, settings={"epochs": 1_000_000})]
     asked += [Experiment(*place, "graph-features", 39, seed, settings={"n_trees": 3}) for seed in range(2)]
-    for said in sweep(parts(asked), workers=2):
-        print(said["method"], said["seed"], flush=True)
+    for outcome in carry_out(plan(asked), Workers(2)):
+        print(outcome.row["method"], outcome.row["seed"], flush=True)
 """
 
 
 def test_processes_record_while_one_is_stuck_and_all_end_with_the_one_that_started_them(tmp_path):
-    script = tmp_path / "sweeping.py"
+    script = tmp_path / "computing.py"
     script.write_text(PROCESSES)
-    environment = {**os.environ, "HYPERNAS_RESULTS": str(tmp_path)}
+    environment = {**os.environ, "HYPERNAS_RESULTS": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment)
-    assert [process.stdout.readline().split() for _ in range(2)] == [["graph-features", "0"], ["graph-features", "1"]]
+    lines = sorted(process.stdout.readline().split() for _ in range(2))
+    assert lines == [["graph-features", "0"], ["graph-features", "1"]]
     children = children_of(process.pid)
     assert children
     os.kill(process.pid, signal.SIGKILL)
@@ -216,15 +263,44 @@ def test_processes_record_while_one_is_stuck_and_all_end_with_the_one_that_start
             break
         time.sleep(0.1)
     assert not any(map(alive, children))
-    assert [row["seed"] for row in Results(tmp_path / "few_shot.jsonl").rows()] == [0, 1]
+    assert sorted(row["seed"] for row in Results(tmp_path / "few_shot.jsonl").rows()) == [0, 1]
+
+
+TWICE = """
+import sys
+from hypernas.lab.experiment import Experiment
+from hypernas.lab.recording import carry_out, plan
+
+asked = [Experiment("few_shot", "nasbench201", "cifar10", "graph-features", 20, seed, settings={"n_trees": 2})
+         for seed in range(100, 120)]
+planned = plan(asked)
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(outcome.trained for outcome in carry_out(planned)), flush=True)
+"""
+
+
+def test_two_processes_with_one_sweep_of_twenty_rows_train_each_row_once(tmp_path):
+    environment = {**os.environ, "HYPERNAS_RESULTS": str(tmp_path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    both = [subprocess.Popen([sys.executable, "-c", TWICE], **pipes) for _ in range(2)]
+    assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    trained = [int(process.communicate(timeout=120)[0]) for process in both]
+    assert sum(trained) == 20
+    assert len(Results(tmp_path / "few_shot.jsonl").rows()) == 20
+    assert list((tmp_path / ".leases").glob("*.lease")) == []
 
 
 def children_of(parent):
-    """Processes that `parent` has started, as Linux lists them."""
-    path = Path(f"/proc/{parent}/task/{parent}/children")
+    """Processes that `parent` has started, and theirs, as Linux lists them."""
+    path = Path(f"/proc/{parent}/task")
     if not path.exists():
         pytest.skip("needs Linux's list of child processes")
-    return [int(pid) for pid in path.read_text().split()]
+    children = [int(pid) for task in path.iterdir() for pid in (task / "children").read_text().split()]
+    return children + [pid for child in children for pid in children_of(child)]
 
 
 def alive(pid):
@@ -233,22 +309,3 @@ def alive(pid):
     except OSError:
         return False
     return state != "Z"
-
-
-def test_a_killed_process_is_a_failure_of_its_part_alone():
-    """The process is stood in for: it has said one row of two, then its pipe ends."""
-
-    class Pipe:
-        said = iter([{"seed": 0}])
-
-        def recv(self):
-            for said in self.said:
-                return said
-            raise EOFError
-
-    process, pipe = SimpleNamespace(join=lambda: None, exitcode=-9), Pipe()
-    running = {pipe: (process, {0: ASKED, 1: replace(ASKED, seed=1)})}
-    assert list(sweeping._heard(pipe, running)) == [{"seed": 0}]
-    (failure,) = sweeping._heard(pipe, running)
-    assert (failure.experiments, failure.reason) == ([replace(ASKED, seed=1)], "its process ended with code -9")
-    assert running == {}

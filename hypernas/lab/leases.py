@@ -1,0 +1,102 @@
+"""Work that one process has taken, seen by every other that shares the folder: two machines do nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock
+
+# A lease that nobody has renewed for so many seconds is free: its holder was killed or lost the folder.
+EXPIRY_SECONDS = 180.0
+# Four renewals fit into that time, so that one or two may come late.
+RENEWAL_SECONDS = 40.0
+
+
+class Leases:
+    """Leases in a folder, a small file each, renewed by a thread while the context lasts and given back at its end."""
+
+    def __init__(
+        self, folder: Path, expiry_seconds: float = EXPIRY_SECONDS, renewal_seconds: float = RENEWAL_SECONDS
+    ) -> None:
+        self.folder, self.expiry_seconds, self.renewal_seconds = folder, expiry_seconds, renewal_seconds
+        self._held: set[Path] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def __enter__(self) -> Leases:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            now = self._now()
+            for path in self.folder.glob("*.lease"):
+                if not self._taken(path, now):
+                    path.unlink(missing_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._give_back(list(self._held))
+
+    def take(self, names: Iterable[str]) -> bool:
+        """Take all of the work called `names`, or none of it where another process has a part."""
+        paths = [self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lease" for name in names]
+        with FileLock(self.folder / ".lock"):
+            now = self._now()
+            if any(path not in self._held and self._taken(path, now) for path in paths):
+                return False
+            for path in paths:
+                path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
+                self._held.add(path)
+        return True
+
+    def give_back(self, names: Iterable[str]) -> None:
+        self._give_back([self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lease" for name in names])
+
+    def _give_back(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            self._held.discard(path)
+            path.unlink(missing_ok=True)
+
+    def _now(self) -> float:
+        """The time by the clock of the folder's file system, the one that dates every lease."""
+        clock = self.folder / ".clock"
+        clock.write_text("", encoding="utf-8")
+        return clock.stat().st_mtime
+
+    def _taken(self, path: Path, now: float) -> bool:
+        try:
+            holder = json.loads(path.read_text(encoding="utf-8"))
+            age = now - path.stat().st_mtime
+        except (OSError, ValueError):
+            return False
+        if holder.get("host") == socket.gethostname() and not _alive(int(holder.get("pid", 0))):
+            return False
+        return age < self.expiry_seconds
+
+    def _renew(self) -> None:
+        while not self._over.wait(self.renewal_seconds):
+            for path in list(self._held):
+                try:
+                    os.utime(path)
+                except OSError:
+                    continue  # the folder may be away for a moment; the next renewal comes
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,256 @@
+"""Rows of experiments: which are recorded, which train at once, where; each is recorded as soon as it exists."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hypernas.errors import UserError
+from hypernas.lab.experiment import Experiment, checkpoint_for, clean_checkpoints, recorded_row
+from hypernas.lab.leases import Leases
+from hypernas.lab.provenance import check_device
+from hypernas.lab.rows import Results, Row, results_directory
+from hypernas.lab.runner import Runner, Workers
+from hypernas.training.recorder import on_gpu
+
+# How many models train at once where they can: on two cores nine take a fifth less time each than three.
+MODELS_AT_ONCE = {"cpu": 10, "cuda": 64}
+# Seconds until work that other processes have taken is looked at again.
+LOOK_AGAIN_SECONDS = 1.0
+# Rows that agree in these take about as long.
+LIKE = ("space", "method", "n_train", "profile")
+
+
+class Outcome(NamedTuple):
+    """A row, and whether it was trained now or recorded before; or experiments without one, and why."""
+
+    row: Row | None
+    trained: bool = False
+    experiments: tuple[Experiment, ...] = ()
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """A job of the runner: experiments that train at once, on a device."""
+
+    experiments: tuple[Experiment, ...]
+    device: str
+    progress: bool = False
+
+    def names(self) -> list[str]:
+        """What the work of each is called, for all processes that share the results."""
+        return [f"{experiment.key()} {experiment.table_digest()}" for experiment in self.experiments]
+
+
+def train_together(job: Training) -> list[Row]:
+    """The work of a job: its rows."""
+    group = list(job.experiments)
+    return list(group[0].measure(group, job.progress, job.device))
+
+
+def run_many(
+    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
+) -> Iterator[Row]:
+    """The row of every experiment, those that are recorded first; the others are recorded as soon as they exist.
+
+    With `force` all are trained. Raises UserError before the first training for an experiment that could not run.
+    """
+    return (outcome.row for outcome in outcomes(experiments, force, progress, device) if outcome.row is not None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Resolved experiments and those of them that are to be trained, checked before the first of them is."""
+
+    planned: list[Experiment]
+    missing: list[Experiment]
+    force: bool
+    device: str
+
+    def seconds(self) -> float | None:
+        """About how long the missing take one after the other, by recorded rows like them; None without such."""
+        typical: dict[tuple[object, ...], float] = {}
+        for table in {experiment.table for experiment in self.missing}:
+            taken: dict[tuple[object, ...], list[float]] = {}
+            for row in Results.of(table).rows():
+                if row.get("seconds"):
+                    taken.setdefault(tuple(row[name] for name in LIKE), []).append(row["seconds"])
+            typical |= {kind: statistics.median(seconds) for kind, seconds in taken.items()}
+        known = [typical.get(tuple(getattr(experiment, name) for name in LIKE)) for experiment in self.missing]
+        return None if None in known else sum(seconds for seconds in known if seconds is not None)
+
+    def cost(self, workers: Workers) -> str:
+        """How many rows are to be trained, about how long, and on what, as one sentence."""
+        n, total = len(self.missing), len(self.planned)
+        if not n:
+            return f"{total} of {total} rows are recorded already"
+        seconds = self.seconds()
+        time_taken = "" if seconds is None else f", about {in_words(seconds / workers.workers)} by rows like them"
+        recorded = f"; {total - n} are recorded already" if n < total else ""
+        return f"{n} of {total} rows to train on {workers} ({self.device}){time_taken}{recorded}"
+
+
+def in_words(seconds: float) -> str:
+    """A duration in its largest useful unit.
+
+    >>> in_words(3), in_words(400), in_words(20000)
+    ('3 s', '7 min', '5.6 h')
+    """
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def plan(experiments: Iterable[Experiment], force: bool = False, device: str = "cpu") -> Plan:
+    """What is recorded and what is to be trained. Raises UserError for an experiment that could not run."""
+    check_device(device)
+    planned = [experiment.resolved() for experiment in experiments]
+    missing = [experiment for experiment in planned if force or recorded_row(experiment) is None]
+    for experiment in missing:
+        experiment.check(device)
+    for store in {experiment.table: Results.of(experiment.table) for experiment in missing}.values():
+        store.require_writable()
+    return Plan(planned, missing, force, device)
+
+
+def outcomes(
+    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
+) -> Iterator[Outcome]:
+    """As `run_many`, and whether each row was trained now or recorded before."""
+    return carry_out(plan(experiments, force, device), progress=progress)
+
+
+def carry_out(
+    plan: Plan,
+    workers: Workers | None = None,
+    progress: bool = True,
+    together: int | None = None,
+    keep_going: bool = False,
+) -> Iterator[Outcome]:
+    """The row of every experiment of a plan, the recorded ones first.
+
+    At most `together` models train at once, by default as many as the device likes. With `keep_going` an experiment
+    that fails is told and stops nothing else. Of several processes with the same experiments and results each trains a
+    part, and none a row twice.
+    """
+    if not plan.force:
+        tell_of_other_tables(plan.missing)
+    absent = {id(experiment) for experiment in plan.missing}
+    for experiment in plan.planned:
+        if id(experiment) not in absent:
+            yield Outcome(recorded_row(experiment))
+    if not plan.missing:
+        return
+    clean_checkpoints()
+    most = together or MODELS_AT_ONCE["cuda" if on_gpu(plan.device) else "cpu"]
+    groups = training_groups(plan.planned, plan.missing, most, plan.device)
+    waiting = deque(Training(group, plan.device, progress) for group in groups)
+    with Runner(workers) as runner, Leases(results_directory() / ".leases") as leases:
+        while waiting:
+            taken_elsewhere: list[Training] = []
+            recorded_elsewhere: list[Row] = []
+            drawn = _free_jobs(waiting, leases, plan.force, taken_elsewhere, recorded_elsewhere)
+            for done in runner.map(train_together, drawn):
+                if done.error is not None and not keep_going:
+                    raise done.error
+                if done.error is not None:
+                    yield Outcome(None, experiments=done.job.experiments, error=done.error)
+                else:
+                    yield from [Outcome(row, trained=True) for row in _record(done.job, done.result, plan.force)]
+                leases.give_back(done.job.names())
+            yield from [Outcome(row) for row in recorded_elsewhere]
+            waiting.extend(taken_elsewhere)
+            if waiting:
+                time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _free_jobs(
+    waiting: deque[Training], leases: Leases, force: bool, taken_elsewhere: list[Training], recorded: list[Row]
+) -> Iterator[Training]:
+    """The jobs that no other process is at, each taken as it is drawn; rows that others have recorded since."""
+    while waiting:
+        job = waiting.popleft()
+        if not leases.take(job.names()):
+            taken_elsewhere.append(job)
+            continue
+        rows = [None if force else recorded_row(experiment) for experiment in job.experiments]
+        if None not in rows:
+            leases.give_back(job.names())
+            recorded += [row for row in rows if row is not None]
+            continue
+        yield job
+
+
+def _record(job: Training, rows: list[Row], force: bool) -> list[Row]:
+    """Record the rows of a job in one write a table, so that a kill leaves all of a group or none of it."""
+    for experiment, row in zip(job.experiments, rows, strict=True):
+        if row.get("table_digest") != experiment.table_digest():
+            raise UserError(f"a worker must have the same table as this process, one has {row.get('source')!r}")
+    standing = []
+    for table in dict.fromkeys(row["table"] for row in rows):
+        standing += Results.of(table).add_all([row for row in rows if row["table"] == table], replace=force)
+    checkpoint = checkpoint_for(list(job.experiments), job.device)
+    if checkpoint:
+        checkpoint.path.unlink(missing_ok=True)
+    return standing
+
+
+def tell_of_other_tables(missing: Iterable[Experiment]) -> None:
+    """One sentence where experiments without a row have one that another table answered."""
+    others = [row for row in (Results.of(each.table).find(each.key()) for each in missing) if row is not None]
+    if others:
+        sources = "; ".join(dict.fromkeys(str(row.get("source")) for row in others))
+        plural = "rows were" if len(others) > 1 else "row was"
+        logging.getLogger("hypernas").warning(
+            "%d recorded %s made from another table (%s) than the one that is here, and will be trained anew.",
+            len(others), plural, sources,
+        )  # fmt: skip
+
+
+def training_groups(
+    planned: list[Experiment], missing: list[Experiment], most: int, device: str
+) -> Iterator[tuple[Experiment, ...]]:
+    """The missing experiments, in groups that train at once.
+
+    Groups are those of all that is planned: a run that was stopped trains the same models together as one that was not,
+    and gives the same digits. Where a training was stopped with some of its rows recorded, all of it goes on.
+    """
+    absent = {id(experiment) for experiment in missing}
+    for group in _groups(planned, most):
+        left = [experiment for experiment in group if id(experiment) in absent]
+        if not left:
+            continue
+        if not left[0].together:
+            yield from ((experiment,) for experiment in left)
+            continue
+        whole = checkpoint_for(group, device)
+        yield tuple(group) if whole is not None and whole.path.exists() else tuple(left)
+
+
+def _groups(planned: list[Experiment], most: int) -> Iterator[list[Experiment]]:
+    """The experiments that may train at once: those that differ in the seed only, and together with these, up to `most`
+    models, others that differ in what each of many models may have of its own."""
+    kinds: dict[str, dict[str, list[Experiment]]] = {}
+    for each in planned:
+        kinds.setdefault(each.family(), {}).setdefault(dataclasses.replace(each, seed=0).key(), []).append(each)
+    for variants in kinds.values():
+        group: list[Experiment] = []
+        for seeds in variants.values():
+            if group and len(group) + len(seeds) > most:
+                yield group
+                group = []
+            group = group + seeds
+        yield group
+
+
+def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:
+    """The row of one experiment: read where it is recorded, unless `force`, else trained and recorded."""
+    (row,) = run_many([experiment], force, progress, device)
+    return row

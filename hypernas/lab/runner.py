@@ -1,0 +1,193 @@
+"""One runner for all work that takes long: in this process, on the cores of this machine, or on a cluster (Dask).
+
+A job is any value that can be pickled, and the work a function of it that lies in a module. Results come back through
+the process that asked, the only one that records them, so that workers need no place to write to.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hypernas.errors import UserError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+# Jobs with the scheduler at once, for each worker and at least: enough to keep all busy while the driver records rows,
+# few enough that a long list of jobs is not kept in memory and a second driver of the same work gets its part.
+JOBS_A_WORKER, FEWEST_JOBS = 2, 16
+# Seconds until a scheduler that does not answer is given up.
+ANSWER_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where jobs run: in this process, in `workers` processes here, or on the workers of the `scheduler` at an address.
+
+    `threads` is for PyTorch in each of them, 0 what it takes by itself here and one in a worker. A job waits for a
+    worker that offers the `resources`, such as `{"GPU": 1}`. One that fails is tried again `retries` times; one whose
+    worker was lost is always done again.
+    """
+
+    workers: int = 1
+    threads: int = 0
+    scheduler: str = ""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    retries: int = 0
+
+    @property
+    def in_process(self) -> bool:
+        return self.workers == 1 and not self.scheduler
+
+    def __str__(self) -> str:
+        if self.scheduler:
+            return f"the workers of {self.scheduler}"
+        return "this process" if self.in_process else f"{self.workers} workers"
+
+
+class Done(NamedTuple):
+    """A job with its result, or the error that ended it; where it ran, and for how many seconds."""
+
+    job: Any
+    result: Any = None
+    error: Exception | None = None
+    where: str = ""
+    seconds: float = 0.0
+
+
+class Runner:
+    """Runs jobs on `workers`; a context manager, at whose end local processes are gone."""
+
+    def __init__(self, workers: Workers | None = None) -> None:
+        self.workers = workers or Workers()
+        self._client: Client | None = None
+        self._cluster: Any = None
+
+    def __enter__(self) -> Runner:
+        if not self.workers.in_process:
+            self._connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for part in (self._client, self._cluster):
+            if part is not None:
+                part.close()
+        self._client = self._cluster = None
+
+    def map(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Done]:
+        """Each job as soon as it is done, one that failed with its error; jobs are drawn when a worker has room."""
+        if self._client is None:
+            return (_here(work, job, self.workers.threads) for job in jobs)
+        return self._elsewhere(work, iter(jobs))
+
+    def _connect(self) -> None:
+        import dask
+        from distributed import Client, LocalCluster
+
+        # A lost worker is told as a failed or repeated job, so Dask's own lines about it are left out.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        dask.config.set({"distributed.logging.distributed": "critical", "distributed.comm.timeouts.connect": "30s"})
+        if self.workers.scheduler:
+            try:
+                self._client = Client(self.workers.scheduler, timeout=ANSWER_SECONDS, set_as_default=False)
+            except (OSError, ValueError) as error:
+                rule = "the scheduler must be the address of a running one, such as tcp://host:8786"
+                raise UserError(f"{rule}, got {self.workers.scheduler!r}: {error}") from error
+        else:
+            threads = str(self.workers.threads or 1)
+            has_dashboard = importlib.util.find_spec("bokeh") is not None
+            self._cluster = LocalCluster(
+                n_workers=self.workers.workers,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0" if has_dashboard else None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                resources=dict(self.workers.resources),
+                env={"OMP_NUM_THREADS": threads, "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"},
+            )
+            self._client = Client(self._cluster, set_as_default=False)
+        self._tell_of_missing_resources()
+
+    def dashboard(self) -> str:
+        """The address of Dask's page of what is running, "" where there is none."""
+        return str(self._client.dashboard_link or "") if self._client is not None else ""
+
+    def _tell_of_missing_resources(self) -> None:
+        assert self._client is not None
+        offered = [worker["resources"] for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()]
+        for name, amount in self.workers.resources.items():
+            if not any(resources.get(name, 0) >= amount for resources in offered):
+                logging.getLogger("hypernas").warning(
+                    "No worker offers %s=%g yet; the work waits for one.", name, amount
+                )
+
+    def _room(self) -> int:
+        """How many jobs may be with the scheduler at once."""
+        assert self._client is not None
+        return max(JOBS_A_WORKER * len(self._client.nthreads()), FEWEST_JOBS)
+
+    def _elsewhere(self, work: Callable[[Any], Any], jobs: Iterator[Any]) -> Iterator[Done]:
+        from distributed import as_completed
+
+        assert self._client is not None
+        running: dict[Future, Any] = {}
+        finished = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
+        options = {"resources": dict(self.workers.resources) or None, "retries": self.workers.retries, "pure": False}
+
+        def fill() -> None:
+            more = list(islice(jobs, max(self._room() - len(running), 0)))
+            futures = self._client.map(partial(_there, work, threads=self.workers.threads or 1), more, **options)
+            running.update(zip(futures, more, strict=True))
+            finished.update(futures)
+
+        fill()
+        try:
+            for batch in finished.batches():
+                for future, result in batch:
+                    job = running.pop(future)
+                    yield _lost(job, future) if future.status != "finished" else Done(job, *result)
+                    future.release()
+                fill()
+        finally:
+            self._client.cancel(list(running))
+
+
+def _here(work: Callable[[Any], Any], job: Any, threads: int) -> Done:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    start = time.perf_counter()
+    try:
+        result = work(job)
+    except Exception as error:
+        return Done(job, None, error, "this process", time.perf_counter() - start)
+    return Done(job, result, None, "this process", time.perf_counter() - start)
+
+
+def _there(work: Callable[[Any], Any], job: Any, threads: int) -> tuple[Any, None, str, float]:
+    """In a worker: all of a `Done` but the job."""
+    import torch
+    from distributed import get_worker
+
+    torch.set_num_threads(threads)
+    start = time.perf_counter()
+    result = work(job)
+    return result, None, f"{socket.gethostname()} {get_worker().name}", time.perf_counter() - start
+
+
+def _lost(job: Any, future: Future) -> Done:
+    from distributed.scheduler import KilledWorker
+
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        error = UserError(f"its worker was lost {error.allowed_failures + 1} times while it ran")
+    return Done(job, None, error)
