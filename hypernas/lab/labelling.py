@@ -172,7 +172,7 @@ def _results(recipe: Recipe, groups: Sequence[Sequence[str]], processes: int) ->
 def _check_not_imported_by_a_worker() -> None:
     """Raise UserError where a worker process, which imports the script that started it, would start workers again."""
     if getattr(current_process(), "_inheriting", False):
-        rule = "a script that labels must call it behind `if __name__ == \"__main__\":`"
+        rule = 'a script that labels must call it behind `if __name__ == "__main__":`'
         raise UserError(f"{rule}, got a call while a worker imports the script: put it there, or give processes=1")
 
 
