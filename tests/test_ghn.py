@@ -7,13 +7,13 @@ import torch.nn.functional as F
 
 from hypernas import predictors, spaces
 from hypernas.fast.heads import head_of
-from hypernas.fast.node_encoders import NETWORKS
 from hypernas.graph import collate
 from hypernas.lab.experiment import Experiment, settings_of
 from hypernas.lab.recording import run
 from hypernas.lab.summary import FACTS
 from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.target_network import run as run_network
+from hypernas.predictors.shared.node_encoders import NETWORKS
 
 SMALL = {"hyper_width": 16, "image_batch": 8, "epochs": 1}
 

@@ -1,4 +1,4 @@
-"""Claims about scoring large tables: architectures of the same edges side by side give what each gives alone."""
+"""Claims about scoring: a table in chunks gives what the plain model gives each architecture."""
 
 import numpy as np
 import pytest
@@ -6,98 +6,53 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
-from hypernas.fast import model
-from hypernas.fast.model import ArchitecturePredictor
-from hypernas.fast.packed import alike, embed_packed
-from hypernas.fast.scoring import embed, same_edges
+from hypernas.fast import scoring
+from hypernas.fast.scoring import score
 from hypernas.graph import collate
-from hypernas.lab.costs import sampled
-from hypernas.training.predictor import n_operations
+from hypernas.method.encoder import CONTEXTS
+from hypernas.method.hypernas import ArchitecturePredictor
+
+SIZE = {"n_ops": 5, "n_layers": 3, "width": 6}
 
 
-@pytest.fixture
-def graphs():
-    """Cells of several sizes, some of the same edges with other operations, none twice."""
-    space, rng = spaces.get("nasbench101"), np.random.default_rng(0)
-    ops = rng.permutation([f"{a}(0)|{b}(0,1)|output(1,2)" for a in OPS for b in OPS])
-    return collate([*map(space.parse, ops), *(space.sample(rng) for _ in range(11))], space)
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_scores_are_the_plain_model_s_for_any_mix_of_sequences_and_sizes(context, double, architecture):
+    model = ArchitecturePredictor(**SIZE, context=context)
+    sequences = [(0, 1, 0), (0, 0), (1, 0, 0, 1)]
+    batch = collate([architecture(sequences[i % 3], (3 + i % 5, 3 + i % 2)) for i in range(12)])
+    assert torch.allclose(score(model, batch, chunk=2), model(batch)[0], atol=1e-10)
 
 
-OPS = ("conv3x3", "conv1x1", "maxpool3x3")
+def test_equal_functions_have_the_same_bits_of_score(architecture, twin):
+    model = ArchitecturePredictor(**SIZE, context="sum")
+    made = [architecture(n_nodes=(6, 4)) for _ in range(4)]
+    scores = score(model, collate(made + [twin(a) for a in made]))
+    assert torch.equal(scores[:4], scores[4:])
+    assert len(scores.unique()) == 4
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
+def test_chunks_are_full_and_the_sizes_of_their_networks_are_near(architecture, monkeypatch):
+    """40 networks of as many lengths and sizes, in an order that mixes them, need three chunks of 16."""
+    rng = np.random.default_rng(0)
+    batch = collate([architecture((0, 1) * (1 + i % 4), (3 + i % 5, 4)) for i in rng.permutation(40)])
+    parts = []
+    encoder_pass = scoring.encoder_pass
+    monkeypatch.setattr(scoring, "encoder_pass", lambda *given: parts.append(given[1][0]) or encoder_pass(*given))
+    score(ArchitecturePredictor(**SIZE, context="sum"), batch, chunk=16)
+    assert [len(part) for part in parts] == [16, 16, 8]
+    assert [part.sequence.shape[1] for part in parts] == [4, 8, 8]
 
 
-@pytest.mark.parametrize("context", ["sum", "concat", "position", "none"])
-def test_embeddings_are_those_of_the_encoder(graphs, context):
-    encoder = ArchitecturePredictor(6, 3, 8, context).encoder
-    expected, _ = encoder(graphs)
-    torch.testing.assert_close(embed(encoder, graphs), expected.detach(), rtol=1e-10, atol=1e-12)
-
-
-def test_rows_of_one_part_share_their_edges_and_every_row_comes_once(graphs):
-    parts = list(same_edges(graphs, chunk=4))
-    assert sorted(torch.cat(parts).tolist()) == list(range(len(graphs)))
-    assert max(map(len, parts)) == 4
-    for part in parts:
-        assert (graphs.adjacency[part] == graphs.adjacency[part[0]]).all()
-    assert len(parts) < len(graphs)
-
-
-@pytest.mark.parametrize("context", ["sum", "none"])
-def test_a_large_table_is_scored_as_a_small_one(graphs, context, monkeypatch):
-    predictor = ArchitecturePredictor(6, 3, 8, context)
-    twice = graphs[torch.cat([torch.arange(len(graphs)), torch.arange(3)])]
-    small = model.score([predictor], [twice])[0]
-    monkeypatch.setattr(model, "LARGE", 5)
-    monkeypatch.setattr(model, "WORTH", 1)
-    called = []
-    monkeypatch.setattr(model, "embed", lambda *given: called.append(len(given[1])) or embed(*given))
-    torch.testing.assert_close(model.score([predictor], [twice])[0], small, rtol=1e-10, atol=1e-12)
-    assert called == [len(graphs)]
-
-
-def test_a_large_table_whose_architectures_share_no_edges_is_scored_in_chunks(graphs, monkeypatch):
-    predictor = ArchitecturePredictor(6, 3, 8, "sum")
-    small = model.score([predictor], [graphs])[0]
-    monkeypatch.setattr(model, "LARGE", 5)
-    monkeypatch.setattr(model, "embed", None)
-    assert len(graphs) < model.WORTH * len(list(same_edges(graphs)))
-    assert torch.equal(model.score([predictor], [graphs])[0], small)
-
-
-def test_any_number_of_threads_gives_the_same_bits_and_stays_what_it_was(graphs):
-    encoder = ArchitecturePredictor(6, 3, 8, "sum").encoder
-    before, found = torch.get_num_threads(), []
-    try:
-        for n_threads in (1, 2, 3):
-            torch.set_num_threads(n_threads)
-            found.append(embed(encoder, graphs, same_edges(graphs, chunk=2)))
-            assert torch.get_num_threads() == n_threads
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
-
-
-@pytest.mark.parametrize("large", [5, 50_000])
 @pytest.mark.parametrize("context", ["sum", "concat"])
-def test_half_the_precision_is_near_the_whole_and_does_not_stay(graphs, context, large, monkeypatch):
-    predictor = ArchitecturePredictor(6, 3, 8, context).float()
-    monkeypatch.setattr(model, "LARGE", large)
-    monkeypatch.setattr(model, "WORTH", 1)
-    whole, half = (model.score([predictor], [graphs], dtype=dtype)[0] for dtype in (None, torch.bfloat16))
+def test_half_the_precision_is_near_the_whole_and_does_not_stay(context, architecture):
+    torch.manual_seed(0)
+    model = ArchitecturePredictor(**SIZE, context=context)
+    graphs = collate([architecture(n_nodes=(n, 4)) for n in (4, 5, 6, 7) for _ in range(4)])
+    whole, half = (score(model, graphs, dtype=dtype) for dtype in (None, torch.bfloat16))
     assert half.dtype == whole.dtype == torch.float32
     assert not torch.equal(half, whole)
     assert (half - whole).abs().max() < 0.05 * whole.abs().max()
-    assert torch.equal(model.score([predictor], [graphs])[0], whole)
-    assert len(half.unique()) == len(whole.unique())
+    assert torch.equal(score(model, graphs), whole)
 
 
 def test_half_the_precision_is_for_the_gcn_alone():
@@ -107,28 +62,14 @@ def test_half_the_precision_is_for_the_gcn_alone():
         predictors.get("hypernas-p")(precision="int8")
 
 
-@pytest.mark.parametrize("context", ["sum", "concat", "position", "none"])
-@pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "mobilenetv3"])
-def test_packed_cells_are_encoded_as_by_themselves(name, context):
-    """21 architectures fill no whole number of blocks."""
-    graphs = sampled(name, 21)
-    encoder = ArchitecturePredictor(n_operations(graphs), 3, 8, context).encoder
-    assert alike(graphs)
-    torch.testing.assert_close(embed_packed(encoder, graphs), encoder(graphs)[0].detach(), rtol=1e-10, atol=1e-12)
+def test_an_operation_that_the_model_does_not_know_is_a_user_error(architecture):
+    with pytest.raises(UserError, match="operations must be below 3"):
+        score(ArchitecturePredictor(3, 1, 4, "sum"), collate([architecture(n_nodes=(9, 9))]))
 
 
-def test_cells_of_more_nodes_than_a_block_stand_alone(architecture):
-    graphs = collate([architecture(n_nodes=(70, 5)) for _ in range(3)])
-    encoder = ArchitecturePredictor(5, 2, 8, "sum").encoder
-    torch.testing.assert_close(embed_packed(encoder, graphs), encoder(graphs)[0].detach(), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [None, torch.float32])
-def test_another_device_scores_a_table_as_the_cpu_does(graphs, dtype, monkeypatch):
-    """The packed way, which a GPU takes, in chunks that do not divide the table; here it is taken on the CPU."""
-    predictor = ArchitecturePredictor(6, 3, 8, "sum")
-    expected = model.score([predictor], [graphs])[0]
-    found = model._score_alike(predictor, graphs, 7, dtype)
-    assert found.dtype == expected.dtype
-    torch.testing.assert_close(found, expected, rtol=1e-10 if dtype is None else 1e-4, atol=1e-6)
-    assert not alike(collate([spaces.get("nasbench201_depth").sample(np.random.default_rng(i)) for i in range(9)]))
+def test_cells_of_nasbench101_are_scored_as_by_the_plain_model(double):
+    """Cells of several sizes, some with the same edges, and a reduction that is smaller than its cell."""
+    space, rng = spaces.get("nasbench101"), np.random.default_rng(0)
+    graphs = collate([space.sample(rng) for _ in range(31)], space)
+    model = ArchitecturePredictor(len(space.ops), 3, 8, "sum")
+    torch.testing.assert_close(score(model, graphs, chunk=7), model(graphs)[0].detach(), rtol=1e-10, atol=1e-12)

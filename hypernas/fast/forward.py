@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hypernas.fast import batched, layers
+from hypernas.fast.encoder import encoder_pass
 from hypernas.fast.frames import Frame, Table
 from hypernas.fast.heads import HeadOutputs, head_of, own_kernel
-from hypernas.fast.model import Cells, Stack, encode, is_fused, regress
 from hypernas.fast.plans import Plan, Sources
-from hypernas.fast.sequences import rows_of
-from hypernas.fast.stacked import StackedEncoders, below
+from hypernas.fast.stacked_models import StackedModels, below, regress, rows_by_model
 from hypernas.graph import GraphBatch
 from hypernas.method.loss import AdaptiveLoss
 from hypernas.method.target_network import Program
@@ -39,16 +38,13 @@ class FastPass:
         maps_in: torch.dtype | None = None,
     ) -> None:
         predictor = models[0].get_submodule(prefix) if prefix else models[0]
-        self.encoder, self.prefix = predictor.encoder, f"{prefix}." if prefix else ""
+        self.prefix = f"{prefix}." if prefix else ""
         self.model, self.programs, self.device = models[0], programs, device
         self.maps_in = maps_in
         self.frame: Frame | None = None
         self.frames: dict[Hashable, Frame] = {}
-        self.stack = Stack(models, device)
-        if is_fused(self.encoder):
-            self.cells = Cells(graphs, self.encoder.embedding.weight.dtype, device)
-        else:
-            self.encoders = StackedEncoders(self.encoder, graphs, device)
+        self.stack = StackedModels(models, device)
+        self.encoders = encoder_pass(predictor.encoder, graphs, device, predictor.encoder.embedding.weight.dtype)
         self._losses([model.loss for model in models if getattr(model, "loss", None) is not None])
         self.trained = list(self.stack.parameters.values())
 
@@ -71,8 +67,8 @@ class FastPass:
 
     @property
     def recordable(self) -> bool:
-        """Whether the work of a step can be recorded: where architectures have one sequence of kinds."""
-        return self.cells.alike if is_fused(self.encoder) else self.encoders.alike
+        """Whether a GPU can record the work of a step."""
+        return self.encoders.recordable
 
     def reserve(self, steps: Iterable[Tensor], image: Sequence[int], each_apart: bool) -> None:
         """Make a frame for steps (S, b) on images (..., H, W): one for all of a size, or one for each."""
@@ -103,13 +99,9 @@ class FastPass:
         """index (S, b), images (S, b, M, C, H, W) -> logits (S, b, M, K) alone; no regressor is needed."""
         return self.logits(self.encode(index, want_nodes=True)[1], index, images)
 
-    def encode(self, index: Tensor, want_nodes: bool) -> tuple[Tensor, Tensor]:
+    def encode(self, index: Tensor, want_nodes: bool) -> tuple[Tensor, Tensor | None]:
         """index (S, b) -> h (S, b, D), nodes (S, C, b, N, D)."""
-        encoder, prefix = self.encoder, f"{self.prefix}encoder."
-        if not is_fused(encoder):
-            return self.encoders(below(self.stack.parameters, prefix), index)
-        how = (self.stack.parameters, encoder.context, encoder.n_layers, self.cells)
-        return encode(*how, index, want_nodes=want_nodes, prefix=prefix)
+        return self.encoders(below(self.stack.parameters, f"{self.prefix}encoder."), index, want_nodes)
 
     def logits(self, nodes: Tensor, index: Tensor, images: Tensor) -> Tensor:
         """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they make."""
@@ -173,5 +165,5 @@ def _node_features(nodes: Tensor, sources: Sources) -> Tensor:
     _, _, b, n, _ = nodes.shape
     architecture, position, node, other = torch.cat(sources.places, 1).unbind(-1)
     rows, first = nodes.flatten(1, 3), (position * b + architecture) * n
-    features = rows_of(rows, first + node)
-    return (features + rows_of(rows, first + other)) / 2 if sources.edges else features
+    features = rows_by_model(rows, first + node)
+    return (features + rows_by_model(rows, first + other)) / 2 if sources.edges else features

@@ -16,7 +16,7 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.data import find
 from hypernas.errors import MissingTable
-from hypernas.fast.model import score
+from hypernas.fast.scoring import score
 from hypernas.graph import GraphBatch, collate
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.labelling import Recipe, train_group
@@ -62,9 +62,9 @@ def scoring(graphs: GraphBatch, device: str = "cpu", precision: torch.dtype | No
     """
     torch.manual_seed(0)
     model = ArchitecturePredictor(n_operations(graphs), 6, 72, "sum").to(device)
-    score([model], [graphs[:200]] if device == "cpu" else [graphs], device=device, dtype=precision)
+    score(model, graphs[:200] if device == "cpu" else graphs, device=device, dtype=precision)
     took: list[float] = []
-    work = partial(score, [model], [graphs], device=device, dtype=precision)
+    work = partial(score, model, graphs, device=device, dtype=precision)
     memory = peak_memory(lambda: took.append(seconds_of(work)), device)
     (seconds,) = took
     size = sum(t.numel() * t.element_size() for t in (graphs.ops, graphs.adjacency, graphs.mask))

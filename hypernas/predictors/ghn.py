@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from hypernas.fast.node_encoders import NetworkEncoder
 from hypernas.graph import GraphBatch
 from hypernas.method.hypernas import AuxiliaryImages
 from hypernas.method.hypernetwork import Hypernetwork
 from hypernas.method.target_network import TargetHead
 from hypernas.predictors.shared.generating import GeneratingPass, GeneratingPredictor, cross_entropy
+from hypernas.predictors.shared.node_encoders import NetworkEncoder
 from hypernas.training.loop import Logged
 from hypernas.training.predictor import n_operations
 from hypernas.training.settings import flat_keywords

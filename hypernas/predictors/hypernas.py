@@ -17,9 +17,8 @@ from hypernas.data.images import check_images
 from hypernas.errors import UserError
 from hypernas.fast.forward import FastPass
 from hypernas.fast.loss import adaptive_sum, bounded_square
-from hypernas.fast.model import score
-from hypernas.fast.node_encoders import ENCODERS, encoder_class
 from hypernas.fast.recompute import RecomputingModel
+from hypernas.fast.scoring import score
 from hypernas.graph import GraphBatch
 from hypernas.method import hypernas as plain
 from hypernas.method.encoder import CONTEXTS
@@ -33,6 +32,7 @@ from hypernas.method.hypernas import (
 )
 from hypernas.method.loss import check_preference
 from hypernas.predictors.shared.generating import GeneratingPass, GeneratingPredictor, cross_entropy
+from hypernas.predictors.shared.node_encoders import ENCODERS, encoder_class
 from hypernas.predictors.shared.ranking_losses import pairwise_logistic
 from hypernas.training.loop import Logged
 from hypernas.training.predictor import TrainedPredictor
@@ -98,7 +98,7 @@ class HyperNASP(TrainedPredictor):
         return losses.mean(1).sum(), {"loss_pred": losses.detach().mean(-1)}
 
     def score(self, graphs: GraphBatch) -> Tensor:
-        return score([self.model], [graphs], device=self.device, dtype=PRECISIONS[self.precision])[0]
+        return score(self.model, graphs, device=self.device, dtype=PRECISIONS[self.precision])
 
 
 @flat_keywords
@@ -174,7 +174,7 @@ class HyperNAS(GeneratingPredictor):
         return adaptive_sum([*losses.values()], run.u, run.power).sum(), log
 
     def score(self, graphs: GraphBatch) -> Tensor:
-        return score([self.model.predictor], [graphs], device=self.device, dtype=PRECISIONS[self.precision])[0]
+        return score(self.model.predictor, graphs, device=self.device, dtype=PRECISIONS[self.precision])
 
 
 @flat_keywords

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hypernas.fast.forward import FastPass
-from hypernas.fast.model import score
+from hypernas.fast.scoring import score
 from hypernas.graph import GraphBatch
 from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.training.loop import Logged
@@ -41,7 +41,7 @@ class NeuralPredictor(TrainedPredictor):
         return losses.sum(), {"loss_pred": losses.detach()}
 
     def score(self, graphs: GraphBatch) -> Tensor:
-        return score([self.model], [single_cells(graphs)], device=self.device)[0]
+        return score(self.model, single_cells(graphs), device=self.device)
 
 
 def single_cells(graphs: GraphBatch) -> GraphBatch:

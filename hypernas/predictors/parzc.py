@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypernas.canonical import mix, node_ids
-from hypernas.fast.mapped import MappedPass
 from hypernas.fast.networks import Networks, draw
+from hypernas.fast.stacked_models import VmapPass
 from hypernas.graph import GraphBatch
 from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import Program
@@ -96,7 +96,7 @@ class ParZCModel(nn.Module):
         return pooled @ weights + self.bias
 
 
-class StatisticsPass(MappedPass):
+class StatisticsPass(VmapPass):
     """S models, each on the statistics of its own architectures."""
 
     def divergence(self) -> Tensor:

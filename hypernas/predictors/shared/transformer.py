@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypernas.errors import UserError
-from hypernas.fast.mapped import MappedPass
+from hypernas.fast.stacked_models import VmapPass
 from hypernas.graph import GraphBatch
 from hypernas.predictors.shared.features import Columns, ordered, varying
 from hypernas.predictors.shared.ranking_losses import pairwise_logistic
@@ -238,7 +238,7 @@ def laplacian(adjacency: np.ndarray, width: int) -> np.ndarray:
     return out[:, :, :width]
 
 
-class TokenPass(MappedPass):
+class TokenPass(VmapPass):
     """S transformers, each on the tokens of its own architectures."""
 
     def __init__(self, models: Sequence[Any], graphs: Sequence[GraphBatch], device: str) -> None:

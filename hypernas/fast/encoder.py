@@ -1,0 +1,218 @@
+"""The encoders of S models in one pass, each on its own architectures; the oracle is `method.encoder.GlobalEncoder`.
+
+Two things make it fast. Every tensor has a leading axis of S models and b architectures, so a step of ten seeds
+starts as many operations as a step of one. And both directions of Eq. 1 are one product: with the weights side by
+side, x [W+ | W-] has the rows x_i W+ and x_i W- of node i one after another in memory, so it can be read as 2N rows
+of D features, and one block matrix of 2N x 2N propagates all of them. Gradients are autograd's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hypernas.fast.stacked_models import rows_by_model
+from hypernas.graph import GraphBatch
+from hypernas.method.encoder import DirectedGCNLayer, propagation
+
+Parameters = Mapping[str, Tensor]
+
+
+class Position(NamedTuple):
+    """What all networks of a training share at one position of their sequences.
+
+    `unique` is the number of the cell where that is the same in all, else None; `n_nodes` the most nodes of these
+    cells; `kinds` the kinds of cells that there are.
+    """
+
+    unique: int | None
+    n_nodes: int
+    kinds: list[int]
+
+
+class Cells(NamedTuple):
+    """Cells of S models and b architectures, all unique ones (S, b, U, ...), or those at one position (S, b, ...)."""
+
+    v: Tensor
+    edges: Tensor
+    pool: Tensor
+    kind: Tensor
+
+    def at(self, position: Position, seeds: Tensor, sequence: Tensor) -> Cells:
+        """Those at a position, where the sequences have the cells `sequence` (S, b)."""
+        rows: tuple[Any, ...] = (slice(None), slice(None), position.unique)
+        if position.unique is None:
+            rows = seeds, torch.arange(sequence.shape[1], device=sequence.device), sequence.clamp(min=0)
+        n = position.n_nodes
+        edges = self.edges[rows][:, :, : 2 * n, : 2 * n]
+        return Cells(self.v[rows][:, :, :n], edges, self.pool[rows][:, :, :n], self.kind[rows])
+
+
+def _positions(mask: Tensor, kind: Tensor, sequence: Tensor) -> list[Position]:
+    """mask (S, n, U, N), kind (S, n, U), sequence (S, n, C), on the host -> one `Position` for each of C."""
+    most_nodes = mask.sum(-1).amax((0, 1)).tolist()
+    positions = []
+    for column in sequence.unbind(2):
+        kinds = kind.gather(2, column.clamp(min=0)[..., None])[..., 0][column >= 0].unique().tolist()
+        unique = int(column[0, 0])
+        if unique >= 0 and (column == unique).all():
+            positions.append(Position(unique, most_nodes[unique], kinds))
+        else:
+            positions.append(Position(None, mask.shape[3], kinds))
+    return positions
+
+
+class BatchedEncoder:
+    """`GlobalEncoder.forward` of S models, each with a set of n architectures; parameters come with each call."""
+
+    recordable = True  # No step looks at a value on the host, so a GPU can record it.
+
+    def __init__(self, encoder: Any, graphs: Sequence[GraphBatch], device: str, dtype: torch.dtype) -> None:
+        self.context = encoder.context
+        self.n_layers = encoder.n_layers
+        ops, adjacency, mask, kind, sequence = (
+            torch.stack([getattr(batch, name) for batch in graphs])
+            for name in ("ops", "adjacency", "mask", "kind", "sequence")
+        )
+        self.positions = _positions(mask, kind, sequence)
+        self.ops = ops.to(device)
+        self.kind = kind.to(device)
+        self.sequence = sequence.to(device)
+        mask = mask.to(device)
+        self.edges = _both_directions(propagation(adjacency.to(device), mask, dtype))
+        self.pool = mask.to(dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
+        self.seeds = torch.arange(len(graphs), device=device)[:, None]
+
+    def __call__(self, parameters: Parameters, index: Tensor, want_nodes: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Architectures index (S, b) -> embedding h (S, b, D), and if wanted node features (S, C, b, N, D)."""
+        at = self.seeds, index.to(self.ops.device)
+        sequence = self.sequence[at]
+        cells = Cells(self._node_features(parameters, self.ops[at]), self.edges[at], self.pool[at], self.kind[at])
+        gcns = self._weights(parameters)
+        z = total = cells.v.new_zeros(*sequence.shape[:2], cells.v.shape[-1])
+        first_layers: dict[int, dict[int, Tensor]] = {}
+        nodes = []
+        for i, position in enumerate(self.positions):
+            cell = cells.at(position, self.seeds, sequence[:, :, i])
+            # A cell that comes again has the same first layer, but for the context.
+            first = first_layers.get(position.unique) if position.unique is not None else None
+            if first is None:
+                first = {k: _layer(cell.v, gcns[k][0], cell.edges) for k in position.kinds}
+            if position.unique is not None:
+                first_layers[position.unique] = first
+            context = self._context(parameters, z, i)
+            outputs = [_gcn(first[k], context, gcns[k], cell.edges) for k in position.kinds]
+            # Where a position has cells of both kinds, both GCNs run on all: half is wasted, but nothing is sorted.
+            x = outputs[0] if len(outputs) == 1 else torch.where(cell.kind[..., None, None] == 0, *outputs)
+            pooled = torch.einsum("sbn,sbnd->sbd", cell.pool, x)
+            present = (sequence[:, :, i] >= 0)[..., None]
+            z = torch.where(present, pooled, z)
+            total = total + pooled * present
+            if want_nodes:
+                nodes.append(F.pad(x, (0, 0, 0, self.ops.shape[3] - position.n_nodes)))
+        h = total / (sequence >= 0).sum(2, keepdim=True)
+        return h, torch.stack(nodes, 1) if want_nodes else None
+
+    def _node_features(self, parameters: Parameters, ops: Tensor) -> Tensor:
+        """ops (S, b, U, N) -> what the first layer reads but for the context (S, b, U, N, D)."""
+        v = rows_by_model(parameters["embedding.weight"], ops)
+        if self.context != "concat":
+            return v
+        weight, bias = parameters["join.weight"], parameters["join.bias"]
+        own = weight[:, :, : weight.shape[1]]  # The join of [v, z] is linear: one half of it is for v, one for z.
+        return torch.baddbmm(bias[:, None], v.flatten(1, 3), own.transpose(1, 2)).view(v.shape)
+
+    def _context(self, parameters: Parameters, z: Tensor, i: int) -> Tensor | None:
+        """What is added to every node of the cells at position i, (S, b, D), from features z of the cells before."""
+        if self.context == "position":
+            return parameters["position"][:, None, i].expand(z.shape)
+        if self.context == "none" or i == 0:
+            return None
+        if self.context == "concat":
+            return torch.bmm(z, parameters["join.weight"][:, :, z.shape[2] :].transpose(1, 2))
+        return z
+
+    def _weights(self, parameters: Parameters) -> dict[int, list[Tensor]]:
+        """[W+ | W-] (S, D, 2D) of each layer of the GCN of each kind of cell that there is."""
+        gcns = {}
+        for k in {k for position in self.positions for k in position.kinds}:
+            layers = [parameters[f"gcn.{k}.{i}.weight"] for i in range(self.n_layers)]
+            gcns[k] = [weight.transpose(1, 2).flatten(2) for weight in layers]
+        return gcns
+
+
+class EncoderByModel:
+    """Any other encoder module, run model by model: that of GHN, and the ablations of the graph network."""
+
+    def __init__(self, encoder: nn.Module, graphs: Sequence[GraphBatch], device: str) -> None:
+        self.encoder = encoder
+        # A module says so itself if its forward pass looks at no value on the host, so that a GPU can record it.
+        self.recordable = getattr(encoder, "recordable", False)
+        self.graphs = [batch.to(device) for batch in graphs]
+        self.device = device
+
+    def __call__(self, parameters: Parameters, index: Tensor, want_nodes: bool = True) -> tuple[Tensor, Tensor]:
+        """As `BatchedEncoder.__call__`."""
+        embeddings, nodes = [], []
+        for s, graphs in enumerate(self.graphs):
+            own = {name: parameter[s] for name, parameter in parameters.items()}
+            h, features = functional_call(self.encoder, own, (graphs[index[s].to(self.device)],))
+            embeddings.append(h)
+            nodes.append(features.transpose(0, 1))
+        return torch.stack(embeddings), torch.stack(nodes)
+
+
+def encoder_pass(
+    encoder: nn.Module, graphs: Sequence[GraphBatch], device: str, dtype: torch.dtype
+) -> BatchedEncoder | EncoderByModel:
+    """What encodes the architectures of S models that have encoders like this one."""
+    if is_directed_gcn(encoder):
+        return BatchedEncoder(encoder, graphs, device, dtype)
+    return EncoderByModel(encoder, graphs, device)
+
+
+def is_directed_gcn(encoder: nn.Module) -> bool:
+    """Whether the layers of an encoder are those of Eq. 1."""
+    return any(isinstance(module, DirectedGCNLayer) for module in encoder.modules())
+
+
+def _both_directions(propagate: Tensor) -> Tensor:
+    """Matrices along and against the edges (2, ..., N, N) -> (..., 2N, 2N), rows and columns in the order (node,
+    direction); a direction reads nothing of the other one."""
+    _, *lead, n, _ = propagate.shape
+    blocks = propagate.new_zeros(*lead, n, 2, n, 2)
+    blocks[..., 0, :, 0], blocks[..., 1, :, 1] = propagate
+    return blocks.view(*lead, 2 * n, 2 * n)
+
+
+def _gcn(first: Tensor, context: Tensor | None, weights: Sequence[Tensor], edges: Tensor) -> Tensor:
+    """The layers of Eq. 1 on node features v + c, context c (S, b, D) the same at every node or None -> (S, b, N, D).
+
+    `first` is the first layer of v alone: a row of E sums to 1/2, so E (v + c) W = E v W + c W / 2.
+    """
+    if context is not None:
+        first = first + torch.bmm(context, 0.5 * weights[0])[:, :, None]
+    x = _both(first.relu())
+    for weight in weights[1:]:
+        x = _both(_layer(x, weight, edges).relu_())
+    return x
+
+
+def _layer(x: Tensor, weight: Tensor, edges: Tensor) -> Tensor:
+    """E x W of both directions: x (S, b, N, D), [W+ | W-] (S, D, 2D), edges (S, b, 2N, 2N) -> (S, b, N, 2D)."""
+    s, b, n, d = x.shape
+    both = torch.bmm(x.reshape(s, b * n, d), weight)
+    # Row i of `both` is (x_i W+, x_i W-), so the same memory has a row for each node and direction.
+    propagated = torch.bmm(edges.reshape(s * b, 2 * n, 2 * n), both.view(s * b, 2 * n, d))
+    return propagated.view(s, b, n, 2 * d)
+
+
+def _both(h: Tensor) -> Tensor:
+    """The sum over both directions: (..., 2D) -> (..., D)."""
+    along, against = h.chunk(2, -1)
+    return along + against

@@ -1,0 +1,86 @@
+"""The parameters of S models side by side, and passes over all S at once; the oracle is a loop over the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class StackedModels:
+    """S models of equal shape whose parameters are trained together: `parameters[name] (S, ...)`."""
+
+    def __init__(self, models: Sequence[nn.Module], device: str = "cpu") -> None:
+        self.models = models
+        by_model = [dict(model.named_parameters()) for model in models]
+        self.parameters: dict[str, Tensor] = {}
+        for name, first in by_model[0].items():
+            stacked = torch.stack([parameters[name].detach() for parameters in by_model]).to(device)
+            self.parameters[name] = stacked.requires_grad_(first.requires_grad)
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Copy the stacked parameters into the models."""
+        for s, model in enumerate(self.models):
+            for name, parameter in model.named_parameters():
+                parameter.copy_(self.parameters[name][s])
+
+
+class VmapPass:
+    """S models of equal shape, each on its own architectures, by `torch.vmap` over their stacked parameters.
+
+    `sets` has for each model what it reads of its n architectures, each field (n, ...).
+    """
+
+    recordable = True
+
+    def __init__(self, models: Sequence[Any], sets: Sequence[Sequence[Tensor]], device: str) -> None:
+        self.model = models[0]
+        self.stack = StackedModels(models, device)
+        self.trained = list(self.stack.parameters.values())
+        self.fields = [torch.stack(field).to(device) for field in zip(*sets, strict=True)]
+        self.seeds = torch.arange(len(models), device=device)[:, None]
+
+    def __call__(self, index: Tensor, noise: Tensor) -> Tensor:
+        """index (S, b), random numbers for each model (S, ...) -> standardised accuracy (S, b)."""
+        index = index.to(self.seeds.device)
+        inputs = tuple(field[self.seeds, index] for field in self.fields)
+        return torch.vmap(self._one_model)(self.stack.parameters, inputs, noise)
+
+    def _one_model(self, parameters: dict[str, Tensor], inputs: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+        return torch.func.functional_call(self.model, parameters, (*inputs, noise))
+
+    def write_back(self) -> None:
+        self.stack.write_back()
+
+
+def below(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The parameters whose names begin with `prefix`, under the rest of their names."""
+    return {name.removeprefix(prefix): p for name, p in parameters.items() if name.startswith(prefix)}
+
+
+def linear(parameters: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """The linear layers called `name` of S models: x (S, R, D) -> (S, R, E)."""
+    weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
+    return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+
+
+def regress(parameters: Mapping[str, Tensor], h: Tensor, prefix: str = "regressor.") -> Tensor:
+    """The regressors of S models: embeddings h (S, b, D) -> standardised accuracy (S, b)."""
+    hidden = F.relu(linear(parameters, f"{prefix}hidden", h))
+    return linear(parameters, f"{prefix}out", hidden)[..., 0]
+
+
+def rows_by_model(tables: Tensor, index: Tensor) -> Tensor:
+    """Rows index (S, ...) of S tables (S, R, D), each model from its own table -> (S, ..., D).
+
+    Not `tables[seeds, index]`: its gradient is summed in the order in which threads arrive, so that two runs of one
+    seed would differ in their last bits. `index_select` sums in one order.
+    """
+    s, r, d = tables.shape
+    first_row = r * torch.arange(s, device=index.device).view(-1, *[1] * (index.ndim - 1))
+    rows = (first_row + index).flatten().to(tables.device)
+    return tables.reshape(-1, d).index_select(0, rows).view(*index.shape, d)

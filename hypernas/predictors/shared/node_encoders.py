@@ -1,0 +1,195 @@
+"""Graph networks to put in the place of the directed GCN: those of GHN and GHN-2, and three of PyTorch Geometric.
+
+The global encoding around them, the width and the embedding of operations stay those of `method.encoder.GlobalEncoder`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hypernas.graph import GraphBatch
+from hypernas.method.encoder import KINDS, GlobalEncoder
+
+# GHN-2 gives no virtual edge to nodes that are further apart than this many edges.
+LONGEST_PATH = 50
+
+
+class MessagePassing(nn.Module):
+    """Layers of PyTorch Geometric, each followed by layer normalisation and ReLU; all graphs are one disjoint union.
+
+    NOTE[PAPER]: paper compares with GHN's encoder alone; we add GIN, GAT and the graph transformer, with every edge in
+    both directions, four heads where the width can be split, and layer normalisation; because these layers know no
+    direction and a sum over edges grows without bound along 17 cells of 6 layers.
+    """
+
+    def __init__(self, width: int, n_layers: int, layer: str) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_pyg_layer(layer, width) for _ in range(n_layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(n_layers))
+
+    def forward(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
+        """x (B, N, D), adjacency (B, N, N) edge counts, mask (B, N) -> (B, N, D), zero where there is no node."""
+        edges = edges_of_union(adjacency, mask)
+        nodes = x[mask]
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            nodes = F.relu(norm(layer(nodes, edges)))
+        return torch.zeros_like(x).masked_scatter(mask[..., None], nodes)
+
+
+def edges_of_union(adjacency: Tensor, mask: Tensor) -> Tensor:
+    """The edges (2, 2E) of B graphs as one graph of their real nodes: both directions, each as often as it counts."""
+    number = mask.flatten().cumsum(0).view(mask.shape) - 1
+    graph, i, j = adjacency.nonzero(as_tuple=True)
+    edges = torch.stack([number[graph, i], number[graph, j]])
+    edges = edges.repeat_interleave(adjacency[graph, i, j].long(), 1)
+    return torch.cat([edges, edges.flip(0)], 1)
+
+
+def _pyg_layer(name: str, width: int) -> nn.Module:
+    """A layer of PyTorch Geometric of `width` features in and out."""
+    from torch_geometric.nn import GATConv, GINConv, TransformerConv
+
+    if name == "gin":
+        return GINConv(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)))
+    heads = math.gcd(width, 4)
+    layer = {"gat": GATConv, "transformer": TransformerConv}[name]
+    return layer(width, width // heads, heads=heads)
+
+
+class GatedGNN(nn.Module):
+    """The recurrent network of GHN: nodes in topological order, then in reverse, all through one shared GRU cell.
+
+    A node's message is the sum of MLP(h_u) over those before it (after it, on the way back), edges counted. With
+    `virtual_edges`, as in GHN-2, every node that a path of 2 to 50 edges leads from sends a second message, of another
+    MLP, divided by the length of the shortest such path.
+
+    NOTE[PAPER]: paper names GHN's encoder and no more; we pass over the graph once, forward and backward, whatever the
+    number of layers, with messages of one hidden layer; because GHN-2 does, and one pass of 2 N updates is already
+    deeper than the GCN.
+    """
+
+    def __init__(self, width: int, virtual_edges: bool = False) -> None:
+        super().__init__()
+        self.update = nn.GRUCell(width, width)
+        self.messages = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)) for _ in range(1 + virtual_edges)
+        )
+
+    def forward(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
+        """x (B, N, D), adjacency (B, N, N) upper triangular, mask (B, N) -> (B, N, D)."""
+        edges = [adjacency.to(x.dtype)]
+        if len(self.messages) > 1:
+            edges.append(virtual_edges(adjacency).to(x.dtype))
+        x = self._visit(x, edges, range(x.shape[1]))
+        return self._visit(x, [weights.mT for weights in edges], range(x.shape[1] - 1, -1, -1))
+
+    def _visit(self, x: Tensor, edges: list[Tensor], order: range) -> Tensor:
+        """Update the nodes of x (B, N, D) in this order; edges (B, N, N) of each kind weigh what u sends to v."""
+        received = torch.zeros_like(x)
+        states: list[Tensor] = [x] * len(order)
+        for u in order:
+            states[u] = self.update(received[:, u], x[:, u])
+            for message, weights in zip(self.messages, edges, strict=True):
+                received = torch.addcmul(received, weights[:, u, :, None], message(states[u])[:, None])
+        return torch.stack(states, 1)
+
+
+def virtual_edges(adjacency: Tensor) -> Tensor:
+    """adjacency (B, N, N) -> 1 / shortest path where that has 2 to 50 edges, else 0 (GHN-2, Knyazev et al. 2021)."""
+    paths = shortest_paths(adjacency)
+    return torch.where((paths > 1) & (paths <= LONGEST_PATH), 1 / paths, 0.0)
+
+
+def shortest_paths(adjacency: Tensor) -> Tensor:
+    """Upper triangular adjacency (B, N, N) -> edges of the shortest path i -> j, float32; 0 for i = j, inf for none.
+
+    >>> shortest_paths(torch.tensor([[[0, 1, 0], [0, 0, 2], [0, 0, 0]]]))[0, 0]
+    tensor([0., 1., 2.])
+    """
+    b, n, _ = adjacency.shape
+    step = torch.ones(adjacency.shape, device=adjacency.device).masked_fill(adjacency == 0, math.inf)
+    same = torch.eye(n, dtype=torch.bool, device=adjacency.device)
+    paths = torch.full((b, n, n), math.inf, device=adjacency.device).masked_fill(same, 0.0)
+    # The last edge of a path to j comes from a node before j, to which all shortest paths are known by then.
+    for j in range(1, n):
+        through = (paths[:, :, :j] + step[:, None, :j, j]).amin(2)
+        paths[:, :, j] = torch.minimum(paths[:, :, j], through)
+    return paths
+
+
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
+    "gatedgnn": lambda width, n_layers: GatedGNN(width),
+    "ghn2": lambda width, n_layers: GatedGNN(width, virtual_edges=True),
+    "gin": partial(MessagePassing, layer="gin"),
+    "gat": partial(MessagePassing, layer="gat"),
+    "transformer": partial(MessagePassing, layer="transformer"),
+}
+ENCODERS = ("gcn", *NETWORKS)
+
+
+class NodeEncoder(GlobalEncoder):
+    """The global encoder with another graph network, one for normal and one for reduction cells."""
+
+    def __init__(self, n_ops: int, n_layers: int, width: int, context: str, network: str) -> None:
+        super().__init__(n_ops, 0, width, context)
+        self.n_layers = n_layers
+        self.gcn = nn.ModuleList(NETWORKS[network](width, n_layers) for _ in range(KINDS))
+
+    def _cell(self, x: Tensor, adjacency: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
+        out = torch.zeros_like(x)
+        for k, network in enumerate(self.gcn):
+            rows = (kind == k).nonzero()[:, 0]
+            if len(rows) == len(kind):
+                return network(x, adjacency, mask)
+            if len(rows):
+                out = out.index_copy(0, rows, network(x[rows], adjacency[rows], mask[rows]))
+        return out
+
+
+def encoder_class(name: str) -> Callable[..., GlobalEncoder]:
+    """What makes an encoder of (n_ops, n_layers, width, context); `name` is one of `ENCODERS`."""
+    return GlobalEncoder if name == "gcn" else partial(NodeEncoder, network=name)
+
+
+class NetworkEncoder(nn.Module):
+    """GHN's encoder: a `GatedGNN` over the whole network as one graph, cells joined output to input."""
+
+    recordable = True  # No step looks at a value on the host, so a GPU can record it.
+
+    def __init__(self, n_ops: int, width: int = 32, virtual_edges: bool = False) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_ops, width)
+        self.network = GatedGNN(width, virtual_edges=virtual_edges)
+
+    def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
+        """B architectures of C cells -> mean of all nodes h (B, D), and node features (B, C, N, D)."""
+        ops, adjacency, mask = unrolled(batch)
+        nodes = self.network(self.embedding(ops), adjacency, mask) * mask[..., None]
+        h = nodes.sum(1) / mask.sum(1, keepdim=True)
+        return h, nodes.unflatten(1, (batch.sequence.shape[1], -1))
+
+
+def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Whole networks as graphs of C*N nodes: ops (B, C*N), adjacency (B, C*N, C*N), mask (B, C*N).
+
+    Nodes without a successor in their cell feed the nodes without a predecessor in the next one.
+    """
+    rows = torch.arange(len(batch), device=batch.ops.device)[:, None]
+    unique = batch.sequence.clamp(min=0)
+    mask = batch.mask[rows, unique] & (batch.sequence >= 0)[..., None]
+    inside = batch.adjacency[rows, unique] * mask[..., None]
+    b, c, n = mask.shape
+    last = mask & (inside.sum(3) == 0)
+    first = mask & (inside.sum(2) == 0)
+    adjacency = inside.new_zeros(b, c, n, c, n)
+    for i in range(c):
+        adjacency[:, i, :, i] = inside[:, i]
+        if i:
+            adjacency[:, i - 1, :, i] = last[:, i - 1, :, None] & first[:, i, None]
+    return batch.ops[rows, unique].flatten(1), adjacency.view(b, c * n, c * n), mask.flatten(1)
