@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,10 @@ def axes(ax: Axes | None, height: float | None = None) -> Axes:
 def themed_svg(figure: Figure, alt: str) -> str:
     """A figure as SVG that takes the text colour and the ground of its page, with `alt` for whoever cannot see it."""
     file = BytesIO()
-    figure.savefig(file, format="svg", bbox_inches="tight", transparent=True)
+    with warnings.catch_warnings():
+        # A name longer than its figure: the axes keep their size, and the picture grows to hold the name.
+        warnings.filterwarnings("ignore", "constrained_layout not applied")
+        figure.savefig(file, format="svg", bbox_inches="tight", transparent=True)
     svg = METADATA.sub("", HEADER.sub("", file.getvalue().decode()))
     svg = svg.replace(INK, "currentColor").replace(PAPER, "var(--pst-color-background, #fff)")
     svg = TAG.sub(lambda tag: COORDINATE.sub(r"\1", tag[0]), svg)
