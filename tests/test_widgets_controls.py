@@ -33,7 +33,7 @@ explorer"""
 
 
 def about(browser):
-    return text(browser, f"{PARETO} > .hn-about")
+    return text(browser, f"{PARETO} .hn-about")
 
 
 def ops(browser):
@@ -118,7 +118,7 @@ def test_a_brush_selects_its_points_and_the_view_zooms_to_them(page):
 def explored(browser):
     """q, what is told of it, and the places of the rings in the figures."""
     rings = browser.find_elements(By.CSS_SELECTOR, f"{EXPLORER} .hn-current")
-    curve = one(browser, f"{EXPLORER} .hn-curve").get_attribute("d")
+    curve = one(browser, f"{EXPLORER} .hn-chart:nth-of-type(3) .hn-curve").get_attribute("d")
     q = one(browser, EXPLORER).get_attribute("data-q")
     return (
         q,

@@ -185,7 +185,8 @@ def paired_strips(lines: pd.DataFrame, names: Sequence[str] = (), ax: Axes | Non
     ax = axes(ax, height=0.9 + 0.52 * len(lines))
     # Labels on both sides are longer than the axes; the figure is cut to what is drawn instead of squeezing them.
     ax.figure.set_layout_engine(None)
-    ax.set_position((0.2, 0.8 / ax.figure.get_figheight(), 0.6, 1 - 0.8 / ax.figure.get_figheight()))
+    bottom = 0.8 / ax.figure.get_figheight()
+    ax.set_position((0.2, bottom, 0.5, 1 - bottom))
     labels = list(names)
     if not labels:
         several = lines["says"].nunique() > 1
@@ -211,7 +212,9 @@ def paired_strips(lines: pd.DataFrame, names: Sequence[str] = (), ax: Axes | Non
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     unit = "points of " if metric.endswith("accuracy") else ""
-    ax.set(xlabel=f"difference in {unit}{axis_name(metric).removesuffix(', %')}, paired by training set", ylabel="")
+    several = lines["metric"].nunique() > 1
+    about = "Kendall tau" if several else axis_name(metric).removesuffix(", %")
+    ax.set(xlabel=f"difference in {unit}{about}, paired by training set", ylabel="")
     return ax
 
 

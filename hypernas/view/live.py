@@ -86,6 +86,14 @@ def recorded_over_q() -> pd.DataFrame:
     return rows.drop_duplicates([name for name in RUN if name in rows], ignore_index=True)
 
 
+def without_hypernetwork() -> dict[str, float]:
+    """`space dataset, n_train` -> the mean Kendall tau of HyperNAS-P there, from the page of the components."""
+    rows = grids.rows("components")
+    rows = rows[(rows["method"] == "hypernas-p") & (rows["profile"] == "standard")]
+    means = rows.groupby(["space", "dataset", "n_train"])["kendall_tau"].mean()
+    return {f"{space} {dataset}, {n_train}": round(float(tau), 4) for (space, dataset, n_train), tau in means.items()}
+
+
 def train_with_q(q: float, reading: str = "printed", n_train: int = 39, epochs: int = 10, **settings: Any) -> Row:
     """`train_once` of HyperNAS with a chosen q: what the button of the q explorer does."""
     return train_once("hypernas", n_train, q=q, reading=reading, epochs=epochs, **settings)

@@ -21,18 +21,20 @@ class QExplorer(View):
     `rows` are experiments' rows (`q, reading, n_train, kendall_tau`, and where known `space, dataset, images, learn_u,
     target_accuracy, target_test_accuracy, seed, profile, epochs, seconds, history`); profile `live` marks those trained
     in the notebook.
+    `reference` is the Kendall tau without a hypernetwork, by `space dataset, n_train`; a sentence compares with it.
     `train(q=, reading=, n_train=, progress=)` -> row adds the button Train here, with `sizes` to choose n_train from.
     """
 
     def __init__(
         self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], train: Callable[..., Any] | None = None,
-        sizes: Sequence[int] = (39, 78, 156), note: str = "",
+        sizes: Sequence[int] = (39, 78, 156), note: str = "", reference: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         self.note = note
+        self.reference = dict(reference or {})
         self.rows: list[dict[str, Any]] = []
         try:
             self.rows = rows_of(rows)
-            data = grid(self.rows, note=note)
+            data = grid(self.rows, note=note) | {"reference": self.reference}
         except WrongInput as error:
             data = {"kind": "explorer", "sentence": f"Nothing to explore: {error}."}
         super().__init__(data=data)
@@ -50,7 +52,7 @@ class QExplorer(View):
         """Show one more run, and open the view at it. Raises ValueError for a row that cannot be shown."""
         plain = plain_row({"profile": "live", **row})
         self.rows.append(plain)
-        self.data = grid(self.rows, newest=plain, note=self.note)
+        self.data = grid(self.rows, newest=plain, note=self.note) | {"reference": self.reference}
 
     def instead(self) -> str:
         if "sentence" in self.data:

@@ -210,7 +210,9 @@ function paretoView(root, data, model, id) {
   const legend = make("ul", { class: "hn-legend" }, make("li", {}, make("span", { class: "hn-swatch hn-best-key" }), "not dominated"),
     make("li", {}, make("span", { class: "hn-swatch hn-dot-key" }), `other points (${number(data.x.length - data.front.length)})`));
   root.replaceChildren();
-  fill(root, {}, [data.title ? make("p", { class: "hn-title" }, data.title) : null, controls, view.plot, legend, view.about, view.cell]);
+  const beside = make("div", { class: "hn-beside" }, view.about, view.cell);
+  const both = make("div", { class: data.graphs?.length ? "hn-pair" : "" }, make("div", {}, view.plot, legend), beside);
+  fill(root, {}, [data.title ? make("p", { class: "hn-title" }, data.title) : null, controls, both]);
   paretoPlot(view);
   paretoPointer(view);
   paretoKeys(view);

@@ -106,6 +106,17 @@ function stopControls(state, show) {
   return row;
 }
 
+/* A stop in words: what its tau is worth beside the same predictor without a hypernetwork. */
+function comparedWith(reference, run) {
+  const alone = reference?.[`${run.space}, ${run.n_train}`];
+  if (alone === undefined || run.tau === null) return "";
+  const gain = run.tau - alone;
+  const sign = gain < 0 ? "\u2212" : "+";
+  const seeds = run.seeds === 1 ? "1 seed" : `${run.seeds} seeds`;
+  return `At q = ${number(run.q)} Kendall tau is ${run.tau.toFixed(3)} (${seeds}), ${sign}${Math.abs(gain).toFixed(3)} against ` +
+    `HyperNAS-P, which has no hypernetwork.`;
+}
+
 function explorerView(root, data, model) {
   const start = performance.now();
   const newest = data.newest === null ? null : data.runs[data.newest];
@@ -115,14 +126,16 @@ function explorerView(root, data, model) {
   state.stop = Math.max(0, state.runs.indexOf(first));
   const charts = make("div", { class: "hn-charts" });
   const facts = make("div", { "aria-live": "polite" });
+  const said = make("p", { class: "hn-title hn-compared", "aria-live": "polite" });
   const choices = make("div", { class: "hn-choices" });
   const show = () => {
     const run = state.runs[state.stop];
     const room = (root.clientWidth || 640) - 18;
     const width = Math.max(260, Math.floor(room < 540 ? room : (room - 12) / 2));
     facts.replaceChildren(runFacts(run));
-    charts.replaceChildren(curveChart(run, "loss", width), curveChart(run, "weight", width), tauChart(state.runs, run, width),
-      tradeOffChart(state.runs, run, width));
+    said.textContent = comparedWith(data.reference, run);
+    charts.replaceChildren(tauChart(state.runs, run, width), tradeOffChart(state.runs, run, width),
+      curveChart(run, "loss", width), curveChart(run, "weight", width));
     root.dataset.q = run.q;
     controls.sync();
   };
@@ -141,7 +154,7 @@ function explorerView(root, data, model) {
   choices.append(...choiceBoxes(data, chosen, rechoose));
   const note = data.note ? make("p", { class: "hn-quiet hn-note" }, data.note) : null;
   root.replaceChildren();
-  fill(root, {}, [note, choices, controls, facts, charts]);
+  fill(root, {}, [note, controls, said, choices, facts, charts]);
   show();
   whenResized(root, show);
   root.dataset.drawnIn = round(performance.now() - start);
