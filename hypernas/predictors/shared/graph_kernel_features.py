@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,35 +14,70 @@ import torch
 from torch import Tensor
 
 from hypernas.canonical import mix
+from hypernas.data.catalogue import cache_directory
 from hypernas.graph import GraphBatch, collate
-from hypernas.predictors.shared.cell_columns import repeats, varying, with_cells
-from hypernas.predictors.shared.counts import counts
-from hypernas.predictors.shared.graph_statistics import GraphStatistics
+from hypernas.predictors.shared.cell_columns import ordered, varying, with_cells
+from hypernas.training.predictor import n_operations
 
 Groups = dict[str, np.ndarray]
 
-CHUNK = 2_000  # architectures at a time: the random networks of one chunk take about 100 MB
-N_REFERENCE = 1_000  # unlabelled architectures of a space that give means, spreads and principal components
-N_COMPONENTS = 150
-MOST_ROWS = 600_000  # of the features that are kept, about 1 kB a row
+CHUNK = 1_000  # architectures at a time: the random networks of so many take about 100 MB
+N_REFERENCE = 600  # unlabelled architectures of a space, for means, spreads and principal components
+N_COMPONENTS = 100  # of each family of random networks
+WORTH_A_FILE = 50_000  # architectures whose features take a minute or more
 
 
-def varying_cells(graphs: GraphBatch, columns: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each cell of `columns` ops (B, N), edge counts (B, N, N), mask (B, N); absent cells have no nodes."""
-    graphs = with_cells(graphs, columns)
-    present = (repeats(graphs) > 0)[:, :, None]
-    mask = graphs.mask & present
-    edges = graphs.adjacency * mask[..., None] * mask[:, :, None]
-    return [(graphs.ops[:, u].numpy(), edges[:, u].numpy().astype(np.float64), mask[:, u].numpy()) for u in columns]
+@dataclass(frozen=True)
+class Cells:
+    """The cells of B architectures at one position: ops (B, N), edge counts (B, N, N), mask (B, N), unique (B,).
+
+    An architecture with fewer cells has none there: its mask is empty.
+    """
+
+    ops: np.ndarray
+    edges: np.ndarray
+    mask: np.ndarray
+    unique: np.ndarray
 
 
-def path_moments(ops: np.ndarray, edges: np.ndarray, mask: np.ndarray, operations: list[int]) -> np.ndarray:
+class CellSequence:
+    """The cells of a network in the order in which they are stacked, as far as architectures differ in them.
+
+    Where all architectures have the same sequence, each unique cell stands once, at its first place; cells that all
+    share are left out. Nodes come in an order that isomorphic cells share.
+    """
+
+    def __init__(self, reference: GraphBatch) -> None:
+        first = dict.fromkeys(reference.sequence[0].tolist())
+        self.is_shared = bool((reference.sequence == reference.sequence[:1]).all())
+        vary = varying(reference)
+        self.columns = tuple(u for u in first if u in vary) if self.is_shared else tuple(range(reference.kind.shape[1]))
+
+    def __call__(self, graphs: GraphBatch) -> list[Cells]:
+        graphs = with_cells(graphs, self.columns)
+        ops, edges, mask = ordered(graphs, self.columns)
+        rows = np.arange(len(graphs))
+        if self.is_shared:
+            positions = [np.full_like(rows, column) for column in range(len(self.columns))]
+        else:
+            positions = list(graphs.sequence.numpy().T)
+        cells = []
+        for unique in positions:
+            place = rows, unique.clip(min=0)
+            here = mask[place] & (unique >= 0)[:, None]
+            between = edges[place].astype(np.float64) * here[:, :, None] * here[:, None]
+            cells.append(Cells(ops[place] * here, between, here, unique))
+        return cells
+
+
+def path_moments(cells: Cells, operations: list[int]) -> np.ndarray:
     """Over the paths from the sources to the sinks of a cell: how many nodes of an operation lie on a path (B, F).
 
     For each of `operations`, and for all of them together, the least and the greatest number; the mean and the mean
     square where every path counts the same, and where a node divides its weight evenly among the values it reads, as
     the variance of a sum of normalised values is divided. The last number is the logarithm of the number of paths.
     """
+    ops, edges, mask = cells.ops, cells.edges, cells.mask
     b, n = ops.shape
     on_node = np.stack([*(ops == op for op in operations), np.isin(ops, operations)], 2).astype(np.float64)
     k = on_node.shape[2]
@@ -77,17 +115,19 @@ def path_moments(ops: np.ndarray, edges: np.ndarray, mask: np.ndarray, operation
     return np.where(np.isfinite(found), found, -1.0)
 
 
-def neighbourhoods(cells: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """A hash (B, M) of each node, its operation and those it reads and feeds, and which of these are nodes (B, M)."""
-    hashes, masks = [], []
-    for u, (ops, edges, mask) in enumerate(cells):
-        label = mix(ops.astype(np.uint64) + np.uint64(256 * (u + 1)))
-        count = edges.astype(np.uint64)
+def neighbourhoods(sequence: list[Cells]) -> np.ndarray:
+    """A hash (B, M) of the surroundings of each node, 0 where there is no node.
+
+    That is its position, its operation, and the operations it reads and feeds: one Weisfeiler-Lehman step.
+    """
+    hashes = []
+    for position, cells in enumerate(sequence, 1):
+        label = mix(cells.ops.astype(np.uint64) + np.uint64(256 * position))
+        count = cells.edges.astype(np.uint64)
         reads = (count * label[:, :, None]).sum(1)
         feeds = (count * mix(label + np.uint64(1))[:, None, :]).sum(2)
-        hashes.append(mix(label + mix(reads) + np.uint64(3) * mix(feeds + np.uint64(7))))
-        masks.append(mask)
-    return np.concatenate(hashes, 1), np.concatenate(masks, 1)
+        hashes.append(mix(label + mix(reads) + np.uint64(3) * mix(feeds + np.uint64(7))) * cells.mask)
+    return np.concatenate(hashes, 1)
 
 
 @dataclass(frozen=True)
@@ -125,29 +165,28 @@ class RandomNetworks:
         self.weight = draw(2, n_ops, WIDTH, WIDTH) * (2 / WIDTH) ** 0.5
         self.bias = draw(2, n_ops, 1, WIDTH) * 0.3
 
-    def __call__(self, cells: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
-        """Cells in sequence, absent ones without nodes -> read-outs (B, 3 families x 40 networks x 24)."""
-        parts = []
+    def __call__(self, sequence: list[Cells]) -> list[np.ndarray]:
+        """Cells in sequence -> the read-outs (B, 40 networks x 24) of each family, their mean over the cells."""
+        readouts = []
         for f, family in enumerate(FAMILIES):
-            total, times = 0.0, 0.0
-            context = self.start[f].expand(-1, len(cells[0][0]), -1)
-            for ops, edges, mask in cells:
-                forward, backward = self._pass(f, family, context, ops, edges, mask)
-                present = torch.from_numpy(mask.any(1)).float()[:, None]
-                sink, source = (torch.from_numpy(mask & (edges.sum(axis) == 0)).float() for axis in (2, 1))
+            total, times = torch.zeros(()), torch.zeros(())
+            context = self.start[f].expand(-1, len(sequence[0].ops), -1)
+            for cells in sequence:
+                forward, backward = self._pass(f, family, context, cells)
+                present = torch.from_numpy(cells.mask.any(1)).float()[:, None]
+                sink, source = (torch.from_numpy(cells.mask & (cells.edges.sum(axis) == 0)).float() for axis in (2, 1))
                 at_sinks = torch.einsum("bn,nrbk->rbk", sink, forward)
                 at_sources = torch.einsum("bn,nrbk->rbk", source, backward)
                 total = total + torch.cat([at_sinks, at_sources, backward.sum(0)], 2) * present
                 times = times + present
-                context = self.start[f] + family_scale(family, at_sinks)
-            parts.append(torch.asinh(total / times))
-        found = torch.stack(parts, 0).permute(2, 0, 1, 3)
-        return found.reshape(found.shape[0], -1).numpy()
+                context = torch.where(present > 0, self.start[f] + family_scale(family, at_sinks), context)
+            mean = torch.asinh(total / times).transpose(0, 1)
+            readouts.append(mean.reshape(len(mean), -1).numpy())
+        return readouts
 
-    def _pass(
-        self, f: int, family: RandomFamily, context: Tensor, ops: np.ndarray, edges: np.ndarray, mask: np.ndarray
-    ) -> tuple[Tensor, Tensor]:
+    def _pass(self, f: int, family: RandomFamily, context: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
         """The values (N, R, B, k) of the nodes after the forward pass, and after the backward pass."""
+        ops, edges, mask = cells.ops, cells.edges, cells.mask
         n = ops.shape[1]
         counts_of = torch.from_numpy(edges).float()
         here = torch.from_numpy(mask).float()[..., None]
@@ -189,75 +228,117 @@ def family_scale(family: RandomFamily, message: Tensor) -> Tensor:
 
 
 class GraphKernelFeatures:
-    """Groups of features (B, F) of architectures: `statistics`, `paths`, `size`, `random`; and `nodes`, hashes.
+    """Groups of features (B, F) of architectures: `paths`, and a group of random networks a family.
 
     Means, spreads and principal components are those of `reference`, unlabelled architectures. Columns that are equal
-    in all of these are left out. `size`, parameters and multiply-adds, exists where the space counts them.
+    in all of these are left out. What was computed is kept in memory, for many architectures in the user's cache too;
+    as float16, so that the kept features are the computed ones.
     """
 
     def __init__(self, reference: GraphBatch) -> None:
-        self.columns = varying(reference)
-        self.statistics = GraphStatistics(reference)
-        self.operations = []
-        cells = varying_cells(reference, self.columns)
-        for ops, edges, mask in cells:
-            between = (edges.sum(1) > 0) & (edges.sum(2) > 0)
-            self.operations.append(sorted(set(ops[between & mask].tolist())))
-        self.n_ops = len(reference.space.ops) if reference.space is not None else int(reference.ops.max()) + 1
+        self.reference, self.sequence = reference, CellSequence(reference)
+        self.operations = sorted(set(reference.ops[reference.mask].tolist()))
+        self.n_ops = n_operations(reference)
         self.networks = RandomNetworks(self.n_ops)
         raw = self._raw(reference)
         self.scales = {name: spread(values) for name, values in raw.items()}
-        standard = self._standard(raw)["random"]
-        _, singular, directions = np.linalg.svd(standard, full_matrices=False)
-        kept = (singular > 1e-6 * singular[0]).nonzero()[0][:N_COMPONENTS]
-        self.components = directions[kept].T.astype(np.float32)
-        self.ids, self.rows = np.empty(0, np.int64), None
+        self.components: Groups = {}
+        for name, values in self._standard(raw).items():
+            if name != "paths":
+                _, singular, directions = np.linalg.svd(values, full_matrices=False)
+                enough = int((singular > 1e-6 * singular[0]).sum())
+                # divided by the spread of the first component, so that the first one of each family has spread 1
+                scale = len(values) ** 0.5 / singular[0]
+                self.components[name] = (directions[: min(enough, N_COMPONENTS)].T * scale).astype(np.float32)
+        self.sizes = {name: value.shape[1] for name, value in self._compute(reference[:1]).items()}
+        self.kept_ids = np.empty(0, np.int64)
+        self.kept_rows = np.empty((0, sum(self.sizes.values())), np.float16)
 
     def _raw(self, graphs: GraphBatch) -> Groups:
-        cells = varying_cells(graphs, self.columns)
-        moments = [path_moments(*cell, operations) for cell, operations in zip(cells, self.operations, strict=True)]
-        groups = {"statistics": self.statistics(graphs), "paths": np.concatenate(moments, 1)}
-        if graphs.space is not None:
-            if hasattr(graphs.space, "trainable_parameters"):
-                groups["size"] = np.log(graphs.space.trainable_parameters(graphs))[:, None]
-            else:
-                groups["size"] = np.log(np.maximum(counts(graphs), 1))
-        groups["random"] = self.networks(cells)
-        return groups
+        sequence = self.sequence(graphs)
+        counted = [operation_counts(cells, self.operations) for cells in sequence]
+        moments = [path_moments(cells, self.operations) for cells in sequence]
+        groups = {"paths": np.concatenate([*moments, *counted, np.sum(counted, 0)], 1)}
+        return groups | {f"random {f}": values for f, values in enumerate(self.networks(sequence))}
 
     def _standard(self, raw: Groups) -> Groups:
-        found = {}
-        for name, (mean, std, kept) in self.scales.items():
-            found[name] = ((raw[name][:, kept] - mean) / std).astype(np.float32)
-        return found
+        scaled = {}
+        for name, (mean, std, columns) in self.scales.items():
+            scaled[name] = ((raw[name][:, columns] - mean) / std).astype(np.float32)
+        return scaled
+
+    def _compute(self, graphs: GraphBatch) -> Groups:
+        groups = self._standard(self._raw(graphs))
+        return {name: x @ self.components[name] if name in self.components else x for name, x in groups.items()}
 
     def __call__(self, graphs: GraphBatch) -> Groups:
-        """The groups of features, standardised, `random` as principal components; `nodes` and `present` of nodes."""
-        parts = []
-        for start in range(0, len(graphs), CHUNK):
-            raw = self._raw(graphs[start : start + CHUNK])
-            groups = self._standard(raw)
-            groups["random"] = groups["random"] @ self.components
-            parts.append(groups)
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        """The groups of features (B, F), float32, and under `nodes` the hashes (B, M) of neighbourhoods."""
+        ids, first, inverse = np.unique(graphs.function_ids(), return_index=True, return_inverse=True)
+        new = ~np.isin(ids, self.kept_ids)
+        if new.sum() >= WORTH_A_FILE:
+            self._read_file()
+            new = ~np.isin(ids, self.kept_ids)
+        if new.any():
+            self._keep(ids[new], graphs, first[new])
+        rows = self.kept_rows[np.searchsorted(self.kept_ids, ids)][inverse].astype(np.float32)
+        edges = np.cumsum([0, *self.sizes.values()])
+        groups = {name: rows[:, i:j] for name, i, j in zip(self.sizes, edges[:-1], edges[1:], strict=True)}
+        return groups | {"nodes": neighbourhoods(self.sequence(graphs))}
 
-    def nodes(self, graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
-        return neighbourhoods(varying_cells(graphs, self.columns))
+    def _keep(self, ids: np.ndarray, graphs: GraphBatch, index: np.ndarray) -> None:
+        """Compute the features of the architectures at `index`, which `ids` name, and keep them."""
+        rows = np.empty((len(ids), self.kept_rows.shape[1]), np.float16)
+        for start in range(0, len(ids), CHUNK):
+            part = slice(start, start + CHUNK)
+            rows[part] = np.concatenate(list(self._compute(graphs[torch.from_numpy(index[part])]).values()), 1)
+        ids, rows = np.concatenate([self.kept_ids, ids]), np.concatenate([self.kept_rows, rows])
+        order = np.argsort(ids)
+        self.kept_ids, self.kept_rows = ids[order], rows[order]
+        if len(index) >= WORTH_A_FILE:
+            self._write_file()
+
+    @property
+    def path(self) -> Path:
+        """Where the features are kept: a name for what computes them, the reference as the witness."""
+        digest = hashlib.sha256()
+        for name, (mean, std, _) in self.scales.items():
+            digest.update(f"{name} {np.round(mean, 4).tolist()} {np.round(std, 4).tolist()}".encode())
+        return cache_directory() / "features" / f"{digest.hexdigest()[:24]}.npz"
+
+    def _read_file(self) -> None:
+        try:
+            with np.load(self.path) as arrays:
+                self.kept_ids, self.kept_rows = arrays["ids"], arrays["rows"]
+        except (OSError, ValueError, KeyError):
+            return
+
+    def _write_file(self) -> None:
+        """A cache that cannot be written costs time and nothing else."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.npz")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(temporary, ids=self.kept_ids, rows=self.kept_rows)
+            os.replace(temporary, self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+
+def operation_counts(cells: Cells, operations: list[int]) -> np.ndarray:
+    """How many nodes have each operation, and how many edges there are (B, F)."""
+    nodes = [((cells.ops == op) & cells.mask).sum(1) for op in operations]
+    return np.stack([*nodes, cells.edges.sum((1, 2))], 1)
 
 
 def spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and standard deviation of the columns that vary, and which these are."""
     std = values.std(0)
-    kept = np.flatnonzero(std > 1e-6)
-    return values[:, kept].mean(0), std[kept], kept
-
-
-def reference_of(space: Any) -> GraphBatch:
-    """Architectures that the space samples, always the same."""
-    rng = np.random.default_rng(0)
-    return collate([space.canonical(space.sample(rng)) for _ in range(N_REFERENCE)], space)
+    columns = np.flatnonzero(std > 1e-5)
+    return values[:, columns].mean(0), std[columns], columns
 
 
 @cache
-def features_of(space: Any) -> GraphKernelFeatures:
-    return GraphKernelFeatures(reference_of(space))
+def features_of(space: Any, graph_form: str) -> GraphKernelFeatures:
+    """The features of a space, by architectures that it samples, always the same."""
+    rng = np.random.default_rng(0)
+    drawn = [space.canonical(space.sample(rng), graph_form) for _ in range(N_REFERENCE)]
+    return GraphKernelFeatures(collate(drawn, space, graph_form))
