@@ -7,21 +7,19 @@ import torch
 from hypernas import predictors, spaces
 from hypernas.graph import Architecture, Cell, collate
 from hypernas.lab.metrics import kendall_tau
-from hypernas.predictors.hypernas_plus import (
+from hypernas.predictors.hypernas_plus import gaussian_ranks
+from hypernas.predictors.shared.gaussian_process import (
     GroupDistances,
     GroupProcess,
-    gaussian_ranks,
     matern32,
-    pairwise_logistic,
     squared_distances,
 )
 from hypernas.predictors.shared.graph_kernel_features import (
-    CellSequence,
     GraphKernelFeatures,
-    RandomNetworks,
     neighbourhoods,
     path_moments,
 )
+from hypernas.predictors.shared.random_networks import CellSequence, RandomNetworks
 
 SMALL = {"n_members": 2, "epochs": 2, "gcn_layers": 2, "gcn_width": 16}
 
@@ -164,13 +162,6 @@ def test_the_kernel_of_equal_points_is_one_and_falls():
     kernel = matern32(squared)
     assert kernel[0] == pytest.approx(1, abs=1e-5)
     assert kernel[1] == pytest.approx((1 + 3**0.5) * np.exp(-(3**0.5)), abs=1e-5)
-
-
-def test_pairs_in_the_right_order_cost_less_and_equal_labels_nothing():
-    labels = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 1.0]])
-    right, wrong, equal = pairwise_logistic(torch.tensor([[0.0, 2.0], [2.0, 0.0], [0.0, 9.0]]), labels)
-    assert right < np.log(2) < wrong
-    assert equal == 0
 
 
 def test_the_share_of_the_gcns_grows_with_the_labels(nasbench201):

@@ -1,0 +1,155 @@
+"""A Gaussian process whose kernel weighs groups of features, each as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from hypernas.predictors.shared.graph_kernel_features import Groups
+
+# So many labels choose the weights; a Cholesky factor of more takes seconds a step.
+MOST_FOR_EVIDENCE = 800
+# Added to the noise, so that equal graphs leave the matrix invertible.
+JITTER = 1e-6
+# No row of a histogram has a neighbourhood of this hash: it stands for no node.
+NO_NODE = 0
+
+
+def matern32(squared: Any) -> Any:
+    """Matern-3/2 of squared distances, NumPy's or PyTorch's."""
+    module: Any = torch if isinstance(squared, Tensor) else np
+    # The square root has no gradient at 0.
+    distance = module.sqrt(3 * squared + 1e-12)
+    return (1 + distance) * module.exp(-distance)
+
+
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a (A, D), b (B, D) -> (A, B)."""
+    lengths = (a**2).sum(1)[:, None] + (b**2).sum(1)
+    return (lengths - 2 * a @ b.T).clip(min=0)
+
+
+class GroupDistances:
+    """Squared distances from architectures to n training graphs, group by group, each divided by its median there.
+
+    The distance of `nodes` is that between the square roots of the histograms of neighbourhoods. A node whose
+    neighbourhood no training graph has adds 1 to the distance from all training graphs.
+    """
+
+    def __init__(self, groups: Groups, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self.vocabulary = np.setdiff1d(groups["nodes"], [NO_NODE])
+        self.training = [self._points(groups, name) for name in self.names]
+        pairs = np.triu_indices(len(groups["nodes"]), 1)
+        self.medians = []
+        for points in self.training:
+            distances = squared_distances(points, points)[pairs]
+            # Where most pairs are equal the mean says more; where all are, any number does.
+            self.medians.append(float(np.median(distances) or distances.mean() or 1.0))
+
+    def _points(self, groups: Groups, name: str) -> np.ndarray:
+        """The coordinates (B, D) of a group."""
+        if name != "nodes":
+            return groups[name].astype(np.float64)
+        place, known = self._look_up(groups[name])
+        counts = np.zeros((len(place), len(self.vocabulary)))
+        rows, columns = np.nonzero(known)
+        np.add.at(counts, (rows, place[rows, columns]), 1)
+        return np.sqrt(counts)
+
+    def _look_up(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in the vocabulary the hashes stand, and which of them are in it."""
+        last = len(self.vocabulary) - 1
+        place = np.searchsorted(self.vocabulary, hashes).clip(max=last)
+        return place, self.vocabulary[place] == hashes
+
+    def within(self) -> np.ndarray:
+        """Between the training graphs (G, n, n)."""
+        distances = []
+        for points, median in zip(self.training, self.medians, strict=True):
+            distances.append(squared_distances(points, points) / median)
+        return np.stack(distances)
+
+    def weighted(self, weights: np.ndarray, groups: Groups) -> np.ndarray:
+        """From B architectures to the training graphs (B, n), summed over the groups with `weights` (G,)."""
+        factors = weights / np.array(self.medians)
+        given, training, constant = [], [], 0.0
+        for name, points, factor in zip(self.names, self.training, factors, strict=True):
+            given.append(self._points(groups, name) * factor**0.5)
+            training.append(points * factor**0.5)
+            if name == "nodes":
+                unknown = (groups[name] != NO_NODE) & ~self._look_up(groups[name])[1]
+                constant = factor * unknown.sum(1, keepdims=True)
+        return squared_distances(np.concatenate(given, 1), np.concatenate(training, 1)) + constant
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A Gaussian of the logarithm of a number."""
+
+    mean: float
+    deviation: float
+
+
+# Weak: they matter with fifty labels and hardly with four hundred.
+WEIGHT, AMPLITUDE, NOISE = Prior(-1.5, 1.0), Prior(0.0, 0.5), Prior(-3.0, 1.5)
+# The prior of a weight is that of one of five groups; of more groups each weighs less, so that the sum stays.
+USUAL_GROUPS = 5
+BOUNDS = {"weight": (-12.0, 6.0), "amplitude": (-4.0, 4.0), "noise": (-10.0, 1.0)}
+STEPS = 60
+
+
+class GroupProcess:
+    """A Matern-3/2 kernel of distances weighted group by group, and noise.
+
+    Weights, amplitude and noise maximise the marginal likelihood of the labels (n,) times a weak prior.
+    """
+
+    def __init__(self, distances: GroupDistances, labels: np.ndarray) -> None:
+        self.distances = distances
+        within = distances.within()
+        logs = most_likely(within[:, :MOST_FOR_EVIDENCE, :MOST_FOR_EVIDENCE], labels[:MOST_FOR_EVIDENCE])
+        self.weights = np.exp(logs[:-2])
+        self.amplitude, self.noise = np.exp(logs[-2:])
+        kernel = self.amplitude * matern32(np.tensordot(self.weights, within, 1))
+        self.inverse = np.linalg.inv(kernel + (self.noise + JITTER) * np.eye(len(labels)))
+        self.coefficients = self.inverse @ labels
+
+    def predict(self, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance (B,) of labels without noise."""
+        kernel = self.amplitude * matern32(self.distances.weighted(self.weights, groups))
+        explained = ((kernel @ self.inverse) * kernel).sum(1)
+        return kernel @ self.coefficients, (self.amplitude - explained).clip(min=JITTER)
+
+
+def most_likely(within: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Distances (G, n, n), labels (n,) -> the logarithms of G weights, the amplitude and the noise."""
+    n_groups = len(within)
+    share = WEIGHT.mean + np.log(USUAL_GROUPS / n_groups)
+    means = np.array([share] * n_groups + [AMPLITUDE.mean, NOISE.mean])
+    deviations = np.array([WEIGHT.deviation] * n_groups + [AMPLITUDE.deviation, NOISE.deviation])
+    prior = torch.distributions.Normal(torch.from_numpy(means), torch.from_numpy(deviations))
+    near, y = torch.from_numpy(within), torch.from_numpy(labels)[:, None]
+    identity = torch.eye(len(y), dtype=torch.double)
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        logs = torch.tensor(values, requires_grad=True)
+        weights, amplitude, noise = logs[:-2].exp(), logs[-2].exp(), logs[-1].exp()
+        kernel = amplitude * matern32(torch.tensordot(weights, near, 1))
+        factor = torch.linalg.cholesky(kernel + (noise + JITTER) * identity)
+        whitened = torch.linalg.solve_triangular(factor, y, upper=False)
+        negative_evidence = 0.5 * whitened.square().sum() + factor.diagonal().log().sum()
+        total = negative_evidence - prior.log_prob(logs).sum()
+        total.backward()
+        assert logs.grad is not None
+        return total.item(), logs.grad.numpy()
+
+    bounds = [BOUNDS["weight"]] * n_groups + [BOUNDS["amplitude"], BOUNDS["noise"]]
+    options = {"maxiter": STEPS}
+    return minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
