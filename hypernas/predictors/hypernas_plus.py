@@ -192,9 +192,9 @@ class HyperNASPlus(FittedPredictor):
     def _votes(self, graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
         """What the members say (3, B), and the variance (B,) that the second process states; equal graphs once."""
         votes, variances = [], []
-        first, inverse = graphs.distinct()
-        for rows in first.split(CHUNK):
-            part = graphs[rows]
+        first, inverse = (index.numpy() for index in graphs.distinct())
+        for start in range(0, len(first), CHUNK):
+            part = graphs[torch.from_numpy(first[start : start + CHUNK])]
             groups = self.features(part)
             said = [process.predict(groups) for process in self.processes]
             data = CellTensors(self.features.sequence, part, groups)
