@@ -1,10 +1,92 @@
-"""Hashes of many small labelled graphs at once, equal for isomorphic ones."""
+"""Cells by what they compute: simplified graphs, and hashes that are equal for isomorphic ones.
+
+All of it works on the arrays of many small graphs at once: a table has up to 423,624 of them.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from hypernas.errors import UserError
+
+GRAPH_FORMS = ("raw", "pruned", "contracted")
+# Refinements of a node's label at least, enough for cells of up to 8 nodes; a larger cell has one a node.
 ROUNDS = 8
+# Architectures hashed at once, so that memory is bounded.
+CHUNK = 8192
+# Odd numbers without a meaning: they keep a node's label as a source apart from the same label as a target, ...
+AGAINST = np.uint64(0x5BD1E995)
+# ... and the sum over targets apart from the sum over sources.
+TARGETS = np.uint64(3)
+# Above any operation's number, so that a label says the kind of its cell too.
+KIND = np.uint64(64)
+
+
+def simplify(
+    ops: np.ndarray,
+    adjacency: np.ndarray,
+    zero: int | None,
+    skip: int | None,
+    graph_form: str,
+    n_inputs: int = 1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells (B, N), (B, N, N) whose first nodes are the inputs and last the output -> the same cells by function.
+
+    `pruned` drops `zero` operations and every node that lies on no path from an input to the output; `contracted` also
+    replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum a node receives stays
+    the same. Kept nodes move to the front. Returns `ops`, `adjacency`, `mask` (B, N).
+    """
+    if graph_form not in GRAPH_FORMS:
+        raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+    alive = np.ones(ops.shape, bool)
+    if graph_form != "raw":
+        if zero is not None:
+            alive = ops != zero
+        alive &= _on_a_path(_between(adjacency, alive) > 0, n_inputs)
+        alive[:, :n_inputs] = True
+        alive[:, -1] = True
+    adjacency = _between(adjacency, alive)
+    if graph_form == "contracted" and skip is not None:
+        skips = alive & (ops == skip)
+        alive = alive & ~skips
+        adjacency = _between(_through(adjacency, skips), alive)
+    # A stable sort keeps the nodes that stay in topological order.
+    order = np.argsort(~alive, axis=1, kind="stable")
+    rows = np.arange(len(ops))[:, None]
+    ops = ops[rows, order]
+    alive = alive[rows, order]
+    adjacency = adjacency[rows[:, :, None], order[:, :, None], order[:, None, :]]
+    return np.where(alive, ops, 0), adjacency.astype(np.uint8), alive
+
+
+def _between(adjacency: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """The edges (B, N, N) of which both ends are alive (B, N)."""
+    return adjacency * alive[:, :, None] * alive[:, None, :]
+
+
+def _on_a_path(edges: np.ndarray, n_inputs: int) -> np.ndarray:
+    """Edges (B, N, N) -> which nodes (B, N) an input reaches and reach the output."""
+    b, n, _ = edges.shape
+    forward = np.zeros((b, n), bool)
+    backward = np.zeros((b, n), bool)
+    forward[:, :n_inputs] = True
+    backward[:, -1] = True
+    # No path is longer than the nodes are many.
+    for _ in range(n):
+        forward |= (forward[:, :, None] & edges).any(1)
+        backward |= (backward[:, None, :] & edges).any(2)
+    return forward & backward
+
+
+def _through(adjacency: np.ndarray, skips: np.ndarray) -> np.ndarray:
+    """Edge counts (B, N, N) with those of every path added whose inner nodes are all `skips` (B, N)."""
+    total = adjacency.astype(np.int64)
+    into_skips = adjacency * skips[:, None, :]
+    for _ in range(skips.shape[1]):
+        longer = np.matmul(into_skips, adjacency)
+        total = total + longer
+        into_skips = longer * skips[:, None, :]
+    return total
 
 
 def function_ids(
@@ -14,23 +96,24 @@ def function_ids(
     kind: np.ndarray,
     sequence: np.ndarray,
     *,
-    chunk: int = 8192,
+    chunk: int = CHUNK,
 ) -> np.ndarray:
     """Arrays of a GraphBatch -> int64 (B,), equal for architectures whose cells are isomorphic one by one.
 
-    A sequence is hashed with the positions of its cells. Takes `chunk` architectures at a time, so memory is bounded.
+    A sequence is hashed with the positions of its cells. Takes `chunk` architectures at a time.
     """
     position = np.arange(1, sequence.shape[1] + 1, dtype=np.uint64)
     parts = [np.empty(0, np.uint64)]
     for start in range(0, len(ops), chunk):
         rows = slice(start, start + chunk)
         b, u = kind[rows].shape
-        kinds = np.uint64(64) * kind[rows].astype(np.uint64)[..., None]
-        labels = (ops[rows].astype(np.uint64) + kinds).reshape(b * u, -1)
+        kinds = KIND * kind[rows].astype(np.uint64)
+        labels = ops[rows].astype(np.uint64) + kinds[..., None]
         edges = adjacency[rows].reshape(b * u, *adjacency.shape[2:])
-        cells = cell_ids(labels, edges, mask[rows].reshape(b * u, -1)).reshape(b, u)
-        stacked = np.take_along_axis(cells, sequence[rows].clip(0), axis=1)
-        parts.append(mix(np.where(sequence[rows] >= 0, mix(stacked * position), np.uint64(0)).sum(1)))
+        cells = cell_ids(labels.reshape(b * u, -1), edges, mask[rows].reshape(b * u, -1))
+        stacked = np.take_along_axis(cells.reshape(b, u), sequence[rows].clip(0), axis=1)
+        placed = np.where(sequence[rows] >= 0, mix(stacked * position), np.uint64(0))
+        parts.append(mix(placed.sum(1)))
     return np.concatenate(parts).view(np.int64)
 
 
@@ -46,17 +129,23 @@ def node_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.
     Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules, with as many rounds
     as a cell has nodes and at least 8, so that padding changes nothing.
     """
+    # Nodes lead: an edge then reads and writes whole rows of memory, one value a graph.
     mask = np.ascontiguousarray(mask.T)
-    edges = {(i, j): adjacency[:, i, j].astype(np.uint64) for i, j in zip(*np.nonzero(adjacency.any(0)), strict=True)}
-    label, rounds = mix(np.ascontiguousarray(labels.T)), mask.sum(0).clip(ROUNDS)
+    label = mix(np.ascontiguousarray(labels.T))
+    rounds = mask.sum(0).clip(ROUNDS)
+    edges = {}
+    for i, j in zip(*np.nonzero(adjacency.any(0)), strict=True):
+        edges[i, j] = adjacency[:, i, j].astype(np.uint64)
     for done in range(rounds.max(initial=0)):
         label = np.where(mask, label, np.uint64(0))
-        along, against = mix(label), mix(label ^ np.uint64(0x5BD1E995))
-        from_inputs, from_outputs = np.zeros_like(label), np.zeros_like(label)
+        along = mix(label)
+        against = mix(label ^ AGAINST)
+        from_inputs = np.zeros_like(label)
+        from_outputs = np.zeros_like(label)
         for (i, j), count in edges.items():
             from_inputs[j] += count * along[i]
             from_outputs[i] += count * against[j]
-        refined = mix(label + mix(from_inputs) + np.uint64(3) * mix(from_outputs + np.uint64(1)))
+        refined = mix(label + mix(from_inputs) + TARGETS * mix(from_outputs + np.uint64(1)))
         label = np.where(done < rounds, refined, label)
     return label
 
