@@ -6,6 +6,7 @@ All of it works on the arrays of many small graphs at once: a table has up to 42
 from __future__ import annotations
 
 import numpy as np
+from numpy import uint64
 
 from hypernas.errors import UserError
 
@@ -15,11 +16,11 @@ ROUNDS = 8
 # Architectures hashed at once, so that memory is bounded.
 CHUNK = 8192
 # Odd numbers without a meaning: they keep a node's label as a source apart from the same label as a target, ...
-AGAINST = np.uint64(0x5BD1E995)
+AGAINST = uint64(0x5BD1E995)
 # ... and the sum over targets apart from the sum over sources.
-TARGETS = np.uint64(3)
+TARGETS = uint64(3)
 # Above any operation's number, so that a label says the kind of its cell too.
-KIND = np.uint64(64)
+KIND = uint64(64)
 
 
 def simplify(
@@ -42,7 +43,9 @@ def simplify(
     if graph_form != "raw":
         if zero is not None:
             alive = ops != zero
-        alive &= _on_a_path(_between(adjacency, alive) > 0, n_inputs)
+        edges = _between(adjacency, alive) > 0
+        alive &= _on_a_path(edges, n_inputs)
+        # A network without a path still has its inputs and its output.
         alive[:, :n_inputs] = True
         alive[:, -1] = True
     adjacency = _between(adjacency, alive)
@@ -53,10 +56,11 @@ def simplify(
     # A stable sort keeps the nodes that stay in topological order.
     order = np.argsort(~alive, axis=1, kind="stable")
     rows = np.arange(len(ops))[:, None]
-    ops = ops[rows, order]
     alive = alive[rows, order]
-    adjacency = adjacency[rows[:, :, None], order[:, :, None], order[:, None, :]]
-    return np.where(alive, ops, 0), adjacency.astype(np.uint8), alive
+    ops = np.where(alive, ops[rows, order], 0)
+    adjacency = np.take_along_axis(adjacency, order[:, :, None], axis=1)
+    adjacency = np.take_along_axis(adjacency, order[:, None, :], axis=2)
+    return ops, adjacency.astype(np.uint8), alive
 
 
 def _between(adjacency: np.ndarray, alive: np.ndarray) -> np.ndarray:
@@ -68,13 +72,15 @@ def _on_a_path(edges: np.ndarray, n_inputs: int) -> np.ndarray:
     """Edges (B, N, N) -> which nodes (B, N) an input reaches and reach the output."""
     b, n, _ = edges.shape
     forward = np.zeros((b, n), bool)
-    backward = np.zeros((b, n), bool)
     forward[:, :n_inputs] = True
+    backward = np.zeros((b, n), bool)
     backward[:, -1] = True
     # No path is longer than the nodes are many.
     for _ in range(n):
-        forward |= (forward[:, :, None] & edges).any(1)
-        backward |= (backward[:, None, :] & edges).any(2)
+        leaving = edges & forward[:, :, None]
+        forward |= leaving.any(1)
+        entering = edges & backward[:, None, :]
+        backward |= entering.any(2)
     return forward & backward
 
 
@@ -102,25 +108,36 @@ def function_ids(
 
     A sequence is hashed with the positions of its cells. Takes `chunk` architectures at a time.
     """
-    position = np.arange(1, sequence.shape[1] + 1, dtype=np.uint64)
-    parts = [np.empty(0, np.uint64)]
+    position = np.arange(1, sequence.shape[1] + 1, dtype=uint64)
+    parts = [np.empty(0, uint64)]
     for start in range(0, len(ops), chunk):
         rows = slice(start, start + chunk)
-        b, u = kind[rows].shape
-        kinds = KIND * kind[rows].astype(np.uint64)
-        labels = ops[rows].astype(np.uint64) + kinds[..., None]
-        edges = adjacency[rows].reshape(b * u, *adjacency.shape[2:])
-        cells = cell_ids(labels.reshape(b * u, -1), edges, mask[rows].reshape(b * u, -1))
-        stacked = np.take_along_axis(cells.reshape(b, u), sequence[rows].clip(0), axis=1)
-        placed = np.where(sequence[rows] >= 0, mix(stacked * position), np.uint64(0))
+        cells = _cells_of(ops[rows], adjacency[rows], mask[rows], kind[rows])
+        order = sequence[rows]
+        stacked = np.take_along_axis(cells, order.clip(0), axis=1)
+        placed = mix(stacked * position)
+        placed[order < 0] = 0
         parts.append(mix(placed.sum(1)))
     return np.concatenate(parts).view(np.int64)
+
+
+def _cells_of(ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Arrays of a GraphBatch -> uint64 (B, U), the hash of each unique cell and its kind."""
+    b, u, n = ops.shape
+    kinds = KIND * kind.astype(uint64)
+    labels = ops.astype(uint64) + kinds[..., None]
+    cells = cell_ids(
+        labels.reshape(b * u, n),
+        adjacency.reshape(b * u, n, n),
+        mask.reshape(b * u, n),
+    )
+    return cells.reshape(b, u)
 
 
 def cell_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Labels (R, N) uint64, edge counts (R, N, N), mask (R, N) -> uint64 (R,), equal for isomorphic cells."""
     nodes = node_ids(labels, adjacency, mask)
-    return mix(np.where(mask.T, mix(nodes), np.uint64(0)).sum(0))
+    return mix(np.where(mask.T, mix(nodes), uint64(0)).sum(0))
 
 
 def node_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -135,9 +152,9 @@ def node_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.
     rounds = mask.sum(0).clip(ROUNDS)
     edges = {}
     for i, j in zip(*np.nonzero(adjacency.any(0)), strict=True):
-        edges[i, j] = adjacency[:, i, j].astype(np.uint64)
+        edges[i, j] = adjacency[:, i, j].astype(uint64)
     for done in range(rounds.max(initial=0)):
-        label = np.where(mask, label, np.uint64(0))
+        label = np.where(mask, label, uint64(0))
         along = mix(label)
         against = mix(label ^ AGAINST)
         from_inputs = np.zeros_like(label)
@@ -145,13 +162,13 @@ def node_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.
         for (i, j), count in edges.items():
             from_inputs[j] += count * along[i]
             from_outputs[i] += count * against[j]
-        refined = mix(label + mix(from_inputs) + TARGETS * mix(from_outputs + np.uint64(1)))
+        refined = mix(label + mix(from_inputs) + TARGETS * mix(from_outputs + uint64(1)))
         label = np.where(done < rounds, refined, label)
     return label
 
 
 def mix(x: np.ndarray) -> np.ndarray:
     """The splitmix64 finaliser: spreads every input bit over the 64 output bits."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
+    return x ^ (x >> uint64(31))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas import canonical as hashing
+from hypernas import canonical
 from hypernas.errors import UserError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
+# Kinds of cells.
 NORMAL, REDUCTION = 0, 1
-GRAPH_FORMS = ("raw", "pruned", "contracted")
+# Edges are counted in a byte.
 MAX_COUNT = 255
 TENSORS = ("ops", "adjacency", "mask", "kind", "sequence")
 
@@ -42,7 +43,8 @@ class Cell:
             raise UserError(f"adjacency must be {n} x {n} for {n} operations, got {len(sizes)} rows of {sizes}")
         for i, row in enumerate(self.adjacency):
             for j, count in enumerate(row):
-                if not 0 <= count <= MAX_COUNT or (count and j <= i):
+                backward = count != 0 and j <= i
+                if backward or not 0 <= count <= MAX_COUNT:
                     rule = f"adjacency must be upper triangular with counts from 0 to {MAX_COUNT}"
                     place = f"{count} at row {i}, column {j}"
                     raise UserError(f"{rule}, got {place}; list the nodes in topological order")
@@ -70,8 +72,10 @@ class Architecture:
             adjacency = torch.tensor(cell.adjacency)
             edge_index = adjacency.nonzero().T.contiguous()
             graph = Data(x=torch.tensor(cell.ops), edge_index=edge_index, num_nodes=len(cell.ops), kind=cell.kind)
-            graph.count = adjacency[edge_index[0], edge_index[1]]
-            graph.sequence, graph.notation = torch.tensor(self.sequence), self.notation
+            source, target = edge_index
+            graph.count = adjacency[source, target]
+            graph.sequence = torch.tensor(self.sequence)
+            graph.notation = self.notation
             graphs.append(graph)
         return graphs
 
@@ -81,11 +85,18 @@ class Architecture:
         cells = []
         for graph in graphs:
             adjacency = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.long)
+            source, target = graph.edge_index
             count = getattr(graph, "count", None)
-            adjacency[graph.edge_index[0], graph.edge_index[1]] = 1 if count is None else count
-            rows = tuple(tuple(row) for row in adjacency.tolist())
-            cells.append(Cell(tuple(graph.x.tolist()), rows, int(graph.kind)))
-        return Architecture(tuple(cells), tuple(graphs[0].sequence.tolist()), graphs[0].notation)
+            adjacency[source, target] = 1 if count is None else count
+            cells.append(_cell(graph.x, adjacency, int(graph.kind)))
+        first = graphs[0]
+        return Architecture(tuple(cells), tuple(first.sequence.tolist()), first.notation)
+
+
+def _cell(ops: Tensor, adjacency: Tensor, kind: int) -> Cell:
+    """Operations (N,), edge counts (N, N) -> a cell."""
+    rows = tuple(tuple(row) for row in adjacency.tolist())
+    return Cell(tuple(ops.tolist()), rows, kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,27 +127,34 @@ class GraphBatch:
             if not -size <= index < size:
                 raise IndexError(f"index must be below {size}, got {index}")
             index = [int(index)]
-        fields = [field[index] for field in self.tensors()]
-        return replace(self, **dict(zip(TENSORS, fields, strict=True)))
+        return self._with(field[index] for field in self.tensors())
+
+    def _with(self, tensors: Iterable[Tensor]) -> GraphBatch:
+        """Other tensors; what is known of them stays."""
+        return replace(self, **dict(zip(TENSORS, tensors, strict=True)))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The five tensors, in the order of their names in `TENSORS`."""
         return self.ops, self.adjacency, self.mask, self.kind, self.sequence
 
     def to(self, device: str | torch.device) -> GraphBatch:
-        fields = [field.to(device) for field in self.tensors()]
-        return replace(self, **dict(zip(TENSORS, fields, strict=True)))
+        """The same architectures on a device."""
+        return self._with(field.to(device) for field in self.tensors())
 
     def padded(self, n: int) -> GraphBatch:
         """The same architectures with room for n nodes a cell, at least as many as they have."""
         more = n - self.ops.shape[2]
-        ops, mask = (F.pad(field, (0, more)) for field in (self.ops, self.mask))
-        return replace(self, ops=ops, adjacency=F.pad(self.adjacency, (0, more, 0, more)), mask=mask)
+        ops = F.pad(self.ops, (0, more))
+        mask = F.pad(self.mask, (0, more))
+        adjacency = F.pad(self.adjacency, (0, more, 0, more))
+        return replace(self, ops=ops, adjacency=adjacency, mask=mask)
 
     def trimmed(self) -> GraphBatch:
         """The same architectures without the nodes, unique cells and positions that none of them has."""
         n = int(self.mask.any(0).any(0).sum())
-        u, c = int(self.sequence.max()) + 1, int((self.sequence >= 0).any(0).nonzero().max()) + 1
+        u = int(self.sequence.max()) + 1
+        # Positions are filled from the left.
+        c = int((self.sequence >= 0).any(0).sum())
         return replace(
             self,
             ops=self.ops[:, :u, :n],
@@ -151,9 +169,10 @@ class GraphBatch:
         cells = []
         for u in range(int(self.sequence[i].max()) + 1):
             n = int(self.mask[i, u].sum())
-            adjacency = tuple(tuple(row) for row in self.adjacency[i, u, :n, :n].tolist())
-            cells.append(Cell(tuple(self.ops[i, u, :n].tolist()), adjacency, int(self.kind[i, u])))
-        return Architecture(tuple(cells), tuple(int(u) for u in self.sequence[i] if u >= 0))
+            kind = int(self.kind[i, u])
+            cells.append(_cell(self.ops[i, u, :n], self.adjacency[i, u, :n, :n], kind))
+        positions = self.sequence[i].tolist()
+        return Architecture(tuple(cells), tuple(u for u in positions if u >= 0))
 
     def distinct(self) -> tuple[Tensor, Tensor]:
         """Rows (F,) of the distinct architectures, and for each architecture (B,) which of these it is."""
@@ -162,7 +181,8 @@ class GraphBatch:
 
     def function_ids(self) -> np.ndarray:
         """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those."""
-        return hashing.function_ids(*(field.cpu().numpy() for field in self.tensors()))
+        arrays = [field.cpu().numpy() for field in self.tensors()]
+        return canonical.function_ids(*arrays)
 
 
 def collate(architectures: Sequence[Architecture], space: Any = None, graph_form: str = "") -> GraphBatch:
@@ -172,63 +192,26 @@ def collate(architectures: Sequence[Architecture], space: Any = None, graph_form
     """
     if not architectures:
         raise UserError("collate needs at least one architecture, got none")
-    largest = max(max(cell.ops) for a in architectures for cell in a.cells)
+    cells = [cell for architecture in architectures for cell in architecture.cells]
+    largest = max(max(cell.ops) for cell in cells)
     if space is not None and largest >= len(space.ops):
         raise UserError(f"operations must be from 0 to {len(space.ops) - 1} for {space.name}, got {largest}")
     b = len(architectures)
-    u = max(len(a.cells) for a in architectures)
-    n = max(len(cell.ops) for a in architectures for cell in a.cells)
-    c = max(len(a.sequence) for a in architectures)
-    ops, mask = np.zeros((b, u, n), np.int64), np.zeros((b, u, n), bool)
-    adjacency, kind = np.zeros((b, u, n, n), np.uint8), np.zeros((b, u), np.int64)
+    u = max(len(architecture.cells) for architecture in architectures)
+    n = max(len(cell.ops) for cell in cells)
+    c = max(len(architecture.sequence) for architecture in architectures)
+    ops = np.zeros((b, u, n), np.int64)
+    adjacency = np.zeros((b, u, n, n), np.uint8)
+    mask = np.zeros((b, u, n), bool)
+    kind = np.zeros((b, u), np.int64)
     sequence = np.full((b, c), -1, np.int64)
     for i, architecture in enumerate(architectures):
         sequence[i, : len(architecture.sequence)] = architecture.sequence
         for j, cell in enumerate(architecture.cells):
             size = len(cell.ops)
-            ops[i, j, :size], mask[i, j, :size] = cell.ops, True
+            ops[i, j, :size] = cell.ops
+            mask[i, j, :size] = True
             adjacency[i, j, :size, :size] = cell.adjacency
             kind[i, j] = cell.kind
-    arrays = (ops, adjacency, mask, kind, sequence)
-    tensors = [torch.from_numpy(array) for array in arrays]
+    tensors = [torch.from_numpy(array) for array in (ops, adjacency, mask, kind, sequence)]
     return GraphBatch(*tensors, space=space, graph_form=graph_form)  # type: ignore[misc]
-
-
-def simplify(
-    ops: np.ndarray, adjacency: np.ndarray, zero: int | None, skip: int | None, graph_form: str, n_inputs: int = 1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (B, N), (B, N, N) whose first nodes are the inputs and last the output -> the same cells by function.
-
-    `pruned` drops `zero` operations and every node that lies on no path from an input to the output; `contracted` also
-    replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum a node receives stays
-    the same. Kept nodes move to the front. Returns `ops`, `adjacency`, `mask` (B, N).
-    """
-    if graph_form not in GRAPH_FORMS:
-        raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
-    b, n = ops.shape
-    alive = np.ones((b, n), bool) if zero is None or graph_form == "raw" else ops != zero
-    if graph_form != "raw":
-        edges = adjacency * alive[:, :, None] * alive[:, None, :] > 0
-        forward, backward = np.zeros((b, n), bool), np.zeros((b, n), bool)
-        forward[:, :n_inputs] = backward[:, -1] = True
-        for _ in range(n):
-            forward |= (forward[:, :, None] & edges).any(1)
-            backward |= (backward[:, None, :] & edges).any(2)
-        alive = alive & forward & backward
-        alive[:, :n_inputs] = alive[:, -1] = True
-    adjacency = adjacency * alive[:, :, None] * alive[:, None, :]
-    if graph_form == "contracted" and skip is not None:
-        skips = alive & (ops == skip)
-        through = adjacency.astype(np.int64)
-        hop = adjacency * skips[:, None, :]
-        for _ in range(n):
-            hop_next = np.matmul(hop, adjacency)
-            through = through + hop_next
-            hop = hop_next * skips[:, None, :]
-        alive = alive & ~skips
-        adjacency = through * alive[:, :, None] * alive[:, None, :]
-    order = np.argsort(~alive, axis=1, kind="stable")
-    rows = np.arange(b)[:, None]
-    ops, alive = ops[rows, order], alive[rows, order]
-    adjacency = adjacency[rows[:, :, None], order[:, :, None], order[:, None, :]]
-    return np.where(alive, ops, 0), adjacency.astype(np.uint8), alive

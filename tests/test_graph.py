@@ -7,8 +7,9 @@ import torch
 from torch_geometric.data import Data
 
 from hypernas import spaces
+from hypernas.canonical import GRAPH_FORMS, simplify
 from hypernas.errors import UserError
-from hypernas.graph import GRAPH_FORMS, Architecture, Cell, collate, simplify
+from hypernas.graph import Architecture, Cell, collate
 from hypernas.method.target_network import TargetHead, run
 
 TWO = ((0, 1), (0, 0))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hypernas import spaces
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.data import labelled
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import GRAPH_FORMS, REDUCTION, Architecture, collate
+from hypernas.graph import REDUCTION, Architecture, collate
 from hypernas.lab.benchmark import Benchmark
 
 SPACE, FIXED = spaces.get("nasbench201_depth"), spaces.get("nasbench201")

@@ -36,7 +36,7 @@ def test_what_is_shown_runs_and_gives_what_the_sentences_say(shown, tmp_path, mo
     assert 0 < torch.median(names["predicted"]) < 100
     exec(compile(blocks("python")[1], str(README), "exec"), names)
     assert names["accuracy"].shape == (1,)
-    assert torch.allclose(names["accuracy"], names["predictor"].predict(names["graphs"]))
+    assert torch.allclose(names["accuracy"], names["predictor"].predict(names["mine"]))
     assert [path.name for path in tmp_path.iterdir()] == ["predictor.hypernas"]
 
 

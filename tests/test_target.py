@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from hypernas import spaces
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
 from hypernas.fast import batched, layers, plans
 from hypernas.fast.frames import Frame
-from hypernas.graph import GRAPH_FORMS
 from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import Layer, ProgramWriter, TargetHead, count, run
 

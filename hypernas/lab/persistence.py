@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from hypernas import predictors, spaces
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
-from hypernas.graph import GRAPH_FORMS, TENSORS, GraphBatch
+from hypernas.graph import TENSORS, GraphBatch
 from hypernas.lab.provenance import version
 from hypernas.spaces.base import SearchSpace
 from hypernas.training.labels import LabelScale

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.data import Table
 from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
-from hypernas.graph import GRAPH_FORMS, Architecture, GraphBatch, collate
+from hypernas.graph import Architecture, GraphBatch, collate
 from hypernas.method.target_network import Program, count
 from hypernas.spaces.trainable_network import TrainableNetwork
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from hypernas.canonical import simplify
 from hypernas.data import Table, find
 from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch, simplify
+from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
 from hypernas.method.target_network import Program, count
 from hypernas.spaces import genotypes
 from hypernas.spaces.base import SearchSpace

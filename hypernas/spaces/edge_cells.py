@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 
+from hypernas.canonical import simplify
 from hypernas.errors import UserError
-from hypernas.graph import REDUCTION, Cell, simplify
+from hypernas.graph import REDUCTION, Cell
 from hypernas.method.target_network import ProgramWriter
 from hypernas.spaces.base import check_operation
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from hypernas.canonical import simplify
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch, simplify
+from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
 from hypernas.method.target_network import Program, ProgramWriter, count
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage
 from hypernas.spaces.blocks.channels import alive, cell_parameters, connected, write_cell

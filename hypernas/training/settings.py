@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
-from hypernas.graph import GRAPH_FORMS
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"epochs": 20, "images": "digits"},

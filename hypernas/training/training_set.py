@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
-from hypernas.graph import GRAPH_FORMS, Architecture, GraphBatch, collate
+from hypernas.graph import Architecture, GraphBatch, collate
 
 ACCEPTED = "predict takes a GraphBatch, an architecture, its notation, or a list of these"
 # Enough random architectures that one of them has something to simplify, wherever the space has.
