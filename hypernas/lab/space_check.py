@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.data import Table
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import GRAPH_FORMS, Architecture, Cell, collate
+from hypernas.graph import Architecture, Cell, collate
 from hypernas.method.target_network import TargetHead, count, run
 from hypernas.spaces.base import SearchSpace
 
