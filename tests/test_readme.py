@@ -1,10 +1,14 @@
 """What the README shows works."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+
+from hypernas.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -38,6 +42,21 @@ def test_what_is_shown_runs_and_gives_what_the_sentences_say(shown, tmp_path, mo
     assert names["accuracy"].shape == (1,)
     assert torch.allclose(names["accuracy"], names["predictor"].predict(names["mine"]))
     assert [path.name for path in tmp_path.iterdir()] == ["predictor.hypernas"]
+
+
+def test_the_practitioners_commands_end_in_a_ranked_list(tmp_path, monkeypatch):
+    (block,) = [block for block in blocks("sh") if "hypernas fit" in block]
+    lines = block.strip().splitlines()
+    assert len(lines) <= 12
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        result = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert result.exit_code == 0, result.output
+    header, *ranked = result.output.strip().splitlines()
+    assert header == "accuracy,notation"
+    accuracies = [float(line.split(",")[0]) for line in ranked]
+    assert len(ranked) == 10
+    assert accuracies == sorted(accuracies, reverse=True)
 
 
 def test_every_path_that_the_readme_links_exists():
