@@ -34,14 +34,24 @@ from hypernas.training.predictor import FittedPredictor
 from hypernas.training.training_set import TrainingSet
 
 FORMAT = 1
-FIELDS = {"format": int, "method": str, "settings": dict, "space": str, "ops": list, "graph_form": str, "source": str,
-          "scale": dict, "history": list, "version": str}  # fmt: skip
+FIELDS = {
+    "format": int,
+    "method": str,
+    "settings": dict,
+    "space": str,
+    "ops": list,
+    "graph_form": str,
+    "source": str,
+    "scale": dict,
+    "history": list,
+    "version": str,
+}
+GRAPHS, WEIGHTS = "graphs.", "weights."
 # What belongs to a run of `fit`, not to the predictor.
 LEFT_OUT = ("checkpoint", "progress", "device")
 # So many architectures of the training set are predicted again from the file before `save` is done.
 COMPARED = 8
 ZIP = b"PK\x03\x04"
-AXES = {"ops": 3, "adjacency": 4, "mask": 3, "kind": 2, "sequence": 2}
 DTYPES = {"adjacency": torch.uint8, "mask": torch.bool}
 
 
@@ -74,16 +84,21 @@ def load(path: str | Path, device: str = "cpu", space: SearchSpace | None = None
     space = spaces.get(told["space"]) if space is None else space
     if [*space.ops] != told["ops"] or space.name != told["space"]:
         rule = f"{path} must be of the space {space.name} with the operations {', '.join(space.ops)}"
-        raise UserError(f"{rule}, got {told['space']} with {', '.join(map(str, told['ops']))}")
+        operations = ", ".join(map(str, told["ops"]))
+        raise UserError(f"{rule}, got {told['space']} with {operations}")
     training_set = TrainingSet(_graphs(path, tensors, told, space), tensors["accuracy"])
-    method = predictors.get(told["method"])
+    method, settings = predictors.get(told["method"]), told["settings"]
     accepted = inspect.signature(method).parameters
-    unknown = sorted({*told["settings"]} - {*accepted})
+    unknown = sorted({*settings} - {*accepted})
     if unknown:
         raise UserError(f"a setting of {told['method']} must be one that it has, got {unknown[0]!r} in {path}")
-    predictor = method(**told["settings"], **({"device": device} if "device" in accepted else {}))
-    prefix = "weights."
-    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if "device" in accepted:
+        settings = settings | {"device": device}
+    predictor = method(**settings)
+    weights = {}
+    for name, tensor in tensors.items():
+        if name.startswith(WEIGHTS):
+            weights[name.removeprefix(WEIGHTS)] = tensor
     predictor.restore(training_set, _scale(path, told["scale"]), weights)
     predictor.history = told["history"]
     return predictor
@@ -119,11 +134,14 @@ def _content(predictor: Any) -> bytes:
         "history": predictor.history,
         "version": version(),
     }
-    tensors = {f"graphs.{name}": tensor for name, tensor in zip(TENSORS, known.graphs.tensors(), strict=True)}
-    tensors["accuracy"] = known.accuracy
-    tensors |= {f"weights.{name}": tensor for name, tensor in predictor.weights().items()}
-    # A copy of each, since safetensors refuses tensors that share their memory.
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    tensors = {"accuracy": known.accuracy}
+    for name, tensor in zip(TENSORS, known.graphs.tensors(), strict=True):
+        tensors[GRAPHS + name] = tensor
+    for name, tensor in predictor.weights().items():
+        tensors[WEIGHTS + name] = tensor
+    for name, tensor in tensors.items():
+        # A copy, since safetensors refuses tensors that share their memory.
+        tensors[name] = tensor.detach().cpu().clone().contiguous()
     text = json.dumps(told)
     return safetensors.torch.save(tensors, {"hypernas": text, "digest": _digest(text, tensors)})
 
@@ -133,13 +151,14 @@ def _method(predictor: FittedPredictor) -> str:
     settings, best = predictor.settings(), ""
     for name in predictors.names():
         method = predictors.get(name)
-        kind, own = (method.func, method.keywords) if isinstance(method, partial) else (method, {})
-        if kind is type(predictor) and all(settings[key] == value for key, value in own.items()):
-            # `hypernas-p` says more than `hypernas`, which fixes no setting.
+        own = method.keywords if isinstance(method, partial) else {}
+        kind = method.func if isinstance(method, partial) else method
+        if kind is type(predictor) and own.items() <= settings.items():
+            # `pinat-bce` says more than a name that fixes no setting.
             best = name if own or not best else best
     if not best:
-        rule = "a predictor that can be saved must be of a registered method"
-        raise UserError(f"{rule} ({', '.join(predictors.names())}), got {type(predictor).__name__}")
+        rule = f"a predictor that can be saved must be of a registered method ({', '.join(predictors.names())})"
+        raise UserError(f"{rule}, got {type(predictor).__name__}")
     return best
 
 
@@ -157,8 +176,9 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        header = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+        content = tensor.reshape(-1).view(torch.uint8).numpy()
+        digest.update(header.encode() + content.tobytes())
     return digest.hexdigest()
 
 
@@ -187,13 +207,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except safetensors.SafetensorError as error:
         raise UserError(f"{refused}: fit and save it again") from error
     # Eight bytes of length and a JSON object, which the line above has checked.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
     metadata = header.get("__metadata__", {})
     text = metadata.get("hypernas", "")
     if metadata.get("digest") != _digest(text, tensors):
         raise UserError(f"{refused}: fit and save it again")
     told = json.loads(text)
-    if not isinstance(told, dict) or any(type(told.get(name)) is not kind for name, kind in FIELDS.items()):
+    kinds = {name: type(value) for name, value in told.items()} if isinstance(told, dict) else {}
+    if kinds != FIELDS:
         raise UserError(f"{refused}: fit and save it again")
     if told["format"] != FORMAT:
         raise UserError(f"{path} must be of format {FORMAT}, got {told['format']}: use the version that saved it")
@@ -202,22 +224,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _graphs(path: Path, tensors: dict[str, Tensor], told: dict[str, Any], space: SearchSpace) -> GraphBatch:
     """The training graphs of a file. Raises UserError for tensors that are none."""
-    parts = {name: tensors.get(f"graphs.{name}", torch.empty(0)) for name in TENSORS}
-    graphs = GraphBatch(**parts, space=space, graph_form=told["graph_form"], source=told["source"])
-    b, u, n = (*graphs.ops.shape, 0, 0, 0)[:3]
-    shapes = {"ops": (b, u, n), "adjacency": (b, u, n, n), "mask": (b, u, n), "kind": (b, u), "sequence": (b,)}
-    fitting = all(
-        part.ndim == AXES[name]
-        and part.shape[: len(shapes[name])] == shapes[name]
-        and part.dtype == DTYPES.get(name, torch.int64)
-        for name, part in parts.items()
-    )
+    refused = UserError(f"{path} must hold the training set of its predictor, got other tensors: fit and save it again")
+    parts = {name: tensors.get(GRAPHS + name, torch.empty(0)) for name in TENSORS}
     accuracy = tensors.get("accuracy", torch.empty(0))
-    fitting = fitting and accuracy.shape == (b,) and accuracy.dtype == torch.float64 and b > 1 and u * n > 0
-    fitting = fitting and (told["graph_form"] in GRAPH_FORMS or not told["graph_form"])
-    if not fitting or graphs.ops.min() < 0 or graphs.ops.max() >= len(space.ops) or graphs.sequence.max() >= u:
-        raise UserError(f"{path} must hold the training set of its predictor, got other tensors: fit and save it again")
-    return graphs
+    if parts["ops"].ndim != 3 or parts["sequence"].ndim != 2 or told["graph_form"] not in ("", *GRAPH_FORMS):
+        raise refused
+    b, u, n = parts["ops"].shape
+    c = parts["sequence"].shape[1]
+    shapes = {"ops": (b, u, n), "adjacency": (b, u, n, n), "mask": (b, u, n), "kind": (b, u), "sequence": (b, c)}
+    for name, part in parts.items():
+        if part.shape != shapes[name] or part.dtype != DTYPES.get(name, torch.int64):
+            raise refused
+    if accuracy.shape != (b,) or accuracy.dtype != torch.float64 or 0 in (b, u, n, c):
+        raise refused
+    ops, sequence = parts["ops"], parts["sequence"]
+    if ops.min() < 0 or ops.max() >= len(space.ops) or sequence.min() < -1 or sequence.max() >= u:
+        raise refused
+    return GraphBatch(**parts, space=space, graph_form=told["graph_form"], source=told["source"])
 
 
 def _scale(path: Path, told: dict[str, Any]) -> LabelScale:

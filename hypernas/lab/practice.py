@@ -70,9 +70,9 @@ def corrected_interval(values: Sequence[float] | np.ndarray, share: float) -> tu
     [0.65, 0.95]
     """
     k = len(values)
-    error = np.std(values, ddof=1) * (1 / k + share) ** 0.5
-    half = float(stats.t.ppf((1 + LEVEL) / 2, k - 1) * error)
-    mean = float(np.mean(values))
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    error = deviation * (1 / k + share) ** 0.5
+    half = error * float(stats.t.ppf((1 + LEVEL) / 2, k - 1))
     return mean - half, mean + half
 
 
@@ -109,39 +109,49 @@ class Practice:
             names.sort(key=lambda name: "epochs" in settings_of(name))
         else:
             names = [name.strip() for name in method.split(",")]
-        known = set().union(*({"graph_form", *settings_of(name)} for name in names))
+        known = {"graph_form"}.union(*map(settings_of, names))
         for name in self.settings:
             if name not in known:
-                raise UserError(f"a setting of {method} must be one of {', '.join(sorted(known))}, got {name!r}")
+                listed = ", ".join(sorted(known))
+                raise UserError(f"a setting of {method} must be one of {listed}, got {name!r}")
         return names
 
     def check(self, methods: Sequence[str], device: str = "cpu") -> None:
         """Raise UserError for the first method that cannot have these settings, before any is fitted."""
         for method in methods:
-            predictors.get(method)(**arguments(self.experiment(method), False, device), seed=self.seed)
+            self._new(method, self.experiment(method), device)
+
+    def _new(self, method: str, experiment: Experiment, device: str) -> Any:
+        """A predictor that is not fitted yet."""
+        keywords = arguments(experiment, False, device)
+        return predictors.get(method)(**keywords, seed=self.seed)
 
     def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows to fit to and rows to test on; all folds are equally large, a rest is in every training set."""
         n = len(self.labels)
         k = int(np.clip(n // LEAST_IN_A_FOLD, 2, FOLDS))
         order = np.random.default_rng(self.seed).permutation(n)
-        size = n // k
-        tests = [order[i * size : (i + 1) * size] for i in range(k)]
-        return [(np.setdiff1d(order, test), test) for test in tests]
+        folds = []
+        for test in order[: n // k * k].reshape(k, n // k):
+            folds.append((np.setdiff1d(order, test), test))
+        return folds
 
     def estimate(self, method: str, device: str = "cpu") -> Estimate:
         """Cross-validate a method: fitted to the labels outside of each fold, judged by its tau inside of it."""
         experiment = self.experiment(method)
         graphs = self.benchmark.graphs(experiment.settings["graph_form"])
         start, folds = time.perf_counter(), self.folds()
-        trains, tests = [graphs[train] for train, _ in folds], [graphs[test] for _, test in folds]
+        trained = [graphs[train] for train, _ in folds]
         labels = [self.labels[train] for train, _ in folds]
         keywords = arguments(experiment, False, device)
+        seeds = [self.seed] * len(folds)
         # Folds are equally large, so that methods that can train several models at once do.
-        fitted = predictors.fit_many(method, keywords, trains, labels, [self.seed] * len(folds))
-        predicted = [predictor.predict(test) for predictor, test in zip(fitted, tests, strict=True)]
-        taus = [kendall_tau(guess, self.labels[test]) for guess, (_, test) in zip(predicted, folds, strict=True)]
-        share = len(tests[0]) / len(trains[0])
+        fitted = predictors.fit_many(method, keywords, trained, labels, seeds)
+        taus = []
+        for predictor, (_, test) in zip(fitted, folds, strict=True):
+            taus.append(kendall_tau(predictor.predict(graphs[test]), self.labels[test]))
+        train, test = folds[0]
+        share = len(test) / len(train)
         return Estimate(method, tuple(taus), share, time.perf_counter() - start)
 
     def estimates(self, method: str, seconds: float = math.inf, device: str = "cpu") -> Iterator[Estimate]:
@@ -161,13 +171,13 @@ class Practice:
         """The method fitted to all labels."""
         experiment = self.experiment(method)
         graphs = self.benchmark.graphs(experiment.settings["graph_form"])
-        predictor = predictors.get(method)(**arguments(experiment, False, device), seed=self.seed)
-        return predictor.fit(graphs, self.labels)
+        return self._new(method, experiment, device).fit(graphs, self.labels)
 
 
 def best(estimates: Sequence[Estimate], candidates: Sequence[str]) -> Estimate:
     """The candidate with the highest tau among those that were tried; of equal ones the first."""
-    return max((tried for tried in estimates if tried.method in candidates), key=lambda tried: tried.tau)
+    tried = [estimate for estimate in estimates if estimate.method in candidates]
+    return max(tried, key=lambda estimate: estimate.tau)
 
 
 def verdict(estimate: Estimate, floor: Estimate, n_candidates: int) -> str:
@@ -202,7 +212,8 @@ def read_architectures(path: str | Path) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             told = getattr(error, "strerror", None) or "it is no text"
             raise UserError(f"architectures must be in a file that can be read, got {path}: {told}") from error
-        notations = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        stripped = [line.strip() for line in lines]
+        notations = [line for line in stripped if line and not line.startswith("#")]
     if not notations:
         raise UserError(f"architectures must be listed one a line, got none in {path}")
     return notations
@@ -211,7 +222,8 @@ def read_architectures(path: str | Path) -> list[str]:
 def predict(path: str | Path, notations: Sequence[str], device: str = "cpu", space: Any = None) -> pd.DataFrame:
     """What a saved predictor says of architectures: columns `accuracy`, in percent, and `notation`, as given."""
     predictor = load(path, device, None if space is None else spaces.get(space))
-    return pd.DataFrame({"accuracy": predictor.predict(list(notations)).tolist(), "notation": list(notations)})
+    accuracy = predictor.predict(list(notations)).tolist()
+    return pd.DataFrame({"accuracy": accuracy, "notation": list(notations)})
 
 
 def sample(space: Any, n: int, seed: int = 0) -> list[str]:
@@ -237,7 +249,8 @@ def labelled(space: Any, dataset: str | None, n: int, seed: int = 0) -> pd.DataF
     benchmark = Benchmark(space, dataset)
     rows, _ = benchmark.split(n, seed)
     graphs = benchmark.graphs("raw")[rows]
-    notations = [benchmark.space.canonical(graphs.architecture(i), "raw").notation for i in range(n)]
+    architectures = [graphs.architecture(i) for i in range(n)]
+    notations = [benchmark.space.canonical(one, "raw").notation for one in architectures]
     return pd.DataFrame({"notation": notations, "accuracy": benchmark.validation[rows].tolist()})
 
 

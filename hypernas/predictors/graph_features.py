@@ -103,9 +103,11 @@ class GraphStatistics:
         # More edges than any path of the training graphs has.
         self.far = graphs.ops.shape[2]
         self.inner = [_inner_operations(graphs, u) for u in self.columns]
-        self.outer = [_outer_operations(graphs, u, inner) for u, inner in zip(self.columns, self.inner, strict=True)]
+        self.outer = []
         self.names: list[str] = []
-        for u, inner, outer in zip(self.columns, self.inner, self.outer, strict=True):
+        for u, inner in zip(self.columns, self.inner, strict=True):
+            outer = _outer_operations(graphs, u, inner)
+            self.outer.append(outer)
             self.names += [f"cell {u}: {name}" for name in _names(inner, outer)]
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
@@ -115,11 +117,13 @@ class GraphStatistics:
         features = []
         for u, inner, outer in zip(self.columns, self.inner, self.outer, strict=True):
             # A cell that the sequence leaves out has no nodes.
-            mask = graphs.mask[:, u].numpy() & (times[:, u, None] > 0)
-            ops = np.where(mask, graphs.ops[:, u].numpy(), -1)
-            edges = graphs.adjacency[:, u].numpy() * mask[:, :, None] * mask[:, None]
+            present = times[:, u, None] > 0
+            mask = graphs.mask[:, u].numpy() & present
+            ops = np.where(mask, graphs.ops[:, u], -1)
+            edges = _between(graphs.adjacency[:, u].numpy(), mask)
             features.append(times[:, u])
-            features += [(ops == op).sum(1) for op in [*inner, *outer]]
+            for op in [*inner, *outer]:
+                features.append((ops == op).sum(1))
             end = mask & ~np.isin(ops, inner)
             for operations in subsets(inner):
                 kept = end | np.isin(ops, operations)
@@ -134,7 +138,8 @@ def subsets(operations: Iterable[int]) -> list[tuple[int, ...]]:
     [(2,), (3,), (5,), (2, 3), (2, 5), (3, 5), (2, 3, 5)]
     """
     members = sorted(operations)
-    sizes = range(1, len(members) + 1) if len(members) <= ALL_SUBSETS else (1, 2, len(members))
+    n = len(members)
+    sizes = range(1, n + 1) if n <= ALL_SUBSETS else (1, 2, n)
     return list(chain.from_iterable(combinations(members, size) for size in sizes))
 
 
@@ -142,23 +147,35 @@ def _inner_operations(graphs: GraphBatch, u: int) -> list[int]:
     """The operations that somewhere in cell u have both a node before and a node after them."""
     edges = graphs.adjacency[:, u] > 0
     between = edges.any(1) & edges.any(2)
-    return sorted(set(graphs.ops[:, u][between].tolist()))
+    operations = graphs.ops[:, u][between].unique()
+    return operations.tolist()
 
 
 def _outer_operations(graphs: GraphBatch, u: int, inner: list[int]) -> list[int]:
     """The other operations that not all graphs have on equally many nodes of cell u."""
-    ops = graphs.ops[:, u].masked_fill(~graphs.mask[:, u], -1)
-    others = sorted({*ops.flatten().tolist()} - {-1, *inner})
-    return [op for op in others if (ops == op).sum(1).unique().numel() > 1]
+    absent = ~graphs.mask[:, u]
+    ops = graphs.ops[:, u].masked_fill(absent, -1)
+    others = []
+    for op in ops.unique().tolist():
+        times = (ops == op).sum(1)
+        if op not in (-1, *inner) and len(times.unique()) > 1:
+            others.append(op)
+    return others
 
 
 def _names(inner: list[int], outer: list[int]) -> list[str]:
     """Of the features of one cell."""
-    names = ["repeats", *(f"nodes of {op}" for op in [*inner, *outer])]
+    names = ["repeats"]
+    names += [f"nodes of {op}" for op in [*inner, *outer]]
     for operations in subsets(inner):
         members = ",".join(map(str, operations))
         names += [f"{feature} over {members}" for feature in OF_A_SET]
     return names
+
+
+def _between(edges: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Edge counts (B, N, N) of which both ends are among the nodes (B, N) alone."""
+    return edges * nodes[:, :, None] * nodes[:, None]
 
 
 def _describe(edges: np.ndarray, end: np.ndarray, kept: np.ndarray, far: int) -> list[np.ndarray]:
@@ -169,13 +186,16 @@ def _describe(edges: np.ndarray, end: np.ndarray, kept: np.ndarray, far: int) ->
     n = end.shape[1]
     source = end & ~edges.any(1)
     sink = end & ~edges.any(2) & ~source
-    edges = edges * kept[:, :, None] * kept[:, None]
+    edges = _between(edges, kept)
     # Lengths from the nearest and the furthest input; -n keeps what no input reaches below 0 whatever is added.
-    shortest, longest = np.where(source, 0, far), np.where(source, 0, -n)
+    shortest = np.where(source, 0, far)
+    longest = np.where(source, 0, -n)
     for j in range(1, n):
         fed = edges[:, :j, j] > 0
-        shortest[:, j] = np.minimum(shortest[:, j], np.where(fed, shortest[:, :j] + 1, far).min(1))
-        longest[:, j] = np.maximum(longest[:, j], np.where(fed, longest[:, :j] + 1, -n).max(1))
+        shorter = np.where(fed, shortest[:, :j] + 1, far)
+        longer = np.where(fed, longest[:, :j] + 1, -n)
+        shortest[:, j] = np.minimum(shortest[:, j], shorter.min(1))
+        longest[:, j] = np.maximum(longest[:, j], longer.max(1))
     total = edges.sum((1, 2))
     return [
         np.where(sink, shortest, far).min(1),

@@ -45,8 +45,10 @@ class MixerBlock(nn.Module):
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.along, self.back = nn.Linear(length, width), nn.Linear(width, length)
-        self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.along = nn.Linear(length, width)
+        self.back = nn.Linear(width, length)
+        self.wide = nn.Linear(width, 2 * width)
+        self.narrow = nn.Linear(2 * width, width)
 
     def forward(self, h: Tensor, mask: Tensor) -> Tensor:
         """h (B, L, D), mask (B, L, 1) -> (B, L, D)."""
@@ -83,7 +85,8 @@ class ParZCModel(nn.Module):
     def standardise(self, statistics: Tensor) -> Tensor:
         """Statistics as in the training set, none further from its mean than five deviations."""
         # A statistic that never differs would be divided by 0.
-        return ((statistics - self.center) / self.scale.clamp(min=1e-6)).clamp(-FAR, FAR)
+        spread = self.scale.clamp(min=1e-6)
+        return ((statistics - self.center) / spread).clamp(-FAR, FAR)
 
     def forward(self, statistics: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
         """noise (D,) of the last layer, zeros for its mean."""
@@ -101,8 +104,10 @@ class StatisticsPass(VmapPass):
 
     def divergence(self) -> Tensor:
         """Of each last layer's weights from a standard normal distribution, (S,), a mean over them."""
-        mean, spread = self.stack.parameters["mean"], F.softplus(self.stack.parameters["spread"])
-        return (0.5 * (mean**2 + spread**2 - 1) - spread.log()).mean(1)
+        mean = self.stack.parameters["mean"]
+        spread = F.softplus(self.stack.parameters["spread"])
+        divergence = 0.5 * (mean**2 + spread**2 - 1) - spread.log()
+        return divergence.mean(1)
 
 
 @lru_cache
@@ -182,7 +187,9 @@ class ParZC(ImagePredictor):
         model: ParZCModel = self.model
         statistics, mask = self.statistics(graphs, model.length, self.seed)
         no_noise = torch.zeros(self.width)
-        parts = zip(model.standardise(statistics).split(SCORED_AT_ONCE), mask.split(SCORED_AT_ONCE), strict=True)
+        values = model.standardise(statistics).split(SCORED_AT_ONCE)
+        masks = mask.split(SCORED_AT_ONCE)
+        parts = zip(values, masks, strict=True)
         return torch.cat([model(*part, no_noise) for part in parts])
 
 
@@ -211,7 +218,8 @@ def node_statistics(
         networks = _statistics([programs[b] for b in rows], names, images, labels, n_classes, seed)
         for b, values in zip(rows, networks, strict=True):
             n = min(len(values), length)
-            statistics[b, :n], mask[b, :n] = values[:n], True
+            statistics[b, :n] = values[:n]
+            mask[b, :n] = True
     return statistics, mask
 
 
@@ -231,9 +239,11 @@ def _names(program: Program, sequence: list[int], identities: np.ndarray) -> dic
         if layer.weight is not None:
             position, *nodes = layer.weight
             # From a to b is another edge than from b to a.
-            ends = identities[sequence[position], nodes] * np.arange(1, len(nodes) + 1, dtype=np.uint64)
+            place = np.arange(1, len(nodes) + 1, dtype=np.uint64)
+            ends = identities[sequence[position], nodes] * place
+            mixed = mix(ends.sum(keepdims=True))
             # 63 bits, which Python and PyTorch take for a positive number.
-            names[i] = position, int(mix(ends.sum(keepdims=True))[0] >> np.uint64(1))
+            names[i] = position, int(mixed[0] >> np.uint64(1))
     return names
 
 
@@ -241,9 +251,12 @@ def _weights(
     program: Program, names: dict[int, tuple[int, int]], seed: int, c_image: int, n_classes: int
 ) -> dict[Any, Tensor]:
     """The weights of a network, float64, those of a layer drawn from the seed and its name."""
-    # The position takes the bits that the shifted name leaves free.
-    own = {i: seed ^ (name >> 8) ^ (position << 56) for i, (position, name) in names.items()}
-    return {key: weight.double() for key, weight in draw(program, seed, c_image, n_classes, own).items()}
+    own = {}
+    for i, (position, name) in names.items():
+        # The position takes the bits that the shifted name leaves free.
+        own[i] = seed ^ (name >> 8) ^ (position << 56)
+    drawn = draw(program, seed, c_image, n_classes, own)
+    return {key: weight.double() for key, weight in drawn.items()}
 
 
 @torch.enable_grad()
@@ -261,13 +274,18 @@ def _statistics(
     weights = [_weights(program, layers, seed, c_image, n_classes) for program, layers in pairs]
     networks = Networks(programs, [seed] * len(programs), c_image, n_classes, drawn=weights)
     logits = networks.logits(images.expand(len(programs), *images.shape))
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(programs)), reduction="sum") / len(labels)
+    every_label = labels.repeat(len(programs))
+    # The mean over images, summed over networks, so that each has the gradient of its own mean.
+    loss = F.cross_entropy(logits.flatten(0, 1), every_label, reduction="sum") / len(labels)
     gradients = torch.autograd.grad(loss, networks.kernels, materialize_grads=True)
     values: list[dict[int, Tensor]] = [{} for _ in programs]
     for owners, weight, gradient in zip(networks.owners, networks.kernels, gradients, strict=True):
-        w, g = weight.detach().flatten(1), gradient.flatten(1)
-        three = torch.stack([w.norm(dim=1), g.norm(dim=1), (w * g).abs().sum(1)], 1)
-        for (p, i), row in zip(owners, three.clamp(min=LEAST).log10(), strict=True):
+        w = weight.detach().flatten(1)
+        g = gradient.flatten(1)
+        product = (w * g).abs().sum(1)
+        three = torch.stack([w.norm(dim=1), g.norm(dim=1), product], 1)
+        logarithms = three.clamp(min=LEAST).log10()
+        for (p, i), row in zip(owners, logarithms, strict=True):
             values[p][i] = row
     return [_in_order(layers, name) for layers, name in zip(values, names, strict=True)]
 

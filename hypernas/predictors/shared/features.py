@@ -51,7 +51,10 @@ class FeaturePredictor(FittedPredictor):
     def inputs(self, graphs: GraphBatch) -> np.ndarray:
         """What the regressor reads (B, F)."""
         features = self.features(graphs)
-        return np.concatenate([features, np.log(counts(graphs))], 1) if self.counts else features
+        if not self.counts:
+            return features
+        sizes = np.log(counts(graphs))
+        return np.concatenate([features, sizes], 1)
 
     def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> Any:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
@@ -62,10 +65,12 @@ class FeaturePredictor(FittedPredictor):
         return self
 
     def score(self, graphs: GraphBatch) -> Tensor:
-        starts = range(0, len(graphs), SCORED_AT_ONCE)
-        parts = [graphs[start : start + SCORED_AT_ONCE] for start in starts]
-        scores = np.concatenate([self.model.predict(self.inputs(part)) for part in parts])
-        return torch.from_numpy(scores).to(torch.get_default_dtype())
+        scores = []
+        for start in range(0, len(graphs), SCORED_AT_ONCE):
+            part = graphs[start : start + SCORED_AT_ONCE]
+            scores.append(self.model.predict(self.inputs(part)))
+        together = torch.from_numpy(np.concatenate(scores))
+        return together.to(torch.get_default_dtype())
 
 
 class OneHot:
@@ -77,7 +82,9 @@ class OneHot:
     """
 
     def __init__(self, graphs: GraphBatch) -> None:
-        self.columns, self.n_ops, self.n_nodes = varying(graphs), n_operations(graphs), graphs.ops.shape[2]
+        self.columns = varying(graphs)
+        self.n_ops = n_operations(graphs)
+        self.n_nodes = graphs.ops.shape[2]
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
         """The features (B, F), float32."""
@@ -87,17 +94,21 @@ class OneHot:
         if n > self.n_nodes:
             raise UserError(f"cells must have at most {self.n_nodes} nodes, as in the training set, got {n}")
         one_hot = np.zeros((b, u, self.n_nodes, self.n_ops), np.float32)
-        one_hot[:, :, :n] = (ops[..., None] == np.arange(self.n_ops)) * mask[..., None]
+        is_op = ops[..., None] == np.arange(self.n_ops)
+        one_hot[:, :, :n] = is_op * mask[..., None]
         edges = np.zeros((b, u, self.n_nodes, self.n_nodes), np.float32)
         edges[:, :, :n, :n] = adjacency
         # Nodes are in topological order, so that there is nothing below the diagonal.
-        above = edges[:, :, *np.triu_indices(self.n_nodes, 1)]
+        source, target = np.triu_indices(self.n_nodes, 1)
+        above = edges[:, :, source, target]
         times = repeats(graphs)[:, list(self.columns)].numpy()
         parts = [one_hot, above, one_hot.sum(2), times]
-        parameters = None if graphs.space is None else graphs.space.trainable_parameters(graphs)
-        if parameters is not None:
-            parts.append(np.log(parameters))
-        return np.concatenate([part.reshape(b, -1).astype(np.float32) for part in parts], 1)
+        if graphs.space is not None:
+            parameters = graphs.space.trainable_parameters(graphs)
+            if parameters is not None:
+                parts.append(np.log(parameters))
+        rows = [part.reshape(b, -1) for part in parts]
+        return np.concatenate(rows, 1, dtype=np.float32)
 
 
 # Cells in an order that isomorphic ones share.
@@ -109,21 +120,27 @@ def varying(graphs: GraphBatch) -> Columns:
     A cell that all share, such as the downsampling block of a cell-based space, says nothing about their order.
     """
     b, u = graphs.kind.shape
-    fields = (graphs.ops, graphs.mask, graphs.kind, graphs.adjacency, repeats(graphs))
-    differ = [(field != field[:1]).reshape(b, u, -1) for field in fields]
-    columns = torch.cat(differ, 2).any(2).any(0).nonzero()[:, 0]
+    differs = torch.zeros(u, dtype=torch.bool)
+    for part in (graphs.ops, graphs.mask, graphs.kind, graphs.adjacency, repeats(graphs)):
+        unequal = part != part[:1]
+        differs |= unequal.reshape(b, u, -1).any(2).any(0)
+    columns = differs.nonzero().flatten()
     return tuple(columns.tolist()) or tuple(range(u))
 
 
 def repeats(graphs: GraphBatch) -> Tensor:
     """How often (B, U) each unique cell stands in the sequence."""
-    n_cells = graphs.kind.shape[1]
-    return torch.stack([(graphs.sequence == u).sum(1) for u in range(n_cells)], 1)
+    b, u = graphs.kind.shape
+    times = torch.zeros(b, u, dtype=torch.int64)
+    for cell in range(u):
+        times[:, cell] = (graphs.sequence == cell).sum(1)
+    return times
 
 
 def with_cells(graphs: GraphBatch, columns: Columns) -> GraphBatch:
     """The same architectures with room for the cells `columns`, empty ones where none of them has so many."""
-    more = max(0, max(columns) + 1 - graphs.kind.shape[1])
+    n_cells = graphs.kind.shape[1]
+    more = max(0, max(columns) + 1 - n_cells)
     return replace(
         graphs,
         ops=F.pad(graphs.ops, (0, 0, 0, more)),
@@ -142,16 +159,18 @@ def ordered(graphs: GraphBatch, columns: Columns) -> tuple[np.ndarray, np.ndarra
     """
     index = list(columns)
     present = repeats(graphs)[:, index] > 0
-    mask = (graphs.mask[:, index] & present[..., None]).numpy()
-    b, u, n = mask.shape
+    real = graphs.mask[:, index] & present[..., None]
+    b, u, n = real.shape
     # One row a cell, whichever architecture it is of.
-    flat = mask.reshape(b * u, n)
-    ops = graphs.ops[:, index].numpy().reshape(b * u, n) * flat
-    adjacency = graphs.adjacency[:, index].numpy().reshape(b * u, n, n) * flat[..., None]
-    order = _canonical_order(ops, adjacency, flat)
-    rows = np.arange(b * u)[:, None]
-    moved = adjacency[rows[:, :, None], order[:, :, None], order[:, None, :]]
-    return ops[rows, order].reshape(b, u, n), moved.reshape(b, u, n, n), mask
+    mask = real.reshape(b * u, n).numpy()
+    ops = graphs.ops[:, index].reshape(b * u, n).numpy() * mask
+    adjacency = graphs.adjacency[:, index].reshape(b * u, n, n).numpy()
+    adjacency = adjacency * mask[..., None]
+    order = _canonical_order(ops, adjacency, mask)
+    ops = np.take_along_axis(ops, order, 1)
+    adjacency = np.take_along_axis(adjacency, order[:, :, None], 1)
+    adjacency = np.take_along_axis(adjacency, order[:, None, :], 2)
+    return ops.reshape(b, u, n), adjacency.reshape(b, u, n, n), real.numpy()
 
 
 def _canonical_order(ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -160,11 +179,14 @@ def _canonical_order(ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -
     depth = np.zeros(ops.shape, np.int64)
     for j in range(1, n):
         fed = adjacency[:, :j, j] > 0
-        depth[:, j] = np.where(fed, depth[:, :j] + 1, 0).max(1)
-    place = node_ids(np.zeros(ops.shape, np.uint64), adjacency, mask).T
-    operation = node_ids(ops.astype(np.uint64), adjacency, mask).T
+        through = np.where(fed, depth[:, :j] + 1, 0)
+        depth[:, j] = through.max(1)
+    depth = np.where(mask, depth, n)
+    labels = ops.astype(np.uint64)
+    place = node_ids(np.zeros_like(labels), adjacency, mask).T
+    operation = node_ids(labels, adjacency, mask).T
     # The last key counts first.
-    return np.lexsort((operation, place, np.where(mask, depth, n)))
+    return np.lexsort((operation, place, depth))
 
 
 # Size of a network.
@@ -181,4 +203,5 @@ def counts(graphs: GraphBatch) -> np.ndarray:
     """Parameters and multiply-adds (B, 2), as the search space counts them. UserError for graphs that have none."""
     if graphs.space is None:
         raise UserError("counting needs to know the search space; pass it to collate, or leave out counts=true")
-    return np.array([count(graphs.space, graphs.architecture(i)) for i in range(len(graphs))], np.float64)
+    pairs = [count(graphs.space, graphs.architecture(i)) for i in range(len(graphs))]
+    return np.array(pairs, np.float64)

@@ -65,7 +65,9 @@ class PermutationInvariant(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """x (B, T, D), adjacency (B, T, T) -> (B, T, D')."""
-        return self.outer(F.relu(neighbours(F.relu(self.inner(x)), adjacency)))
+        inner = F.relu(self.inner(x))
+        sums = neighbours(inner, adjacency)
+        return self.outer(F.relu(sums))
 
 
 class Attention(nn.Module):
@@ -124,8 +126,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, seen: Tensor, adjacency: Tensor, keep: Tensor) -> Tensor:
         """keep (2, B, T, D) or (2, 1, 1, 1): what dropout leaves of each part."""
-        x = self.norms[0](x + keep[0] * self.attention(x, seen, adjacency))
-        return self.norms[1](x + keep[1] * self.feed_forward(x, adjacency))
+        attended = keep[0] * self.attention(x, seen, adjacency)
+        x = self.norms[0](x + attended)
+        passed_on = keep[1] * self.feed_forward(x, adjacency)
+        return self.norms[1](x + passed_on)
 
 
 class GraphTransformer(nn.Module):
@@ -293,7 +297,8 @@ class TransformerPredictor(TrainedPredictor):
     def inputs(self, run: TokenPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
         """Architectures (S, b), and what dropout leaves of each (S, K, b, T, D), drawn from each seed's generator."""
         n_tokens = run.fields[0].shape[2]
-        return index, self.keep(generators, (run.model.n_dropouts, index.shape[1], n_tokens, self.d_model))
+        shape = (run.model.n_dropouts, index.shape[1], n_tokens, self.d_model)
+        return index, self.keep(generators, shape)
 
     def keep(self, generators: list[np.random.Generator], shape: tuple[int, ...]) -> Tensor:
         """What dropout leaves (S, *shape), drawn from each seed's generator."""
@@ -329,7 +334,10 @@ class TransformerPredictor(TrainedPredictor):
         for rows in by_size.split(TOKENS_AT_ONCE):
             fields = tokens(distinct[rows].trimmed(), model.columns, model.n_nodes)
             batches = zip(*(field.split(SCORED_AT_ONCE) for field in fields), strict=True)
-            parts = [model(*(field.to(self.device) for field in batch), keep).cpu() for batch in batches]
+            parts = []
+            for batch in batches:
+                moved = [field.to(self.device) for field in batch]
+                parts.append(model(*moved, keep).cpu())
             scores[rows] = torch.cat(parts)
         model.to("cpu")
         return scores[inverse]
