@@ -9,12 +9,14 @@ from functools import wraps
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from hypernas.canonical import GRAPH_FORMS
 from hypernas.data import Table
 from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
-from hypernas.graph import Architecture, GraphBatch, collate
+from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program, count
 from hypernas.spaces.trainable_network import TrainableNetwork
 
@@ -132,6 +134,34 @@ def graphs_of_notations(space: SearchSpace, table: Table, graph_form: str) -> Gr
         except UserError as error:
             raise UserError(f"{error} (notation in row {row} of {table.source})") from error
     return collate(architectures, space, graph_form)
+
+
+def with_second_cell(
+    ops: np.ndarray,
+    adjacency: np.ndarray,
+    mask: np.ndarray,
+    second: Cell,
+    sequence: Sequence[int],
+    space: SearchSpace,
+) -> GraphBatch:
+    """Networks of one searched cell (B, N), (B, N, N), (B, N) and a fixed `second` one, stacked in one `sequence`."""
+    b, n = mask.shape
+    size = len(second.ops)
+    second_ops, second_adjacency = np.zeros(n, ops.dtype), np.zeros((n, n), adjacency.dtype)
+    second_ops[:size] = second.ops
+    second_adjacency[:size, :size] = second.adjacency
+
+    def beside(first: np.ndarray, other: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.stack([first, np.broadcast_to(other, first.shape)], 1))
+
+    return GraphBatch(
+        beside(ops, second_ops),
+        beside(adjacency, second_adjacency),
+        beside(mask, np.arange(n) < size),
+        torch.tensor([NORMAL, second.kind]).expand(b, 2).contiguous(),
+        torch.tensor(sequence).expand(b, -1).contiguous(),
+        space,
+    )
 
 
 def check_cells_per_stage(cells_per_stage: int, most: int) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from hypernas.canonical import simplify
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
+from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch
 from hypernas.method.target_network import Program, ProgramWriter, count
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage
-from hypernas.spaces.blocks.channels import alive, cell_parameters, connected, write_cell
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, with_second_cell
 
 VERTICES, EDGES = 7, 9
 INPUT, OUTPUT, CONV3, CONV1, POOL, DOWNSAMPLE = range(6)
@@ -27,6 +27,128 @@ ON_DIGITS = {"channels": 8, "image_batch": 64}
 
 # Max pooling of 2 x 2 with stride 2 between two stacks.
 DOWNSAMPLING = Cell((INPUT, DOWNSAMPLE, OUTPUT), ((0, 1, 0), (0, 0, 1), (0, 0, 0)), REDUCTION)
+
+
+def alive(edges: np.ndarray) -> np.ndarray:
+    """The edges (N, N) that lie on paths from the first vertex to the last. Raises UserError where there is none."""
+    steps = np.eye(len(edges), dtype=np.int64) + edges
+    reach = np.linalg.matrix_power(steps, len(edges)) > 0
+    kept = reach[0] & reach[:, -1]
+    if not kept[0]:
+        raise UserError("a cell must lead from its input to its output, got a disconnected one")
+    return edges & kept[:, None] & kept
+
+
+def connected(adjacency: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Whether (B,) all of the vertices 0 to `last` of a cell (B, N, N) lie on paths from the first to the last.
+
+    Sets of vertices are bits of an integer, so that a whole table takes a few dozen array operations.
+
+    >>> connected(np.array([[[0, 1, 1], [0, 0, 0], [0, 0, 0]], [[0, 1, 0], [0, 0, 1], [0, 0, 0]]]), np.array([2, 2]))
+    array([False,  True])
+    """
+    n = adjacency.shape[1]
+    feeds = [_bits(adjacency[:, v]) for v in range(n)]
+    reads = [_bits(adjacency[:, :, v]) for v in range(n)]
+    reached = np.ones_like(last)
+    leading = 1 << last
+    for v in range(n):
+        reached = reached | feeds[v] * (reached >> v & 1)
+        w = n - 1 - v
+        leading = leading | reads[w] * (leading >> w & 1)
+    return (reached & leading) == (2 << last) - 1
+
+
+def _bits(flags: np.ndarray) -> np.ndarray:
+    """Flags (B, N) -> the integer (B,) that has bit i where flag i is set."""
+    number = np.zeros(len(flags), np.int64)
+    for i in range(flags.shape[1]):
+        number |= flags[:, i].astype(np.int64) << i
+    return number
+
+
+def vertex_channels(adjacency: np.ndarray, last: np.ndarray, c_out: int) -> np.ndarray:
+    """Channels (B, N) of the inner vertices of cells with adjacency (B, N, N) and output vertex `last` (B,).
+
+    The vertices that feed the output share its `c_out` channels, the first ones get the remainder; every other one has
+    as many as the widest vertex it feeds (`compute_vertex_channels` of NAS-Bench-101's code). Input and output get 0,
+    and so does a vertex that leads nowhere.
+
+    >>> edges = np.zeros((1, 4, 4), bool)
+    >>> edges[0, [0, 0, 1, 1, 2], [1, 2, 2, 3, 3]] = True
+    >>> vertex_channels(edges, np.array([3]), 5)
+    array([[0, 3, 2, 0]])
+    """
+    to_output = np.take_along_axis(adjacency, last[:, None, None], 2)[..., 0].astype(bool)
+    to_output[:, 0] = False
+    sharing = np.maximum(to_output.sum(1), 1)[:, None]
+    share, remainder = np.divmod(c_out, sharing)
+    one_more = np.cumsum(to_output, 1) <= remainder
+    channels = np.where(to_output, share + one_more, 0)
+    for v in range(adjacency.shape[1] - 2, 0, -1):
+        widest = (adjacency[:, v] * channels).max(1)
+        channels[:, v] = np.where(to_output[:, v], channels[:, v], widest)
+    return channels
+
+
+def cell_parameters(adjacency: np.ndarray, last: np.ndarray, kernel: np.ndarray, c_in: int, c_out: int) -> np.ndarray:
+    """Trainable parameters (B,) of pruned cells: convolutions of side `kernel` (B, N), 0 for none, and projections.
+
+    Every convolution has c_in * c_out * k * k weights and a batch normalisation with scale and shift; what the input
+    feeds reads it through a 1 x 1 convolution.
+    """
+    channels = vertex_channels(adjacency, last, c_out)
+    rows = np.arange(len(adjacency))
+    from_input = adjacency[:, 0].astype(bool)
+    projected = np.where(from_input, channels, 0)
+    projected[rows, last] = np.where(from_input[rows, last], c_out, 0)
+    convolution = channels**2 * kernel**2 + 2 * channels
+    inner = np.where(kernel > 0, convolution, 0)
+    return (inner + projected * (c_in + 2)).sum(1)
+
+
+def write_cell(
+    writer: ProgramWriter,
+    edges: np.ndarray,
+    kernels: Sequence[int],
+    x: int,
+    c_in: int,
+    c_out: int,
+) -> int:
+    """Write one cell that reads value `x` and has `alive` edges (N, N); returns its value.
+
+    An inner vertex sums what it reads, then is a convolution of side `kernels[v]`, 0 for max pooling; the output joins
+    what it reads; what the input feeds reads it through a 1 x 1 convolution. All convolutions are conv-norm-ReLU.
+
+    NOTE[PAPER]: paper says nothing of the 1 x 1 projections that NAS-Bench-101 puts on the edges from the input; we
+    make their weights from the mean of the features of both ends; because an edge has no node of its own.
+    """
+    last, position = len(kernels) - 1, writer.position
+    width = vertex_channels(edges[None], np.array([last]), c_out)[0].tolist()
+    width[last] = c_out
+    used = [v for v in range(1, last) if edges[0][v] or edges[1:, v].any()]
+    if 0 in [width[v] for v in used]:
+        joined = edges[1:, last].sum()
+        raise UserError(f"channels must be at least the {joined} vertices that the output joins, got {c_out}")
+    conv = partial(writer.conv, stride=1, relu=False, relu_after=True)
+    nothing = -1
+    values = [x]
+    for v in range(1, last + 1):
+        inputs = tuple(values[u] for u in range(1, v) if edges[u, v])
+        if v == last and inputs:
+            inputs = (writer.concat(inputs, c_out),)
+        if edges[0, v]:
+            inputs += (conv((x,), c_in, width[v], 1, weight=(position, 0, v)),)
+        if not inputs:
+            value = nothing
+        elif v == last:
+            value = writer.add(inputs, c_out)
+        elif kernels[v]:
+            value = conv(inputs, width[v], width[v], kernels[v], weight=(position, v))
+        else:
+            value = writer.max_pool(inputs, width[v], kernel=3, stride=1, padding=1)
+        values.append(value)
+    return values[last]
 
 
 class NASBench101(SearchSpace):
@@ -46,40 +168,48 @@ class NASBench101(SearchSpace):
 
         Pruned as the official code does; nothing is left to contract, so `contracted` equals `pruned`.
         """
-        b, last = len(n_vertices), n_vertices.astype(np.int64) - 1
+        b = len(n_vertices)
+        last = n_vertices.astype(np.int64) - 1
         adjacency = np.zeros((b, VERTICES, VERTICES), np.uint8)
         for y in range(VERTICES):
             for x in range(y):
                 adjacency[:, x, y] = (adj_bits >> (x + y * (y - 1) // 2)) & 1
         nodes = np.full((b, VERTICES), INPUT)
-        nodes[:, 1:-1] = np.where(np.arange(1, VERTICES - 1) < last[:, None], ops + np.int64(CONV3), 0)
+        inner = np.arange(1, VERTICES - 1) < last[:, None]
+        nodes[:, 1:-1] = np.where(inner, ops + np.int64(CONV3), 0)
         mask = np.arange(VERTICES) <= last[:, None]
         nodes[np.arange(b), last] = OUTPUT
-        rows = np.flatnonzero(~connected(adjacency, last)) if graph_form != "raw" else np.empty(0, int)
-        if len(rows):
-            ends, into = last[rows], adjacency[rows, :, last[rows]]
-            nodes[rows, ends], nodes[rows, -1] = 0, OUTPUT
-            adjacency[rows, :, ends] = 0
-            adjacency[rows, :, -1] = into
-            nodes[rows], adjacency[rows], mask[rows] = simplify(nodes[rows], adjacency[rows], None, None, graph_form)
-            if not adjacency[rows].any((1, 2)).all():
-                raise UserError("a nasbench101 cell must lead from input to output, got a disconnected one")
+        if graph_form != "raw":
+            # Few cells have something to prune, and pruning is slow: it is done for these alone.
+            self._prune(np.flatnonzero(~connected(adjacency, last)), last, nodes, adjacency, mask)
         return self._stack(nodes, adjacency, mask)
+
+    def _prune(
+        self,
+        rows: np.ndarray,
+        last: np.ndarray,
+        nodes: np.ndarray,
+        adjacency: np.ndarray,
+        mask: np.ndarray,
+    ) -> None:
+        """Prune the cells `rows` where they are. Raises UserError where nothing is left."""
+        if len(rows) == 0:
+            return
+        # `simplify` wants the output as the last node of all.
+        ends = last[rows]
+        into = adjacency[rows, :, ends]
+        nodes[rows, ends] = 0
+        nodes[rows, -1] = OUTPUT
+        adjacency[rows, :, ends] = 0
+        adjacency[rows, :, -1] = into
+        pruned = simplify(nodes[rows], adjacency[rows], None, None, "pruned")
+        nodes[rows], adjacency[rows], mask[rows] = pruned
+        if not adjacency[rows].any((1, 2)).all():
+            raise UserError("a nasbench101 cell must lead from input to output, got a disconnected one")
 
     def _stack(self, ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> GraphBatch:
         """Cells (B, N) -> the whole networks, the downsampling between."""
-        b, n = len(ops), len(DOWNSAMPLING.ops)
-        down = np.zeros((VERTICES, VERTICES), np.uint8)
-        down[:n, :n] = DOWNSAMPLING.adjacency
-        down_ops = np.array(DOWNSAMPLING.ops + (0,) * (VERTICES - n))
-        return GraphBatch(
-            torch.from_numpy(np.stack([ops, np.broadcast_to(down_ops, ops.shape)], 1)),
-            torch.from_numpy(np.stack([adjacency, np.broadcast_to(down, adjacency.shape)], 1)),
-            torch.from_numpy(np.stack([mask, np.broadcast_to(np.arange(VERTICES) < n, mask.shape)], 1)),
-            torch.tensor([NORMAL, REDUCTION]).expand(b, 2),
-            torch.tensor(self._sequence).expand(b, -1),
-            self,
-        )
+        return with_second_cell(ops, adjacency, mask, DOWNSAMPLING, self._sequence, self)
 
     def _columns(self, architecture: Architecture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The columns of one architecture. Raises UserError for a cell outside the space."""
@@ -90,14 +220,17 @@ class NASBench101(SearchSpace):
             raise UserError(f"a nasbench101 cell must have from 2 to {VERTICES} vertices, got {n}")
         if len(edges) > EDGES:
             raise UserError(f"a nasbench101 cell must have at most {EDGES} edges, got {len(edges)}")
-        if cell.ops[0] != INPUT or cell.ops[-1] != OUTPUT or set(cell.ops[1:-1]) - {CONV3, CONV1, POOL}:
-            raise UserError(
-                f"a nasbench101 cell must be input, operations among {', '.join(self.ops[CONV3:DOWNSAMPLE])}, output, "
-                f"got {', '.join(self.ops[op] if op < len(self.ops) else str(op) for op in cell.ops)}"
-            )
+        inner = cell.ops[1:-1]
+        if cell.ops[0] != INPUT or cell.ops[-1] != OUTPUT or set(inner) - {CONV3, CONV1, POOL}:
+            searched = ", ".join(self.ops[CONV3:DOWNSAMPLE])
+            named = [self.ops[op] if op < len(self.ops) else str(op) for op in cell.ops]
+            rule = f"a nasbench101 cell must be input, operations among {searched}, output"
+            raise UserError(f"{rule}, got {', '.join(named)}")
         ops = np.zeros((1, VERTICES - 2), np.int64)
-        ops[0, : n - 2] = np.array(cell.ops[1:-1]) - CONV3
-        bits = sum(1 << (x + y * (y - 1) // 2) for x, y in edges)
+        ops[0, : n - 2] = np.array(inner) - CONV3
+        bits = 0
+        for x, y in edges:
+            bits |= 1 << (x + y * (y - 1) // 2)
         return np.array([n]), np.array([bits]), ops
 
     def _architecture(self, graphs: GraphBatch) -> Architecture:
@@ -115,24 +248,21 @@ class NASBench101(SearchSpace):
 
     def parse(self, notation: str) -> Architecture:
         """`conv3x3(0)|maxpool3x3(0,1)|output(1,2)` -> the raw Architecture; vertex 0 is the input."""
-        parts = [re.fullmatch(r"([\w-]+)\((\d+(?:,\d+)*)?\)", part.strip()) for part in notation.split("|")]
-        if not all(parts):
-            form = "conv3x3(0)|conv1x1(0,1)|output(1,2)"
-            raise UserError(f"a nasbench101 cell lists its vertices as {form}, got {notation!r}")
-        found = [(part[1].removesuffix("-bn-relu"), part[2]) for part in parts if part]
-        named = self._short[OUTPUT:DOWNSAMPLE]
-        for name, _ in found:
-            if name not in named:
-                raise UserError(f"operation must be one of {', '.join(named)}, got {name!r}")
-        n = len(found) + 1
+        ops, n = [INPUT], notation.count("|") + 2
         adjacency = np.zeros((n, n), int)
-        for y, (_, sources) in enumerate(found, 1):
-            for x in map(int, (sources or "").split(",") if sources else ()):
+        for y, part in enumerate(notation.split("|"), 1):
+            vertex = re.fullmatch(r"([\w-]+)\(((?:\d+(?:,\d+)*)?)\)", part.strip())
+            if vertex is None:
+                form = "conv3x3(0)|conv1x1(0,1)|output(1,2)"
+                raise UserError(f"a nasbench101 cell lists its vertices as {form}, got {notation!r}")
+            name, sources = vertex[1].removesuffix("-bn-relu"), vertex[2]
+            check_operation(name, self._short[OUTPUT:DOWNSAMPLE])
+            ops.append(self._short.index(name))
+            for x in map(int, filter(None, sources.split(","))):
                 if x >= y:
                     raise UserError(f"vertex {y} must read vertices before it, got {x} in {notation!r}")
                 adjacency[x, y] = 1
-        rows = tuple(tuple(row) for row in adjacency.tolist())
-        cell = Cell((INPUT, *(self._short.index(name) for name, _ in found)), rows)
+        cell = Cell(tuple(ops), tuple(map(tuple, adjacency.tolist())))
         columns = self._columns(Architecture((cell,), (0,)))
         self.encode(*columns, "pruned")
         return self._architecture(self.encode(*columns, "raw"))
@@ -140,10 +270,11 @@ class NASBench101(SearchSpace):
     def sample(self, rng: np.random.Generator) -> Architecture:
         """A random matrix of 7 vertices and random operations, pruned, drawn again until it is inside the space."""
         while True:
-            bits, ops = rng.integers(1 << 21, size=1), rng.integers(3, size=(1, VERTICES - 2))
-            found = self._inside(np.array([VERTICES]), bits, ops)
-            if found is not None:
-                return found
+            bits = rng.integers(1 << 21, size=1)
+            ops = rng.integers(3, size=(1, VERTICES - 2))
+            architecture = self._inside(np.array([VERTICES]), bits, ops)
+            if architecture is not None:
+                return architecture
 
     def _inside(self, n_vertices: np.ndarray, bits: np.ndarray, ops: np.ndarray) -> Architecture | None:
         """The pruned architecture, None where it is disconnected or has too many edges."""
@@ -174,16 +305,17 @@ class NASBench101(SearchSpace):
                 ops.insert(y, int(rng.integers(CONV3, POOL + 1)))
                 edges = np.insert(np.insert(edges, y, 0, 0), y, 0, 1)
                 edges[x, y] = edges[y, y + 1] = 1
-            rows = tuple(tuple(row) for row in edges.tolist())
+            cell_after = Cell(tuple(ops), tuple(map(tuple, edges.tolist())))
             try:
-                other = self.canonical(Architecture((Cell(tuple(ops), rows),), (0,)))
+                other = self.canonical(Architecture((cell_after,), (0,)))
             except UserError:
                 continue
             if other.notation != architecture.notation:
                 return other
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
-        return self.encode(table.columns["n_vertices"], table.columns["adj_bits"], table.columns["ops"], graph_form)
+        columns = [table.columns[name] for name in ("n_vertices", "adj_bits", "ops")]
+        return self.encode(*columns, graph_form)
 
     def build(
         self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
@@ -192,11 +324,13 @@ class NASBench101(SearchSpace):
         check_cells_per_stage(cells_per_stage, CELLS_PER_STACK)
         self._columns(architecture)
         cell = architecture.cells[0]
-        edges, kernels = alive(np.array(cell.adjacency, bool)), [KERNELS[op] for op in cell.ops]
+        edges = alive(np.array(cell.adjacency, bool))
+        kernels = [KERNELS[op] for op in cell.ops]
         writer = ProgramWriter(channels, stem_stride, position=0)
         x, c_in = writer.relu(writer.stem(), channels), channels
         for stack in range(STACKS):
-            start, width = stack * (CELLS_PER_STACK + 1), channels * 2**stack
+            start = stack * (CELLS_PER_STACK + 1)
+            width = channels * 2**stack
             if stack:
                 writer.position = start - 1
                 x = writer.max_pool((x,), c_in, kernel=2, stride=2, padding=0)
@@ -212,12 +346,16 @@ class NASBench101(SearchSpace):
     def trainable_parameters(self, graphs: GraphBatch) -> np.ndarray:
         """Parameters (B,) of the network of each pruned architecture with the table's stem of 128 channels."""
         ops, adjacency = graphs.ops[:, 0].numpy(), graphs.adjacency[:, 0].numpy()
-        last, kernel = graphs.mask[:, 0].sum(1).numpy() - 1, np.array(KERNELS)[ops]
-        total, c_in = np.full(len(ops), (3 * 3 * 3 + 2) * STEM_CHANNELS), STEM_CHANNELS
+        last = graphs.mask[:, 0].sum(1).numpy() - 1
+        kernel = np.array(KERNELS)[ops]
+        stem = (3 * 3 * 3 + 2) * STEM_CHANNELS
+        total, c_in = np.full(len(ops), stem), STEM_CHANNELS
         for stack in range(STACKS):
             width = STEM_CHANNELS * 2**stack
-            first, others = (cell_parameters(adjacency, last, kernel, c, width) for c in (c_in, width))
-            total, c_in = total + first + (CELLS_PER_STACK - 1) * others, width
+            first = cell_parameters(adjacency, last, kernel, c_in, width)
+            others = cell_parameters(adjacency, last, kernel, width, width)
+            total = total + first + (CELLS_PER_STACK - 1) * others
+            c_in = width
         return total + (c_in + 1) * 10
 
     def check(self, table: Table) -> str:
@@ -237,9 +375,18 @@ class NASBench101(SearchSpace):
         path = next((path for path in map(find, SOURCES) if path is not None), None)
         if path is None:
             raise MissingTable("no nasbench101 table is present; `hypernas data fetch nasbench101` brings one")
-        b = (None,)
-        arrays = load_npz(path, {"n_vertices": b, "adj_bits": b, "ops": (None, 5), "trainable_parameters": b,
-                                 "test_correct_sum3": b, "val_index": b, "val_correct": (None, 4)})  # fmt: skip
+        rows = (None,)
+        shapes = {
+            "n_vertices": rows,
+            "adj_bits": rows,
+            "ops": (None, VERTICES - 2),
+            "trainable_parameters": rows,
+            "test_correct_sum3": rows,
+            "val_index": rows,
+            "val_correct": (None, 4),
+        }
+        arrays = load_npz(path, shapes)
+        # The sum of three runs, and one run at 4, 12, 36 and 108 epochs.
         test = arrays["test_correct_sum3"] / (3 * TEST_IMAGES) * 100
         validation = np.full(len(test), np.nan)
         validation[arrays["val_index"]] = arrays["val_correct"][:, 3] / TEST_IMAGES * 100

@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from hypernas.data import Table, find, load_npz, read_analog
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
+from hypernas.graph import REDUCTION, Architecture, GraphBatch
 from hypernas.method.target_network import Program, ProgramWriter, count
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, with_second_cell
 from hypernas.spaces.edge_cells import (
     CONV1,
     CONV3,
     EDGES,
-    NODES,
     NONE,
     OPS,
     POOL,
@@ -50,19 +48,8 @@ class NASBench201(SearchSpace):
 
     def encode(self, edge_ops: np.ndarray, graph_form: str) -> GraphBatch:
         """Operations (B, 6) of the edges, ids into `ops` -> GraphBatch."""
-        b, n = len(edge_ops), len(REDUCTION_CELL.ops)
-        ops, adjacency, mask = cell_graphs(edge_ops, graph_form)
-        reduction = np.zeros((NODES, NODES), np.uint8)
-        reduction[:n, :n] = REDUCTION_CELL.adjacency
-        reduction_ops = np.array(REDUCTION_CELL.ops + (0,) * (NODES - n))
-        return GraphBatch(
-            torch.from_numpy(np.stack([ops, np.broadcast_to(reduction_ops, (b, NODES))], 1)),
-            torch.from_numpy(np.stack([adjacency, np.broadcast_to(reduction, adjacency.shape)], 1)),
-            torch.from_numpy(np.stack([mask, np.broadcast_to(np.arange(NODES) < n, mask.shape)], 1)),
-            torch.tensor([NORMAL, REDUCTION]).expand(b, 2).contiguous(),
-            torch.tensor(self._sequence).expand(b, -1).contiguous(),
-            self,
-        )
+        cells = cell_graphs(edge_ops, graph_form)
+        return with_second_cell(*cells, REDUCTION_CELL, self._sequence, self)
 
     def parse(self, notation: str | Mapping[Any, str]) -> Architecture:
         """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> the raw Architecture.
