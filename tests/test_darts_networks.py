@@ -12,8 +12,8 @@ from hypernas.errors import MissingTable, UserError
 from hypernas.graph import REDUCTION
 from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import TargetHead, count, run
-from hypernas.spaces.blocks import darts_network
-from hypernas.spaces.blocks.darts_network import positions
+from hypernas.spaces import darts as darts_network
+from hypernas.spaces.darts import positions
 
 SPACE = spaces.get("darts")
 
@@ -124,7 +124,7 @@ def test_counts_of_the_tables_networks_are_those_recorded(table):
     rest = set()
     for row in range(0, 725, 60):
         architecture = SPACE.encode(table.columns["edges"][row : row + 1], "raw").architecture(0)
-        program = darts_network.cifar(architecture, 32, 2).program
+        program = darts_network.cifar_network(architecture, 32, 2).program
         parameters, products = count(program, (3, 32, 32), 10)
         own = sum(2 * layer.c_out for layer in program.convs if layer.norm and layer.weight[1] > 1)
         assert parameters - own == round(table.columns["params"][row] * 1e6)

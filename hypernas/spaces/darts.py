@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,24 +16,20 @@ from hypernas.canonical import simplify
 from hypernas.data import Table, find
 from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, REDUCTION, Architecture, GraphBatch
-from hypernas.method.target_network import Program, count
+from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
+from hypernas.method.target_network import Program, ProgramWriter, count
 from hypernas.spaces import genotypes
-from hypernas.spaces.base import SearchSpace
-from hypernas.spaces.blocks import darts_network
-from hypernas.spaces.blocks.darts_network import (
-    BEFORE_LAST,
-    CELLS_PER_STAGE,
-    FIRST_OPERATION,
-    LAST,
-    OUTPUT,
-    SUM,
-    DartsProgram,
-)
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage
 from hypernas.spaces.genotypes import EDGES, INPUTS, NODES, OPERATIONS, Genotype
 from hypernas.spaces.trainable_network import AuxiliaryHead, TrainableNetwork
 
 SOURCE = "nasbench301-records"
+BEFORE_LAST, LAST, SUM, OUTPUT = range(4)
+FIRST_OPERATION = 4
+# Of the cells in order, with as many normal ones before, between and after the two reduction cells.
+CELLS_PER_STAGE, STAGES = 6, 3
+# The stem of the CIFAR-10 network has this many times the channels of a node.
+STEM_MULTIPLIER = 3
 SKIP = FIRST_OPERATION + OPERATIONS.index("skip_connect")
 IDENTITY = FIRST_OPERATION + len(OPERATIONS)
 # In the raw graph of a cell: the nodes of its eight operations, the sums they feed, the nodes that hold its states.
@@ -39,6 +38,12 @@ SUM_NODES = OPERATION_NODES[1::2] + 1
 STATE_NODES = np.array([BEFORE_LAST, LAST, *SUM_NODES])
 SIZE = int(SUM_NODES[-1]) + 2
 CHANNELS = {"cifar10": 36, "imagenet": 48}
+CLASSES = {"cifar10": 10, "imagenet": 1000}
+
+
+def network_sequence() -> tuple[int, ...]:
+    """Of the 20 cells, which are the normal and which the reduction cell."""
+    return ((0,) * CELLS_PER_STAGE + (1,)) * (STAGES - 1) + (0,) * CELLS_PER_STAGE
 
 
 class DARTS(SearchSpace):
@@ -56,7 +61,7 @@ class DARTS(SearchSpace):
     accepts = (object,)
     macro = "stem, 20 cells of which those at 1/3 and 2/3 halve the map, classifier"
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 3, "width": 144, "hyper_layers": 2, "hyper_width": 128}
-    _sequence = darts_network.sequence()
+    _sequence = network_sequence()
 
     def encode(self, edges: np.ndarray, graph_form: str) -> GraphBatch:
         """Edges (B, 2, 8, 2) of normal and reduction cell, (operation, state) each -> GraphBatch.
@@ -65,22 +70,29 @@ class DARTS(SearchSpace):
         which a skip connection of stride 2 is not.
         """
         b = len(edges)
-        operation, state = edges[..., 0].reshape(-1, EDGES), edges[..., 1].reshape(-1, EDGES)
+        operation = edges[..., 0].reshape(-1, EDGES)
+        state = edges[..., 1].reshape(-1, EDGES)
         reduces = np.arange(2 * b)[:, None] % 2 == REDUCTION
         nodes = np.full((2 * b, SIZE), SUM)
         nodes[:, [BEFORE_LAST, LAST, -1]] = BEFORE_LAST, LAST, OUTPUT
-        identity = (operation + FIRST_OPERATION == SKIP) & ~(reduces & (state < INPUTS))
+        strided = reduces & (state < INPUTS)
+        identity = (operation + FIRST_OPERATION == SKIP) & ~strided
         nodes[:, OPERATION_NODES] = np.where(identity, IDENTITY, operation + FIRST_OPERATION)
         adjacency = np.zeros((2 * b, SIZE, SIZE), np.uint8)
         adjacency[np.arange(2 * b)[:, None], STATE_NODES[state], OPERATION_NODES] = 1
         adjacency[:, OPERATION_NODES, np.repeat(SUM_NODES, 2)] = 1
         adjacency[:, SUM_NODES, -1] = 1
-        found = simplify(nodes, adjacency, None, IDENTITY, graph_form, n_inputs=INPUTS)
-        found = np.where(found[0] == IDENTITY, SKIP, found[0]), *found[1:]
-        ops, edge_counts, mask = (torch.from_numpy(array.reshape(b, 2, *array.shape[1:])) for array in found)
-        kind = torch.tensor([NORMAL, REDUCTION]).expand(b, 2).contiguous()
-        sequence = torch.tensor(self._sequence).expand(b, -1).contiguous()
-        return GraphBatch(ops, edge_counts, mask, kind, sequence, self)
+        ops, counts, mask = simplify(nodes, adjacency, None, IDENTITY, graph_form, n_inputs=INPUTS)
+        ops = np.where(ops == IDENTITY, SKIP, ops)
+        size = ops.shape[1]
+        return GraphBatch(
+            torch.from_numpy(ops.reshape(b, 2, size)),
+            torch.from_numpy(counts.reshape(b, 2, size, size)),
+            torch.from_numpy(mask.reshape(b, 2, size)),
+            torch.tensor([NORMAL, REDUCTION]).expand(b, 2).contiguous(),
+            torch.tensor(self._sequence).expand(b, -1).contiguous(),
+            self,
+        )
 
     def parse(self, notation: Any) -> Architecture:
         """Any notation of `genotypes.parse`, such as the text that DARTS prints -> the raw Architecture."""
@@ -88,9 +100,9 @@ class DARTS(SearchSpace):
 
     def genotype(self, architecture: Architecture) -> Genotype:
         """The genotype of an architecture. UserError for one without notation that is not a raw graph of the space."""
-        return (
-            genotypes.parse(architecture.notation) if architecture.notation else _genotype(self._decode(architecture))
-        )
+        if architecture.notation:
+            return genotypes.parse(architecture.notation)
+        return _genotype(self._decode(architecture))
 
     def _decode(self, architecture: Architecture) -> np.ndarray:
         wrong = UserError("a darts architecture without notation must be in raw form, got other nodes or edges")
@@ -118,16 +130,18 @@ class DARTS(SearchSpace):
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Every node draws two states before it and an operation for each."""
-        states = [rng.choice(INPUTS + i, 2, replace=False) for _ in range(2) for i in range(NODES)]
+        pairs = [rng.choice(INPUTS + node, 2, replace=False) for _ in range(2) for node in range(NODES)]
         operations = rng.integers(len(OPERATIONS), size=(2, EDGES))
-        return self._architecture(np.stack([operations, np.reshape(states, (2, EDGES))], -1), "raw")
+        states = np.reshape(pairs, (2, EDGES))
+        return self._architecture(np.stack([operations, states], -1), "raw")
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """One edge of one cell gets another operation, or reads another state; those of the first node read both."""
         edges = _edges(self.genotype(architecture))
         cell, edge = rng.integers(2), rng.integers(EDGES)
         if edge >= 2 and rng.integers(2):
-            free = np.setdiff1d(np.arange(INPUTS + edge // 2), edges[cell, [edge, edge ^ 1], 1])
+            taken = edges[cell, [edge, edge ^ 1], 1]  # by this edge and the other one of its node
+            free = np.setdiff1d(np.arange(INPUTS + edge // 2), taken)
             edges[cell, edge, 1] = rng.choice(free)
         else:
             shift = rng.integers(1, len(OPERATIONS))
@@ -138,7 +152,7 @@ class DARTS(SearchSpace):
         self, architecture: Architecture, channels: int = 36, cells_per_stage: int = 6, stem_stride: int = 1
     ) -> Program:
         """The network as a Program. With fewer than 6 cells a stage, the first ones of each stage are built."""
-        return darts_network.cifar(architecture, channels, cells_per_stage, stem_stride).program
+        return cifar_network(architecture, channels, cells_per_stage, stem_stride).program
 
     def full(self, architecture: Architecture, images: str = "cifar10", channels: int | None = None) -> DartsProgram:
         """The public network: 20 cells of 36 channels for cifar10, 14 cells of 48 for imagenet."""
@@ -146,8 +160,8 @@ class DARTS(SearchSpace):
             raise UserError(f"images must be one of {', '.join(CHANNELS)} for a full darts network, got {images!r}")
         channels = channels or CHANNELS[images]
         if images == "imagenet":
-            return darts_network.imagenet(architecture, channels, 4)
-        return darts_network.cifar(architecture, channels, CELLS_PER_STAGE)
+            return imagenet_network(architecture, channels, 4)
+        return cifar_network(architecture, channels, CELLS_PER_STAGE)
 
     def network(
         self,
@@ -159,7 +173,8 @@ class DARTS(SearchSpace):
         auxiliary: bool = True,
     ) -> TrainableNetwork:
         """The public network to be trained, with its auxiliary head and drop path, for colour images."""
-        made, n_classes = self.full(architecture, images, channels), n_classes or {"imagenet": 1000}.get(images, 10)
+        made = self.full(architecture, images, channels)
+        n_classes = n_classes or CLASSES.get(images, 10)
         c = made.program.layers[made.auxiliary - 1].c_out
         head = AuxiliaryHead(c, n_classes, large=images == "imagenet") if auxiliary else None
         return TrainableNetwork(made.program, c_image, n_classes, made.paths, head, made.auxiliary)
@@ -168,8 +183,9 @@ class DARTS(SearchSpace):
         self, architecture: Architecture, images: str = "cifar10", channels: int | None = None
     ) -> tuple[int, int]:
         """Trainable parameters and multiply-adds of the public network, without its auxiliary head, as published."""
-        image, n_classes = ((3, 224, 224), 1000) if images == "imagenet" else ((3, 32, 32), 10)
-        return count(self.full(architecture, images, channels).program, image, n_classes)
+        side = 224 if images == "imagenet" else 32
+        program = self.full(architecture, images, channels).program
+        return count(program, (3, side, side), CLASSES.get(images, 10))
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
         return self.encode(table.columns["edges"], graph_form)
@@ -203,17 +219,163 @@ def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     try:
         records = list(json.loads(path.read_text(encoding="utf-8"))["cifar10"].values())
         cells = [json.loads(record["arch"].replace("(", "[").replace(")", "]")) for record in records]
+        # The file has (state, operation), an edge here is (operation, state).
         edges = np.array(cells, np.int64)[..., ::-1].copy()
         accuracy = np.array([record["val_accuracy"] for record in records], np.float64)
-        scores = [name for name, value in records[0].items() if isinstance(value, dict)]
-        columns = {name: np.array([record[name]["score"] for record in records], np.float64) for name in scores}
-        for each in edges:
-            _genotype(each)
+        columns = {"edges": edges}
+        for name, value in records[0].items():
+            if isinstance(value, dict):
+                columns[name] = np.array([record[name]["score"] for record in records], np.float64)
+        for architecture in edges:
+            _genotype(architecture)  # refuses what is no genotype
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(
-            f"{path} must hold records of genotypes, got {error}: {remedy(get_source(SOURCE), path)}"
-        ) from error
-    return {"edges": edges, **columns}, accuracy
+        rule = f"{path} must hold records of genotypes"
+        raise UserError(f"{rule}, got {error}: {remedy(get_source(SOURCE), path)}") from error
+    return columns, accuracy
+
+
+@dataclass
+class CellWriter:
+    """Writes cells one after another; `states` are the values, and their channels, that the next cell reads.
+
+    `paths` are the values of all operations but identities, which drop path may drop; `auxiliary` is the value of the
+    last reduction cell, where the auxiliary head reads.
+    """
+
+    writer: ProgramWriter
+    states: tuple[tuple[int, int], tuple[int, int]]
+    halved: bool = False
+    paths: set[int] = field(default_factory=set)
+    auxiliary: int = 0
+
+    def write(self, cell: Cell, c: int) -> None:
+        """One cell of c channels a node, with its two inputs brought to c channels first.
+
+        NOTE[PAPER]: paper says one weight a node, and a separable convolution has four; we make those of its first
+        convolution from the mean of the node and of what it reads, those of its last from the mean of the node and of
+        what it feeds, those between from the node; because then no two are equal and the graph keeps one node an
+        operation.
+        """
+        reduces = cell.kind == REDUCTION
+        values = [0] * len(cell.ops)
+        for node, op in enumerate(cell.ops):
+            sources = tuple(i for i in range(node) if cell.adjacency[i][node])
+            inputs = tuple(values[i] for i in sources)
+            if op in (BEFORE_LAST, LAST):
+                value = self._input(op, c)
+            elif op == SUM:
+                value = self.writer.add(inputs, c)
+            elif op == OUTPUT:
+                value = self.writer.concat(inputs, NODES * c)
+            else:
+                strided = reduces and cell.ops[sources[0]] in (BEFORE_LAST, LAST)
+                ends = (node, sources[0], cell.adjacency[node].index(1))
+                name = OPERATIONS[op - FIRST_OPERATION]
+                value = self._operation(name, inputs[0], c, 2 if strided else 1, ends)
+            values[node] = value
+        self.states = self.states[1], (values[-1], NODES * c)
+        if reduces:
+            self.auxiliary = values[-1]
+        self.halved = reduces
+
+    def _input(self, which: int, c: int) -> int:
+        """One of the two inputs at c channels, the older one also at the size of the newer."""
+        value, c_in = self.states[which]
+        position = self.writer.position
+        if which == BEFORE_LAST and self.halved:
+            return self._halve(value, c_in, c, (position, BEFORE_LAST), (position, BEFORE_LAST, LAST))
+        return self.writer.conv((value,), c_in, c, 1, 1, (position, which))
+
+    def _halve(self, value: int, c_in: int, c: int, *weights: tuple[int, ...]) -> int:
+        """Two 1 x 1 convolutions of stride 2, the second one pixel further, each of half of the channels."""
+        moved = self.writer.shift(value, c_in)
+        even = self.writer.conv((value,), c_in, c // 2, 1, 2, weights[0])
+        odd = self.writer.conv((moved,), c_in, c - c // 2, 1, 2, weights[1])
+        return self.writer.concat((even, odd), c)
+
+    def _operation(self, name: str, x: int, c: int, stride: int, ends: tuple[int, int, int]) -> int:
+        """An operation on value x, at `ends` = node, what it reads, what it feeds; ReLU, convolution, normalisation."""
+        writer, position = self.writer, self.writer.position
+        node, source, target = ends
+        first, last = (position, node, source), (position, node, target)
+        kernel = 5 if name.endswith("5x5") else 3
+        pointwise = partial(writer.conv, c_in=c, c_out=c, kernel=1, stride=1, relu=False)
+        depthwise = partial(writer.depthwise, c=c, kernel=kernel, relu=True, norm=False)
+        if name == "skip_connect":
+            if stride == 1:
+                return x
+            y = self._halve(x, c, c, first, last)
+        elif name == "max_pool_3x3":
+            y = writer.max_pool((x,), c, kernel, stride, 1)
+        elif name == "avg_pool_3x3":
+            y = writer.pool((x,), c, kernel, stride, 1)
+        elif name.startswith("dil_conv"):
+            y = depthwise(x, stride=stride, weight=first, dilation=2)
+            y = pointwise((y,), weight=last)
+        else:
+            y = depthwise(x, stride=stride, weight=first)
+            y = pointwise((y,), weight=(position, node))
+            y = depthwise(y, stride=1, weight=(position, node, node))
+            y = pointwise((y,), weight=last)
+        self.paths.add(y)
+        return y
+
+
+@dataclass(frozen=True)
+class DartsProgram:
+    """A network's layers, the values that drop path may drop, the value that the auxiliary head reads."""
+
+    program: Program
+    paths: frozenset[int]
+    auxiliary: int
+
+
+def cifar_network(
+    architecture: Architecture, channels: int, cells_per_stage: int, stem_stride: int = 1
+) -> DartsProgram:
+    """The network for CIFAR-10: 20 cells where there are 6 a stage; the stem has 3 times the channels of a node."""
+    _check_size(channels, cells_per_stage)
+    writer = ProgramWriter(STEM_MULTIPLIER * channels, stem_stride)
+    stem = (writer.stem(), STEM_MULTIPLIER * channels)
+    cells = CellWriter(writer, (stem, stem))
+    return _stack(cells, architecture, channels, cells_per_stage)
+
+
+def imagenet_network(architecture: Architecture, channels: int, cells_per_stage: int) -> DartsProgram:
+    """The network for ImageNet: 14 cells where there are 4 a stage; three convolutions of stride 2 before them."""
+    _check_size(channels, cells_per_stage)
+    writer = ProgramWriter(channels // 2, stem_stride=2)
+    half = writer.conv((writer.stem(),), channels // 2, channels, 3, 2, (0, BEFORE_LAST, BEFORE_LAST))
+    whole = writer.conv((half,), channels, channels, 3, 2, (0, LAST, LAST))
+    cells = CellWriter(writer, ((half, channels), (whole, channels)), halved=True)
+    return _stack(cells, architecture, channels, cells_per_stage)
+
+
+def positions(cells_per_stage: int) -> Sequence[int]:
+    """The places in the sequence of 20 of the cells of a network with fewer: the first ones of each stage."""
+    places = []
+    for i in range(len(network_sequence())):
+        place = i % (CELLS_PER_STAGE + 1)
+        if place < cells_per_stage or place == CELLS_PER_STAGE:
+            places.append(i)
+    return places
+
+
+def _stack(cells: CellWriter, architecture: Architecture, channels: int, cells_per_stage: int) -> DartsProgram:
+    c = channels
+    for cells.writer.position in positions(cells_per_stage):
+        cell = architecture.cells[architecture.sequence[cells.writer.position]]
+        c *= 2 if cell.kind == REDUCTION else 1
+        cells.write(cell, c)
+    heads = ((1, c, NODES * c), (3, c, 1), (5, c, 1))
+    program = cells.writer.finish(cells.states[1][0], norm_last=False, heads=heads)
+    return DartsProgram(program, frozenset(cells.paths), cells.auxiliary)
+
+
+def _check_size(channels: int, cells_per_stage: int) -> None:
+    if channels < 2:
+        raise UserError(f"channels must be at least 2, a reduction makes them in two halves, got {channels}")
+    check_cells_per_stage(cells_per_stage, CELLS_PER_STAGE)
 
 
 space = DARTS()

@@ -1,1 +1,0 @@
-"""Parts of networks that the search spaces are built of."""
