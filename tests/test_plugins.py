@@ -4,11 +4,13 @@ import os
 from importlib.metadata import EntryPoint
 
 import pytest
+import torch
 
 from hypernas import spaces
 from hypernas.data import plugins
 from hypernas.errors import UserError
 from hypernas.spaces.base import SearchSpace
+from hypernas.zero_cost import proxies
 
 LINE = "from hypernas.spaces.nasbenchmacro import NASBenchMacro\n\n\nclass Mine(NASBenchMacro):\n    name = {!r}\n\n\n"
 
@@ -99,6 +101,22 @@ def test_an_object_is_found_by_its_name_but_never_in_place_of_a_file(file, monke
     assert spaces.get("nasbenchmacro") is ours
     twin.name = "twin"
     assert spaces.get(twin) is spaces.get("twin") is twin
+
+
+def test_a_proxy_of_a_file_stands_beside_ours_and_leaves_the_network_as_it_is(file, monkeypatch):
+    text = "def first(network, images, labels):\n    weight = next(network.parameters())\n    weight.data += 1\n"
+    path = file(text + "    return weight.sum()\n\n\nPROXIES = {'first-weight': first, 'broken': 5}\n", "mine")
+    monkeypatch.setenv("HYPERNAS_PLUGINS", str(path))
+    assert proxies.names()[0] in proxies.PROXIES
+    assert proxies.names()[-2:] == ["broken", "first-weight"]
+    network = torch.nn.Linear(1, 1, bias=False)
+    before = network.weight.item()
+    assert proxies.get("first-weight")(network, None, None) == pytest.approx(before + 1)
+    assert network.weight.item() == before
+    with pytest.raises(UserError, match="must be a function of network, images, labels, got 5 for broken"):
+        proxies.get("broken")
+    with pytest.raises(UserError, match=r"a zero-cost method must be one of .*, first-weight, got 'third'"):
+        proxies.get("third")
 
 
 def test_a_space_without_a_required_method_cannot_be_made():

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Pixels by which an image is moved at most.
 MARGIN = 4
 
 
@@ -17,17 +18,29 @@ def augmented(images: Tensor, rng: np.random.Generator, cutout: int = 16) -> Ten
     What moves in from beyond the border is 0, the mean colour of standardised images.
     """
     m, c, h, w = images.shape
+    # Rows and columns that are read, in an image with a margin around it.
     moved = rng.integers(2 * MARGIN + 1, size=(2, m, 1))
-    rows, columns = moved[0] + np.arange(h), moved[1] + np.arange(w)
+    rows = moved[0] + np.arange(h)
+    columns = moved[1] + np.arange(w)
     mirrored = rng.random((m, 1)) < 0.5
     columns = np.where(mirrored, columns[:, ::-1], columns)
     middle = rng.integers([[[h]], [[w]]], size=(2, m, 1))
-    blank = [np.abs(2 * (np.arange(n) - at) + 1) < cutout for n, at in zip((h, w), middle, strict=True)]
-    rows, columns, hole = (
-        torch.from_numpy(np.ascontiguousarray(each)).to(images.device)
-        for each in (rows, columns, blank[0][:, :, None] & blank[1][:, None, :])
-    )
-    at = torch.arange(m, device=images.device)[:, None, None, None]
+    blank_rows = _near(middle[0], h, cutout)
+    blank_columns = _near(middle[1], w, cutout)
+    hole = blank_rows[:, :, None] & blank_columns[:, None, :]
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(images.device)
+
+    image = torch.arange(m, device=images.device)[:, None, None, None]
     channel = torch.arange(c, device=images.device)[:, None, None]
+    row = tensor(rows)[:, None, :, None]
+    column = tensor(columns)[:, None, None, :]
     padded = F.pad(images, (MARGIN,) * 4)
-    return padded[at, channel, rows[:, None, :, None], columns[:, None, None, :]].masked_fill(hole[:, None], 0.0)
+    return padded[image, channel, row, column].masked_fill(tensor(hole)[:, None], 0.0)
+
+
+def _near(middle: np.ndarray, n: int, side: int) -> np.ndarray:
+    """Which of n places (M, n) lie in the span of length `side` around `middle` (M, 1)."""
+    twice_the_distance = np.abs(2 * (np.arange(n) - middle) + 1)
+    return twice_the_distance < side

@@ -24,14 +24,21 @@ def column(table: str, columns: Iterable[str], name: str) -> str:
 
 def numbers(table: str, name: str, values: Sequence[Any], low: float = -math.inf, high: float = math.inf) -> np.ndarray:
     """Finite numbers from `low` to `high`, as float64 (B,). UserError that names the first row with something else."""
+    kind = "finite numbers" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
     array = np.empty(len(values), np.float64)
     for row, value in enumerate(values):
-        plain = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-        array[row] = float(value) if plain else math.nan
-        if not low <= array[row] <= high or math.isinf(array[row]):
-            kind = "finite numbers" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
+        number = _number(value)
+        if not low <= number <= high or math.isinf(number):
             raise UserError(f"{name} of {table} must hold {kind}, got {repr(value)[:80]} in row {row}")
+        array[row] = number
     return array
+
+
+def _number(value: Any) -> float:
+    """A plain number, NaN for anything else; True and False are no numbers."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return math.nan
+    return float(value)
 
 
 def texts(table: str, name: str, values: Sequence[Any]) -> np.ndarray:

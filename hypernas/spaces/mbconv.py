@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hypernas.method.target_network import Program, ProgramWriter, WeightKey
 
 RELU, HARD_SWISH = "relu", "hardswish"
+# The heads of the hypernetwork are this many times as wide as the stem; what is wider repeats them.
+HEAD_MULTIPLIER = 16
 
 
 @dataclass(frozen=True)
@@ -37,70 +40,101 @@ def divisible(channels: float, divisor: int = 8) -> int:
 
 
 def convolve(
-    writer: ProgramWriter, x: int, shape: tuple[int, int, int, int], activation: str, weight: WeightKey
+    writer: ProgramWriter,
+    x: int,
+    shape: tuple[int, int, int, int],
+    activation: str,
+    weight: WeightKey,
 ) -> int:
     """A convolution of `shape` (c_in, c_out, kernel, stride), batch normalisation, the activation, "" for none."""
-    y = writer.conv((x,), *shape, weight, relu=False, relu_after=activation == RELU)
-    return writer.hard_swish(y, shape[1]) if activation == HARD_SWISH else y
+    c_in, c_out, kernel, stride = shape
+    relu_after = activation == RELU
+    y = writer.conv((x,), c_in, c_out, kernel, stride, weight, relu=False, relu_after=relu_after)
+    if activation == HARD_SWISH:
+        return writer.hard_swish(y, c_out)
+    return y
 
 
-def write_block(writer: ProgramWriter, x: int, c_in: int, block: Block, weights: Sequence[WeightKey]) -> int:
+def write_block(
+    writer: ProgramWriter,
+    x: int,
+    c_in: int,
+    block: Block,
+    weights: Sequence[WeightKey],
+) -> int:
     """Write one block that reads value `x`; `weights` are the keys of its convolutions in order. Returns its value.
 
     NOTE[PAPER]: paper says nothing of the biases of squeeze-and-excitation; we run its convolutions without them and
     count them; because the hypernetwork makes no biases.
     """
-    key, middle, y = iter(weights), block.middle, x
+    key = iter(weights)
+    middle, c_out = block.middle, block.c_out
+    y = x
     if middle != c_in:
         y = convolve(writer, y, (c_in, middle, 1, 1), block.activation, next(key))
-    y = writer.depthwise(y, middle, block.kernel, block.stride, next(key), relu_after=block.activation == RELU)
-    y = writer.hard_swish(y, middle) if block.activation == HARD_SWISH else y
+    relu_after = block.activation == RELU
+    y = writer.depthwise(y, middle, block.kernel, block.stride, next(key), relu_after=relu_after)
+    if block.activation == HARD_SWISH:
+        y = writer.hard_swish(y, middle)
     if block.squeeze:
-        gate = writer.conv((writer.mean(y, middle),), middle, block.squeeze, 1, 1, next(key), False, False, True)
-        gate = writer.conv((gate,), block.squeeze, middle, 1, 1, next(key), relu=False, norm=False)
+        plain = partial(writer.conv, kernel=1, stride=1, relu=False, norm=False)
+        pooled = writer.mean(y, middle)
+        gate = plain((pooled,), middle, block.squeeze, weight=next(key), relu_after=True)
+        gate = plain((gate,), block.squeeze, middle, weight=next(key))
         y = writer.gate(y, gate, middle)
-    y = convolve(writer, y, (middle, block.c_out, 1, 1), "", next(key))
-    return writer.add((x, y), block.c_out) if block.stride == 1 and c_in == block.c_out else y
+    y = convolve(writer, y, (middle, c_out, 1, 1), "", next(key))
+    if block.stride == 1 and c_in == c_out:
+        y = writer.add((x, y), c_out)
+    return y
 
 
 def biases(block: Block) -> int:
     """Parameters of a block that no layer of a Program has: the biases of squeeze-and-excitation."""
-    return block.squeeze + block.middle if block.squeeze else 0
+    if not block.squeeze:
+        return 0
+    return block.squeeze + block.middle
 
 
 def write_last(
-    writer: ProgramWriter, x: int, widths: Sequence[int], weights: Sequence[WeightKey], activation: str = HARD_SWISH
+    writer: ProgramWriter,
+    x: int,
+    widths: Sequence[int],
+    weights: Sequence[WeightKey],
+    activation: str = HARD_SWISH,
 ) -> Program:
     """The network's end: a 1 x 1 convolution from widths[0] to widths[1] channels, the mean over the map and, where
     there is a widths[2], a linear layer to as many.
-
-    The hypernetwork's heads are 16 times as wide as the stem, what is wider repeats them.
     """
-    y = convolve(writer, x, (widths[0], widths[1], 1, 1), activation, weights[0])
-    y = writer.mean(y, widths[1])
-    if len(widths) > 2:
-        y = writer.conv((y,), widths[1], widths[2], 1, 1, weights[1], relu=False, norm=False)
-        y = writer.hard_swish(y, widths[2])
-    side = 16 * writer.channels
-    heads = ((1, side, side), *((kernel, side, 1) for kernel in (3, 5, 7)))
-    return writer.finish(y, norm_last=False, heads=heads)
+    c_in, c_last, *linear = widths
+    y = convolve(writer, x, (c_in, c_last, 1, 1), activation, weights[0])
+    y = writer.mean(y, c_last)
+    for c_out in linear:
+        y = writer.conv((y,), c_last, c_out, 1, 1, weights[1], relu=False, norm=False)
+        y = writer.hard_swish(y, c_out)
+    side = HEAD_MULTIPLIER * writer.channels
+    pointwise = (1, side, side)
+    depthwise = [(kernel, side, 1) for kernel in (3, 5, 7)]
+    return writer.finish(y, norm_last=False, heads=(pointwise, *depthwise))
 
 
 def chain(blocks: Sequence[Block], stem: int, widths: Sequence[int], activation: str = HARD_SWISH) -> Program:
     """A whole network: stem of stride 2, blocks one after another, the end; weights are keyed by (block, layer)."""
-    writer, c_in = ProgramWriter(stem, stem_stride=2), stem
+    writer = ProgramWriter(stem, stem_stride=2)
+    c_in = stem
     x = activated_stem(writer, activation)
-    for writer.position, block in enumerate(blocks):
-        x = write_block(writer, x, c_in, block, [(writer.position, i) for i in range(5)])
+    for position, block in enumerate(blocks):
+        writer.position = position
+        keys = [(position, layer) for layer in range(5)]
+        x = write_block(writer, x, c_in, block, keys)
         c_in = block.c_out
-    ends = [(len(blocks), i) for i in range(2)]
-    return write_last(writer, x, (c_in, *widths), ends, activation)
+    end = len(blocks)
+    return write_last(writer, x, (c_in, *widths), [(end, 0), (end, 1)], activation)
 
 
 def activated_stem(writer: ProgramWriter, activation: str = HARD_SWISH) -> int:
     """The stem's value after its activation."""
-    stem = writer.stem()
-    return writer.hard_swish(stem, writer.channels) if activation == HARD_SWISH else writer.relu(stem, writer.channels)
+    activate = writer.hard_swish if activation == HARD_SWISH else writer.relu
+    return activate(writer.stem(), writer.channels)
 
 
 def block_keys(position: int, first: int, squeeze: bool) -> Iterator[WeightKey]:

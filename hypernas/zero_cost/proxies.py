@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from hypernas.data.plugins import Registry
 from hypernas.errors import UserError
 
 Proxy = Callable[[nn.Module, Tensor, Tensor], float | Tensor]
@@ -23,9 +24,15 @@ PROXIES: dict[str, Callable[[nn.Module, Tensor, Tensor], float]] = {}
 
 
 def proxy(score: Proxy) -> Callable[[nn.Module, Tensor, Tensor], float]:
-    """Register `score` under its name. What it returns is a number, nan where it is not finite.
+    """Register `score` under its name; what is registered is `guarded`."""
+    PROXIES[score.__name__] = guarded(score)
+    return PROXIES[score.__name__]
 
-    It is given a copy without gradients, in training mode and with every parameter learned, so that weights, gradients,
+
+def guarded(score: Proxy) -> Callable[[nn.Module, Tensor, Tensor], float]:
+    """`score` on a copy of the network; what it returns is a number, nan where it is not finite.
+
+    The copy has no gradients, is in training mode and every parameter of it is learned, so that weights, gradients,
     buffers and mode of the network stay as they are.
     """
 
@@ -35,20 +42,31 @@ def proxy(score: Proxy) -> Callable[[nn.Module, Tensor, Tensor], float]:
         value = float(torch.as_tensor(score(fresh, images, labels), dtype=torch.float64).detach())
         return value if math.isfinite(value) else math.nan
 
-    PROXIES[score.__name__] = scored
     return scored
 
 
+def _accept(name: str, score: Any) -> Callable[[nn.Module, Tensor, Tensor], float]:
+    if not callable(score):
+        raise UserError(f"a zero-cost method must be a function of network, images, labels, got {score!r} for {name}")
+    return guarded(score)
+
+
+# Files of users provide functions as `PROXIES = {"mine": mine}`.
+REGISTRY = Registry("zero-cost method", "hypernas.zero_cost", "PROXIES", _accept)
+
+
 def names() -> list[str]:
-    """Every proxy, the cheap ones first."""
-    return list(PROXIES)
+    """Every proxy, ours first and the cheap ones of them first."""
+    return [*PROXIES, *(name for name in REGISTRY.names() if name not in PROXIES)]
 
 
 def get(name: str) -> Callable[[nn.Module, Tensor, Tensor], float]:
-    """The proxy called `name`. Raises UserError for an unknown one."""
-    if name not in PROXIES:
-        raise UserError(f"a zero-cost method must be one of {', '.join(PROXIES)}, got {name!r}")
-    return PROXIES[name]
+    """The proxy called `name`, ours or that of a plugin. Raises UserError for an unknown one."""
+    if name in PROXIES:
+        return PROXIES[name]
+    if name not in REGISTRY.names() and not str(name).endswith(".py"):
+        raise UserError(f"a zero-cost method must be one of {', '.join(names())}, got {name!r}")
+    return REGISTRY.get(name)
 
 
 class Tape(TorchFunctionMode):
