@@ -89,51 +89,64 @@ class ChoiceSpace(SearchSpace):
 
     def _cell_keys(self, assignment: Assignment, stage: str) -> list[list[str]]:
         """The names of the choices in each cell of a stage, without depth."""
-        own = [key for key in self.choices if _stage(key) == stage and not key.endswith(f".{DEPTH}")]
+        own = [key for key in self.choices if _stage(key) == stage and not _is_depth(key)]
         layers = self._numbered_layers(stage)
         if not layers:
             return [own]
         depth = assignment.get(f"{stage}.{DEPTH}", len(layers))
-        return [[key for key in own if _layer(key) in (0, layer)] for layer in layers[:depth]]
+        cells = []
+        for layer in layers[:depth]:
+            cells.append([key for key in own if _layer(key) in (0, layer)])
+        return cells
 
     def active(self, assignment: Assignment) -> Assignment:
         """The choices that matter, in the order of the dictionary: none of a layer beyond the depth of its stage."""
-        keys = {key for stage in self.stages for cell in self._cell_keys(assignment, stage) for key in cell}
-        return {key: assignment[key] for key in self.choices if key in keys or key.endswith(f".{DEPTH}")}
+        matter: set[str] = set()
+        for stage in self.stages:
+            for keys in self._cell_keys(assignment, stage):
+                matter.update(keys)
+        return {key: assignment[key] for key in self.choices if key in matter or _is_depth(key)}
 
     def architecture(self, assignment: Assignment) -> Architecture:
         """A value for each active choice -> the Architecture."""
         cells: list[Cell] = []
         places: dict[str, list[int]] = {}
         for stage in self.stages:
-            keys = self._cell_keys(assignment, stage)
-            places[stage] = list(range(len(cells), len(cells) + len(keys)))
-            cells += [self._cell(stage, [_operation(key, assignment[key]) for key in cell]) for cell in keys]
-            if len(keys) == 1:
+            first = len(cells)
+            for keys in self._cell_keys(assignment, stage):
+                operations = [_operation(key, assignment[key]) for key in keys]
+                cells.append(self._cell(stage, operations))
+            places[stage] = list(range(first, len(cells)))
+            if len(places[stage]) == 1:
                 places[stage] *= assignment.get(f"{stage}.{DEPTH}", 1)
         sequence = tuple(place for stage in self.layout for place in places[stage])
         return Architecture(tuple(cells), sequence, json.dumps(self.active(assignment)))
 
     def _cell(self, stage: str, operations: Sequence[str]) -> Cell:
         """A chain: the stage's input, its operations in order, the output."""
-        ops = (self.ops.index(stage), *(self.ops.index(operation) for operation in operations), OUTPUT)
+        ops = [self.ops.index(name) for name in (stage, *operations)]
+        ops.append(OUTPUT)
         chain = np.eye(len(ops), k=1, dtype=int)
-        return Cell(ops, tuple(map(tuple, chain.tolist())))
+        return Cell(tuple(ops), tuple(map(tuple, chain.tolist())))
 
     def assignment(self, architecture: Architecture) -> Assignment:
         """The inverse of `architecture`. Raises UserError for an architecture outside the space."""
         values: Assignment = {}
+        inputs = [cell.ops[0] for cell in architecture.cells]
         for stage in self.stages:
-            own = [i for i, cell in enumerate(architecture.cells) if cell.ops[0] == self.ops.index(stage)]
+            own = [place for place, op in enumerate(inputs) if op == self.ops.index(stage)]
             repeats = self.layout.count(stage)
             layers = [place for place in architecture.sequence if place in own]
             values[f"{stage}.{DEPTH}"] = len(layers) // repeats
             for keys, place in zip(self._cell_keys(values, stage), own, strict=False):
                 operations = architecture.cells[place].ops[1:-1]
                 for key, op in zip(keys, operations, strict=False):
-                    choices = {self.ops.index(_operation(key, value)): value for value in self.choices[key]}
-                    values |= {key: choices[op]} if op in choices else {}
-        values = {key: value for key, value in values.items() if value in self.choices.get(key, ())}
+                    for value in self.choices[key]:
+                        if op == self.ops.index(_operation(key, value)):
+                            values[key] = value
+        # A stage without a choice of depth has none, and a wrong depth is no choice.
+        for key in [key for key, value in values.items() if value not in self.choices.get(key, ())]:
+            del values[key]
         try:
             inside = self.architecture(values)
         except KeyError:
@@ -160,13 +173,15 @@ class ChoiceSpace(SearchSpace):
         except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
-            raise UserError(f"a {self.name} architecture is written as {FORM}, got {text[:80]!r}")
+            rule = f"a {self.name} architecture is written as {FORM}"
+            raise UserError(f"{rule}, got {text[:80]!r}")
         return given
 
     def _value(self, key: str, given: Any) -> Any:
         """The choice that `given` means: equal to it, or written the same, as in a CSV file."""
         # True and 1 are equal in Python, and not meant to be.
-        like = [value for value in self.choices[key] if (type(value) is bool) == (type(given) is bool)]
+        truth = isinstance(given, bool)
+        like = [value for value in self.choices[key] if isinstance(value, bool) == truth]
         same = [value for value in like if value == given]
         written = [value for value in self.choices[key] if str(value) == str(given)]
         if not same and not written:
@@ -179,7 +194,10 @@ class ChoiceSpace(SearchSpace):
         return self.architecture(self._drawn(rng))
 
     def _drawn(self, rng: np.random.Generator) -> Assignment:
-        return {key: values[rng.integers(len(values))] for key, values in self.choices.items()}
+        drawn = {}
+        for key, values in self.choices.items():
+            drawn[key] = values[rng.integers(len(values))]
+        return drawn
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """One active choice gets another value; layers that a greater depth adds are drawn."""
@@ -207,7 +225,9 @@ class ChoiceSpace(SearchSpace):
         return self._build(self.assignment(architecture), channels, cells_per_stage, stem_stride)
 
     def count(self, architecture: Architecture) -> tuple[int, int]:
-        return super().count(architecture) if self._count is None else self._count(self.assignment(architecture))
+        if self._count is None:
+            return super().count(architecture)
+        return self._count(self.assignment(architecture))
 
     def table(self, dataset: str) -> Table:
         remedy = 'give your labels, a table of notation and accuracy, as Benchmark(space, "labels.csv")'
@@ -243,7 +263,8 @@ def json_or_yaml(text: str, path: Path) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} must be whole YAML, got {' '.join(str(error).split())}") from error
+        told = " ".join(str(error).split())
+        raise UserError(f"{path} must be whole YAML, got {told}") from error
 
 
 def _from_config_space(choices: Any) -> Any:
@@ -284,6 +305,10 @@ def _stage(key: str) -> str:
     return key.split(".")[0]
 
 
+def _is_depth(key: str) -> bool:
+    return key.endswith(f".{DEPTH}")
+
+
 def _layer(key: str) -> int:
     """The number in the middle of `stage1.2.kernel`, 0 for a choice of all layers."""
     middle = key.split(".")[1:-1]
@@ -292,6 +317,7 @@ def _layer(key: str) -> int:
 
 def _operation(key: str, value: Any) -> str:
     """`stage1.2.kernel`, 3 -> `kernel=3`."""
-    parts = key.split(".")
-    named = [part for part in parts[1:] if not part.isdecimal()] or parts[:1]
-    return f"{'.'.join(named)}={value}"
+    stage, *parts = key.split(".")
+    named = [part for part in parts if not part.isdecimal()]
+    name = ".".join(named) or stage
+    return f"{name}={value}"

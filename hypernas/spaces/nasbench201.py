@@ -68,7 +68,8 @@ class NASBench201(SearchSpace):
         """NASLib's six numbers: 0 skip, 1 none, 2 conv 3x3, 3 conv 1x1, 4 pool, for the edges in its order,
         (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)."""
         numbers = list(op_indices)
-        if len(numbers) != len(EDGES) or not set(numbers) <= set(range(len(NASLIB_OPS))):
+        known = set(range(len(NASLIB_OPS)))
+        if len(numbers) != len(EDGES) or not set(numbers) <= known:
             rule = f"op_indices of NASLib must be {len(EDGES)} numbers from 0 to {len(NASLIB_OPS) - 1}"
             raise UserError(f"{rule}, got {repr(numbers)[:80]}")
         ordered = [NASLIB_OPS[numbers[NASLIB_EDGES.index(edge)]] for edge in EDGES]
@@ -131,7 +132,8 @@ class NASBench201(SearchSpace):
         if path is None:
             raise MissingTable("no nasbench201 table is present; `pip install analog-nasbench==0.1.3` brings one")
         ids, accuracy = read_analog(path)
-        edge_ops = np.array(NASLIB_OPS)[ids][:, [NASLIB_EDGES.index(edge) for edge in EDGES]]
+        order = [NASLIB_EDGES.index(edge) for edge in EDGES]
+        edge_ops = np.array(NASLIB_OPS)[ids][:, order]
         source = "embedded table of the package analog-nasbench 0.1.3 (all 15,625 cells re-trained on CIFAR-10)"
         return Table(source, "re-trained", {"edge_ops": edge_ops}, accuracy, accuracy)
 
@@ -161,7 +163,10 @@ class NASBench201(SearchSpace):
 
 def _edges_in_order(operations: Mapping[Any, str]) -> np.ndarray:
     """The operations (6,) of a dictionary whose keys are edges of nodes 0 to 3, or 1 to 4: pairs or text as `0->1`."""
-    named = {tuple(map(int, re.findall(r"\d", str(edge)))): op for edge, op in operations.items()}
+    named = {}
+    for edge, op in operations.items():
+        nodes = map(int, re.findall(r"\d", str(edge)))
+        named[tuple(nodes)] = op
     first = 1 if any(4 in edge for edge in named) else 0
     if set(named) != {(source + first, target + first) for source, target in EDGES}:
         rule = f"a dictionary must give the operation of the edges {', '.join(map(str, EDGES))}"

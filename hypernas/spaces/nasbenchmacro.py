@@ -31,6 +31,8 @@ BLOCKS = {1: (3, 3), 2: (5, 6)}
 INPUT, OUTPUT, SKIP, HALVE, EXPAND3, EXPAND6, DEPTHWISE3, DEPTHWISE5, PROJECT = range(9)
 NODES = 5
 RUNS = 3
+# With the usual four channels nothing is learned on digits.
+ON_DIGITS = {"channels": 8}
 
 
 @cache
@@ -61,8 +63,7 @@ class NASBenchMacro(SearchSpace):
     macro = "stem, 8 layers in stages of 2, 3 and 3, the first of each of which halves the map, classifier"
     datasets = ("cifar10",)
     defaults: ClassVar[dict[str, Any]] = {"cells_per_stage": max(STAGES)}
-    # With the usual four channels nothing is learned on digits.
-    networks: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"channels": 8}, "standard": {"channels": 8}}
+    networks: ClassVar[dict[str, dict[str, Any]]] = {"quick": ON_DIGITS, "standard": ON_DIGITS}
 
     def encode(self, choices: np.ndarray, graph_form: str) -> GraphBatch:
         """Choices (B, 8) -> GraphBatch with eight cells an architecture."""
@@ -83,14 +84,18 @@ class NASBenchMacro(SearchSpace):
         return GraphBatch(ops, adjacency, mask, kind.repeat(b, 1), sequence.repeat(b, 1), self)
 
     def _architecture(self, choices: Sequence[int], graph_form: str) -> Architecture:
-        cells = tuple(layer_cell(choice, halves, graph_form) for choice, halves in zip(choices, HALVES, strict=True))
-        return Architecture(cells, tuple(range(LAYERS)), "".join(map(str, choices)))
+        layers = zip(choices, HALVES, strict=True)
+        cells = tuple(layer_cell(choice, halves, graph_form) for choice, halves in layers)
+        notation = "".join(map(str, choices))
+        return Architecture(cells, tuple(range(LAYERS)), notation)
 
     def choices(self, architecture: Architecture) -> list[int]:
         """The choice of each layer. Raises UserError for an architecture outside the space."""
         if len(architecture.cells) != LAYERS:
             raise UserError(f"a {self.name} architecture must have {LAYERS} cells, got {len(architecture.cells)}")
-        choices = [2 if EXPAND6 in cell.ops else int(EXPAND3 in cell.ops) for cell in architecture.cells]
+        choices = []
+        for cell in architecture.cells:
+            choices.append(2 if EXPAND6 in cell.ops else int(EXPAND3 in cell.ops))
         forms = [self._architecture(choices, form) for form in ("raw", "contracted")]
         if (architecture.cells, architecture.sequence) not in [(form.cells, form.sequence) for form in forms]:
             raise UserError(f"a {self.name} architecture must be {LAYERS} layers in a row, got other nodes or edges")
@@ -166,11 +171,14 @@ class NASBenchMacro(SearchSpace):
             f"official NAS-Bench-Macro test accuracies on CIFAR-10 of all {len(runs):,} networks "
             "(label: the first of three runs, truth: the mean of the other two; there is no validation accuracy)"
         )
-        return Table(source, "measured", columns, runs[:, 0], runs[:, 1:].mean(1))
+        first, others = runs[:, 0], runs[:, 1:]
+        return Table(source, "measured", columns, first, others.mean(1))
 
     def check(self, table: Table) -> str:
         """Count every network again. Raises UserError for the first row that differs."""
-        stated = zip(table.columns["parameters"].tolist(), table.columns["multiply_adds"].tolist(), strict=True)
+        parameters = table.columns["parameters"].tolist()
+        adds = table.columns["multiply_adds"].tolist()
+        stated = zip(parameters, adds, strict=True)
         for choices, numbers in zip(table.columns["choices"].tolist(), stated, strict=True):
             architecture = self._architecture(choices, "raw")
             counted = self.count(architecture)
@@ -183,7 +191,8 @@ class NASBenchMacro(SearchSpace):
 def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """`choices (B, 8)`, `parameters` and `multiply_adds` (B,), test accuracies (B, 3) in percent, by notation."""
     try:
-        records = dict(sorted(json.loads(path.read_text(encoding="utf-8")).items()))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        records = dict(sorted(content.items()))
         choices = np.array([[int(choice) for choice in notation] for notation in records], np.int64)
         runs = np.array([record["test_acc"] for record in records.values()], np.float64)
         columns = {
@@ -192,11 +201,13 @@ def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
             "multiply_adds": np.array([int(record["flops"]) for record in records.values()]),
         }
         inside = 0 <= choices.min() and choices.max() < len(CHOICES)
-        if not inside or runs.shape != (len(records), RUNS) or not np.isfinite(runs).all():
+        complete = runs.shape == (len(records), RUNS) and bool(np.isfinite(runs).all())
+        if not inside or not complete:
             raise ValueError(f"accuracies of shape {runs.shape}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         rule = f"{path} must hold {RUNS} test accuracies of networks of {LAYERS} layers"
-        raise UserError(f"{rule}, got {type(error).__name__}: {remedy(get_source(SOURCE), path)}") from error
+        mend = remedy(get_source(SOURCE), path)
+        raise UserError(f"{rule}, got {type(error).__name__}: {mend}") from error
     return columns, runs
 
 

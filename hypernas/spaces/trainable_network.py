@@ -36,7 +36,8 @@ class AuxiliaryHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (M, c, side, side) -> logits (M, K)."""
         if x.shape[2:] != (self.side, self.side):
-            rule = f"the auxiliary head must read maps of {self.side} x {self.side}, got {x.shape[2]} x {x.shape[3]}"
+            rule = f"the auxiliary head must read maps of {self.side} x {self.side}"
+            rule += f", got {x.shape[2]} x {x.shape[3]}"
             raise UserError(f"{rule}: use images of the size it is made for, or leave it out")
         return self.classifier(self.features(x).flatten(1))
 
@@ -61,10 +62,15 @@ class TrainableNetwork(nn.Module):
         self.program, self.paths, self.drop_path = program, frozenset(paths), 0.0
         self.auxiliary, self.auxiliary_reads = auxiliary, auxiliary_reads
         shapes = {0: (program.channels, c_image, 3, 3)}
-        shapes |= {i: layer.weight_shape for i, layer in enumerate(program.layers, 1) if layer.weight is not None}
+        widths = {0: program.channels}
+        for i, layer in enumerate(program.layers, 1):
+            if layer.weight is not None:
+                shapes[i] = layer.weight_shape
+            if layer.norm:
+                widths[i] = layer.c_out
+        if program.norm_last:
+            widths[-1] = program.c_last
         self.weights = nn.ParameterDict({str(i): _drawn(shape) for i, shape in shapes.items()})
-        widths = {0: program.channels} | {i: layer.c_out for i, layer in enumerate(program.layers, 1) if layer.norm}
-        widths |= {-1: program.c_last} if program.norm_last else {}
         self.norms = nn.ModuleDict({str(i): nn.BatchNorm2d(c) for i, c in widths.items()})
         self.classifier = nn.Linear(program.c_last, n_classes)
 
@@ -82,8 +88,11 @@ class TrainableNetwork(nn.Module):
             y = apply(layer, gather(values, layer), weight, norm)
             values.append(self._dropped(y) if i in self.paths else y)
         x = values[self.program.output]
-        x = F.relu(self.norms["-1"](x)) if self.program.norm_last else x
-        second = self.auxiliary(values[self.auxiliary_reads]) if self.auxiliary is not None and self.training else None
+        if self.program.norm_last:
+            x = F.relu(self.norms["-1"](x))
+        second = None
+        if self.auxiliary is not None and self.training:
+            second = self.auxiliary(values[self.auxiliary_reads])
         return self.classifier(x.mean((2, 3))), second
 
     def _dropped(self, x: Tensor) -> Tensor:
