@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypernas import cli, spaces
 from hypernas.data import labelled, load_images
 from hypernas.errors import MissingTable, UserError
-from hypernas.fast.networks import Networks
+from hypernas.fast.learned_networks import Networks
 from hypernas.lab import labelling
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.labelling import Recipe, label, sample_distinct, train_group

@@ -8,8 +8,9 @@ import torch
 
 from hypernas import spaces
 from hypernas.errors import UserError
-from hypernas.fast import batched, layers
-from hypernas.fast.frames import Frame
+from hypernas.fast import batched_layers as layers
+from hypernas.fast import batched_target_networks as batched
+from hypernas.fast.static_plan import StaticPlan
 from hypernas.graph import collate
 from hypernas.method import target_network as target
 from hypernas.spaces.nasbench101 import CONV1, CONV3
@@ -78,10 +79,12 @@ def test_batched_networks_equal_those_run_one_at_a_time(channels, cells_per_stag
     head = target.TargetHead(1, channels, programs[0].c_last, 10, stem_stride).double()
     images = draw(len(few), 8, 1, 8, 8)
     plain = [target.run(p, w, head, x) for p, w, x in zip(programs, weights, images, strict=True)]
-    frame = Frame.of(programs)
-    kernels = [torch.stack([weights[a][programs[a].layers[i].weight] for a, i in own]) for own in frame.owners()]
+    static_plan = StaticPlan.of(programs)
+    kernels = [
+        torch.stack([weights[a][programs[a].layers[i].weight] for a, i in own]) for own in static_plan.weight_owners()
+    ]
     stems = layers.stem(head.stem_weight[None], images[None], stem_stride)
-    maps = batched.run_batched(frame.plan, kernels, stems)
+    maps = batched.run_batched(static_plan.plan, kernels, stems)
     fast = layers.classify(head.classifier.weight[None], head.classifier.bias[None], maps, programs[0].norm_last)
     torch.testing.assert_close(fast[0], torch.stack(plain), rtol=1e-9, atol=1e-9)
 

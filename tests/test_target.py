@@ -7,8 +7,10 @@ from torch import nn
 from hypernas import spaces
 from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
-from hypernas.fast import batched, layers, plans
-from hypernas.fast.frames import Frame
+from hypernas.fast import batched_layers as layers
+from hypernas.fast import batched_target_networks as batched
+from hypernas.fast import plan as plans
+from hypernas.fast.static_plan import StaticPlan
 from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import Layer, ProgramWriter, TargetHead, count, run
 
@@ -25,13 +27,15 @@ def both_ways(programs, heads, images, seed=0):
     weights = [{c.weight: torch.randn(c.weight_shape, generator=generator) for c in p.convs} for p in programs]
     flat = images.flatten(0, 1)
     plain = torch.stack([run(p, weights[a], heads[a // b], flat[a]) for a, p in enumerate(programs)])
-    frame = Frame.of(programs)
-    kernels = [torch.stack([weights[a][programs[a].layers[i].weight] for a, i in own]) for own in frame.owners()]
+    static_plan = StaticPlan.of(programs)
+    kernels = [
+        torch.stack([weights[a][programs[a].layers[i].weight] for a, i in own]) for own in static_plan.weight_owners()
+    ]
     stacked = [
         torch.stack(p)
         for p in zip(*((h.stem_weight, h.classifier.weight, h.classifier.bias) for h in heads), strict=True)
     ]
-    maps = batched.run_batched(frame.plan, kernels, layers.stem(stacked[0], images, heads[0].stem_stride))
+    maps = batched.run_batched(static_plan.plan, kernels, layers.stem(stacked[0], images, heads[0].stem_stride))
     fast = layers.classify(stacked[1], stacked[2], maps, programs[0].norm_last).flatten(0, 1)
     pull = torch.randn(plain.shape, generator=generator)
     gradients = [
@@ -78,7 +82,7 @@ def test_a_convolution_with_norm_is_torchs_own_with_its_gradient(size, double):
     ):
         program = ProgramWriter(3)
         program = program.finish(program.conv((0,), 3, 5, kernel, stride, (0, 0), relu, norm))
-        plan = Frame.of([program] * 2).plan
+        plan = StaticPlan.of([program] * 2).plan
         x, w = (
             torch.randn(2, 4, 3, size, size, requires_grad=True),
             torch.randn(2, 5, 3, kernel, kernel, requires_grad=True),

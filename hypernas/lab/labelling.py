@@ -24,7 +24,7 @@ from hypernas import spaces
 from hypernas.data import load_images
 from hypernas.data.labelled import provenance_of, write_labelled
 from hypernas.errors import UserError
-from hypernas.fast.networks import Networks
+from hypernas.fast.learned_networks import Networks
 from hypernas.graph import collate
 from hypernas.lab.provenance import commit, device_name, version
 from hypernas.method.sizes import map_sizes

@@ -205,10 +205,10 @@ def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
     def step() -> None:
         h, nodes = lap("encoder, forward", lambda: run.encode(index, True))
         leaf = nodes.detach().requires_grad_()
-        frame = lap("plan of the networks", lambda: run.frame_of(index, images))
-        weights = lap("weight generation, forward", lambda: run.weights(frame, leaf))
+        static_plan = lap("plan of the networks", lambda: run.plan_of(index, images))
+        weights = lap("weight generation, forward", lambda: run.weights(static_plan, leaf))
         kernels = [weight.detach().requires_grad_() for weight in weights]
-        logits = lap("target networks, forward", lambda: run.outputs(frame, kernels, images))
+        logits = lap("target networks, forward", lambda: run.outputs(static_plan, kernels, images))
         loss = cross_entropy(logits, labels)[0].sum()
         back = lap("target networks, backward", lambda: torch.autograd.grad(loss, kernels))
         sources = [leaf, *generator]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypernas.canonical import mix, node_ids
-from hypernas.fast.networks import Networks, draw
+from hypernas.fast.learned_networks import Networks, draw
 from hypernas.fast.stacked_models import VmapPass
 from hypernas.graph import GraphBatch
 from hypernas.method.sizes import map_sizes

@@ -191,25 +191,25 @@ class GeneratingPredictor(TrainedPredictor):
         return replace(super().schedule(), regroup=not keeps)
 
     def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
-        """That of any predictor, but that the target networks of a step are laid out by a frame."""
+        """That of any predictor, but that the target networks of a step are laid out by a static plan."""
         recorder = super().recorder(run, labels, steps)
         if recorder is not None:
             run.reserve(steps, self.auxiliary.train_images.shape[1:], each_apart=self.large)
-            recorder.draw = partial(self._framed, run)
-            recorder.loss = partial(self._framed_loss, run, labels)
+            recorder.draw = partial(self._planned, run)
+            recorder.loss = partial(self._planned_loss, run, labels)
         return recorder
 
-    def _framed(
+    def _planned(
         self, run: FastPass, index: Tensor, generators: list[np.random.Generator]
     ) -> tuple[Hashable, Sequence[Tensor]]:
-        """The kind of a step, and its inputs with the places of its frame."""
+        """The kind of a step, and its inputs with the places of its static plan."""
         kind = run.kind(index, self.large)
-        run.frame = run.frames[kind]
-        return kind, (run.frame.fill(index.numpy()), *self.inputs(run, index, generators))
+        run.static_plan = run.static_plans[kind]
+        return kind, (run.static_plan.fill(index.numpy()), *self.inputs(run, index, generators))
 
-    def _framed_loss(self, run: FastPass, labels: Tensor, places: Tensor, *inputs: Tensor) -> Logged:
-        assert run.frame is not None
-        run.frame.places.copy_(places)
+    def _planned_loss(self, run: FastPass, labels: Tensor, places: Tensor, *inputs: Tensor) -> Logged:
+        assert run.static_plan is not None
+        run.static_plan.places.copy_(places)
         return self.loss_of(run, labels, *inputs)
 
     def inputs(self, run: Any, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:

@@ -1,11 +1,12 @@
-"""Claims about frames: a plan with room for every step gives each step what a frame of its own gives it."""
+"""Claims about static plans: a plan with room for every step gives each step what a plan of its own gives it."""
 
 import numpy as np
 import pytest
 import torch
 
 from hypernas import predictors, spaces
-from hypernas.fast.frames import Frame, Table
+from hypernas.fast.program_table import ProgramTable
+from hypernas.fast.static_plan import StaticPlan
 from hypernas.lab.costs import sampled
 
 S, N, B = 2, 7, 3
@@ -46,35 +47,35 @@ def outcome(run, index, images):
 
 @pytest.mark.parametrize("each_apart", [False, True])
 @pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "nasbench201_depth", "darts", "mobilenetv3", "vit"])
-def test_a_step_in_a_shared_frame_is_that_of_its_own(name, each_apart, rng):
+def test_a_step_in_a_shared_plan_is_that_of_its_own(name, each_apart, rng):
     run, images = passed(name)
     all_steps = steps(3, rng)
     expected = [outcome(run, index, images) for index in all_steps]
     run.reserve(all_steps, images.shape[3:], each_apart)
-    assert len(run.frames) == (3 if each_apart else 1)
+    assert len(run.static_plans) == (3 if each_apart else 1)
     for index, wanted in zip(all_steps, expected, strict=True):
-        run.frame = run.frames[run.kind(index, each_apart)]
-        run.frame.places.copy_(run.frame.fill(index.numpy()))
+        run.static_plan = run.static_plans[run.kind(index, each_apart)]
+        run.static_plan.places.copy_(run.static_plan.fill(index.numpy()))
         for ours, theirs in zip(outcome(run, index, images), wanted, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
-def test_the_shapes_of_a_frame_do_not_depend_on_the_step(rng):
+def test_the_shapes_of_a_plan_do_not_depend_on_the_step(rng):
     run, images = passed("nasbench201")
     all_steps = steps(4, rng)
     run.reserve(all_steps, images.shape[3:], each_apart=False)
-    frame = run.frames[B]
-    filled = [frame.fill(index.numpy()) for index in all_steps]
+    static_plan = run.static_plans[B]
+    filled = [static_plan.fill(index.numpy()) for index in all_steps]
     assert len({each.shape for each in filled}) == 1
     assert len({each.numpy().tobytes() for each in filled}) == len(all_steps)
 
 
-def test_a_frame_of_one_step_runs_nothing_but_its_layers(rng):
+def test_a_plan_of_one_step_runs_nothing_but_its_layers(rng):
     run, _ = passed("nasbench201")
     index = steps(1, rng)[0].numpy()
     programs = [program for of_one in run.programs for program in of_one]
-    frame = Frame(Table.of(programs), [index])
+    static_plan = StaticPlan(ProgramTable.of(programs), [index])
     n_layers = sum(len(run.programs[s][i].layers) for s in range(S) for i in index[s])
-    assert sum(turn.size for turn in frame.plan.turns) == n_layers
-    wider = Frame(Table.of(programs), [index, *(step.numpy() for step in steps(5, rng))])
-    assert sum(turn.size for turn in wider.plan.turns) > n_layers
+    assert sum(op.size for op in static_plan.plan.ops) == n_layers
+    wider = StaticPlan(ProgramTable.of(programs), [index, *(step.numpy() for step in steps(5, rng))])
+    assert sum(op.size for op in wider.plan.ops) > n_layers

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hypernas.fast import batched, layers
-from hypernas.fast.frames import Frame
+from hypernas.fast import batched_layers as layers
+from hypernas.fast import batched_target_networks as batched
+from hypernas.fast.static_plan import StaticPlan
 from hypernas.method.target_network import Program
 from hypernas.training.loop import Schedule, train
 
@@ -27,8 +28,8 @@ class Networks:
         self, programs: Sequence[Program], seeds: Sequence[int], c_image: int, n_classes: int,
         drawn: Sequence[Mapping[Any, Tensor]] = (),
     ) -> None:  # fmt: skip
-        self.programs, self.seeds, frame = programs, seeds, Frame.of(programs)
-        self.plan, self.owners = frame.plan, frame.owners()
+        self.programs, self.seeds, static_plan = programs, seeds, StaticPlan.of(programs)
+        self.plan, self.weight_owners = static_plan.plan, static_plan.weight_owners()
         drawn = drawn or [
             draw(program, seed, c_image, n_classes) for program, seed in zip(programs, seeds, strict=True)
         ]
@@ -38,7 +39,7 @@ class Networks:
 
         everyone = range(len(programs))
         self.ends = {name: stack([(p, name) for p in everyone]) for name in ("stem", "classifier", "bias")}
-        self.kernels = [stack(each) for each in self.owners]
+        self.kernels = [stack(each) for each in self.weight_owners]
 
     def logits(self, images: Tensor) -> Tensor:
         """images (P, M, C, H, W), a batch a network -> (P, M, K)."""

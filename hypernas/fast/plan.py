@@ -1,7 +1,7 @@
 """A plan for many programs at once: which of their layers run as one, and where their values lie.
 
-Layers at the same cell and depth and of the same shape form a turn. The values of one shape lie side by side in an
-arena; a layer reads places of arenas and writes a place of one. Nothing here computes; `batched.py` does.
+Layers at the same cell and depth and of the same shape form an op. The values of one shape lie side by side in a
+buffer; a layer reads places of buffers and writes a place of one. `batched_target_networks` runs a plan.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from hypernas.method.target_network import Layer
 
-Arena = tuple[int, int]
+BufferKey = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Read:
-    """R values of an arena, by place, that layers of a turn, by row, add to channels [start, stop) of their input.
+    """R values of a buffer, by place, that layers of an op, by row, add to channels [start, stop) of their input.
 
     `rows` is None where each layer reads one value, in order; `port` 1 is the second input of a gate.
     """
 
-    arena: Arena
+    buffer: BufferKey
     slots: Tensor
     rows: Tensor | None
     port: int
@@ -31,14 +31,14 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Turn:
+class BatchedOp:
     """`size` layers that run as one, like `layer` but for inputs, weights and kernel size; they write [start, ...) of
-    the arena `makes`. `kernels`: (bank, start, stop) of each run of equal kernel size."""
+    the buffer `makes`. `kernels`: (group, start, stop) of each run of equal kernel size."""
 
     layer: Layer
     size: int
     reads: tuple[Read, ...]
-    makes: Arena
+    makes: BufferKey
     start: int
     kernels: tuple[tuple[int, int, int], ...]
 
@@ -48,7 +48,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Bank:
+class WeightGroup:
     """Weights of one shape, in the order in which they are used, like those of `layer`. `runs` is the layer as it runs:
     the same but for the taps of its kernel that never meet a pixel."""
 
@@ -58,23 +58,25 @@ class Bank:
 
 @dataclass(frozen=True)
 class Plan:
-    """`turns` in an order in which they can run, `banks` of weights, the arenas' `sizes`, that of the stems, which lie
-    first there, and what the programs give: places `last` (A,) of one arena. The last place of every arena is
+    """`ops` in an order in which they can run, `groups` of weights, the buffers' `sizes`, that of the stems, which lie
+    first there, and what the programs give: places `last` (A,) of one buffer. The last place of every buffer is
     spare, and holds zeros."""
 
-    turns: tuple[Turn, ...]
-    banks: tuple[Bank, ...]
-    sizes: dict[Arena, int]
-    stems: Arena
-    output: Arena
+    ops: tuple[BatchedOp, ...]
+    groups: tuple[WeightGroup, ...]
+    sizes: dict[BufferKey, int]
+    stems: BufferKey
+    output: BufferKey
     last: Tensor
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The nodes that weights are made from, seed by seed: for each bank the architecture, cell, node and node (S, W, 4)
-    of at most W weights a seed, and which of these S*W each of the bank's own is, `order` (n,). `edges`: whether the
-    two nodes can differ."""
+    """The nodes that weights are made from, seed by seed.
+
+    For each group `places (S, W, 4)`, the architecture, cell, node and node of at most W weights a seed, and `order
+    (n,)`, which of these S*W each weight of the group is. `edges` says whether the two nodes can differ.
+    """
 
     places: tuple[Tensor, ...]
     order: tuple[Tensor, ...]

@@ -1,0 +1,251 @@
+"""A plan for many programs at once, with room for those of every step of a training; there is nothing to compute here.
+
+An op has room for as many layers as any step needs. What a step does not fill reads a spare value of zeros, and nothing
+reads what it makes. So all steps have tensors of the same shapes, and a GPU can record the work of one and play it
+again for every other. On a CPU each step has a plan of its own, without spare room.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hypernas.fast.plan import BatchedOp, BufferKey, Plan, Read, Sources, WeightGroup, cut
+from hypernas.fast.program_table import ProgramTable, starts
+from hypernas.method.target_network import Program
+
+# A source of weights is an architecture, a cell and two nodes.
+SOURCE_WIDTH = 4
+
+
+class StaticPlan:
+    """A plan with room for each of `steps` (S, b), the programs that run together, of a table of S sets of n programs.
+
+    All numbers that differ from step to step stand in one tensor, `places`: a step begins by writing it with `fill`,
+    and `plan` and `sources` are views of it. `side` is the larger one of the stem's maps.
+    """
+
+    def __init__(
+        self, table: ProgramTable, steps: Sequence[np.ndarray], side: int | None = None, device: str = "cpu"
+    ) -> None:
+        self.table = table
+        self.s, self.b = steps[0].shape
+        self.n = len(table.outputs) // self.s
+        self._make_room(steps)
+        self._place_layers()
+        self._place_reads()
+        self.places = torch.from_numpy(self.blank.copy()).to(device)
+        self.plan = self._plan(side)
+        self.sources = self._sources()
+
+    @classmethod
+    def of(cls, programs: Sequence[Program], s: int = 1, side: int | None = None, device: str = "cpu") -> StaticPlan:
+        """The plan of a single step, S*b programs seed by seed, with its places filled in: nothing else has room."""
+        index = _in_order(s, len(programs) // s)
+        static_plan = cls(ProgramTable.of(programs), [index], side, device)
+        static_plan.places.copy_(static_plan.fill(index))
+        return static_plan
+
+    def weight_owners(self) -> list[list[tuple[int, int]]]:
+        """Of a plan `of` programs, for each weight of each group: the number of its program, and of its layer there."""
+        program, layers, owner = self._layers(_in_order(self.s, self.b))
+        line = self.table.line[layers]
+        group = self.table.lines[line, 2]
+        place = self.in_group[line] + _rank_among_equals(line)
+        order = np.lexsort((place, group))
+        layer = layers - self.table.first_layer[program][owner]
+        owners = []
+        for kind in self.group_kinds:
+            rows = order[group[order] == kind]
+            owners.append(list(zip(owner[rows].tolist(), layer[rows].tolist(), strict=True)))
+        return owners
+
+    def _layers(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The programs of a step in the table, their layers there, and the number of the program that owns each."""
+        program = (index + self.n * np.arange(self.s)[:, None]).ravel()
+        n_layers = np.diff(self.table.first_layer)[program]
+        layers = _ranges(self.table.first_layer, program)
+        return program, layers, np.repeat(np.arange(len(program)), n_layers)
+
+    def _make_room(self, steps: Sequence[np.ndarray]) -> None:
+        """How many layers of each line, reads of each kind and weights of each group a step has at most."""
+        table = self.table
+        group = table.lines[:, 2] + 1  # 0 stands for layers without weights.
+        n_groups = int(group.max()) + 1
+        lines = table.counts(table.line, len(table.lines), table.first_layer)
+        groups = table.counts(group[table.line], n_groups, table.first_layer)
+        kinds = table.counts(table.kind, len(table.kinds), table.first_read)
+        rows = [step + self.n * np.arange(self.s)[:, None] for step in steps]
+        self.room = np.max([lines[row].sum((0, 1)) for row in rows], axis=0)
+        self.kind_room = np.max([kinds[row].sum((0, 1)) for row in rows], axis=0)
+        # Weights are made for all seeds at once, so each seed has as much room as the one that needs most.
+        self.group_width = np.max([groups[row].sum(1).max(0) for row in rows], axis=0)[1:]
+        self.group_kinds = np.flatnonzero(self.group_width).tolist()
+
+    def _place_layers(self) -> None:
+        """Where each line of layers stands in its op, and each op in its buffer."""
+        table = self.table
+        op = table.lines[:, 0]
+        n_ops = op[-1] + 1
+        n_layers = np.diff(table.first_layer)
+        # Layer i of a program makes its value i + 1, and each program before it has one value more than layers.
+        self.made = np.arange(len(table.line)) + np.repeat(np.arange(self.s * self.n), n_layers) + 1
+        self.buffer_of = np.empty(n_ops, np.int64)
+        self.buffer_of[op[table.line]] = table.buffers[self.made]
+        self.op_size = np.bincount(op, self.room, n_ops).astype(np.int64)
+        self.op_start = np.empty(n_ops, np.int64)
+        # The stems of all networks lie first in their buffer; the spare place comes after all others.
+        sizes = Counter({int(table.buffers[0]): self.s * self.b})
+        for i, buffer in enumerate(self.buffer_of.tolist()):
+            self.op_start[i] = sizes[buffer]
+            sizes[buffer] += int(self.op_size[i])
+        self.spare = sizes
+        first_of_op = np.searchsorted(op, np.arange(n_ops))
+        before = starts(self.room)[:-1]
+        self.base = before - before[first_of_op][op]
+        self.first_of_op = np.r_[first_of_op, len(op)]
+
+    def _place_reads(self) -> None:
+        """Offsets of everything in `places`, and what it holds where a step fills nothing."""
+        table = self.table
+        op, port, start, again, buffer, _ = table.kinds.T
+        has_room = self.kind_room > 0
+        # Where an input is read from one buffer alone, whole and once, a layer's read stands in the layer's own row.
+        begins = (start == 0) & (again == 0)
+        inputs = list(zip(op.tolist(), port.tolist(), strict=True))
+        n_buffers = Counter(key for key, counts in zip(inputs, begins & has_room, strict=True) if counts)
+        self.whole = begins & np.array([n_buffers[key] == 1 for key in inputs])
+        length = np.where(has_room, np.where(self.whole, self.op_size[op], self.kind_room), 0)
+        self.slots_at = starts(length)
+        self.rows_at = self.slots_at[-1] + starts(np.where(self.whole, 0, length))
+        self.group_at = self.rows_at[-1] + self.s * SOURCE_WIDTH * starts(self.group_width)
+        group = table.lines[:, 2]
+        self.in_group = np.zeros(len(group), np.int64)
+        group_sizes = np.zeros(len(self.group_width), np.int64)
+        for kind in self.group_kinds:
+            lines = np.flatnonzero(group == kind)
+            line_starts = starts(self.room[lines])
+            self.in_group[lines] = line_starts[:-1]
+            group_sizes[kind] = line_starts[-1]
+        self.order_at = self.group_at[-1] + starts(group_sizes)
+        self.last_at = self.order_at[-1]
+        self.blank = np.zeros(self.last_at + self.s * self.b, np.int64)
+        self.blank[: self.slots_at[-1]] = np.repeat([self.spare[key] for key in buffer.tolist()], length)
+
+    def fill(self, index: np.ndarray) -> Tensor:
+        """The places of the programs index (S, b) of one of the steps, for `places`, on the host."""
+        table = self.table
+        out = self.blank.copy()
+        program, layers, owner = self._layers(index)
+        line = table.line[layers]
+        rank = _rank_among_equals(line)
+        row = self.base[line] + rank
+        rows = np.empty(len(table.line), np.int64)
+        rows[layers] = row
+        slot = np.empty(len(table.buffers), np.int64)
+        slot[table.first_value[program]] = np.arange(len(program))
+        slot[self.made[layers]] = self.op_start[table.lines[line, 0]] + row
+        self._fill_reads(out, program, rows, slot)
+        self._fill_weights(out, layers, owner, rank)
+        out[self.last_at :] = slot[table.first_value[program] + table.outputs[program]]
+        return torch.from_numpy(out)
+
+    def _fill_reads(self, out: np.ndarray, program: np.ndarray, rows: np.ndarray, slot: np.ndarray) -> None:
+        """Which value each read takes, and where its layer does not stand at its own row, which layer reads."""
+        reads = _ranges(self.table.first_read, program)
+        kind = self.table.kind[reads]
+        reader = rows[self.table.reader[reads]]
+        place = _rank_among_equals(kind)
+        whole = self.whole[kind]
+        out[self.slots_at[kind] + np.where(whole, reader, place)] = slot[self.table.value[reads]]
+        out[(self.rows_at[kind] + place)[~whole]] = reader[~whole]
+
+    def _fill_weights(self, out: np.ndarray, layers: np.ndarray, owner: np.ndarray, rank: np.ndarray) -> None:
+        """What each weight is made from, and which of the weights made each layer has."""
+        has_weights = self.table.lines[self.table.line[layers], 2] >= 0
+        layers, owner, rank = layers[has_weights], owner[has_weights], rank[has_weights]
+        line = self.table.line[layers]
+        group = self.table.lines[line, 2]
+        seed = owner // self.b
+        source = seed * self.group_width[group] + _rank_among_equals(group * self.s + seed)
+        out[self.order_at[group] + self.in_group[line] + rank] = source
+        at = self.group_at[group] + SOURCE_WIDTH * source
+        out[at] = owner % self.b
+        out[at[:, None] + [1, 2, 3]] = self.table.places[layers]
+
+    def _plan(self, side: int | None) -> Plan:
+        """Ops and weight groups over views of `places`."""
+        table = self.table
+        example = np.empty(len(table.lines), np.int64)
+        example[table.line] = np.arange(len(table.line))
+        groups = []
+        for kind in self.group_kinds:
+            layer = table.layers[example[np.flatnonzero(table.lines[:, 2] == kind)[0]]]
+            scale = table.group_keys[kind][2]  # How much smaller the maps are than the stem's; 0: a single pixel.
+            pixels = -(-(side or 0) // scale) if scale else 1
+            groups.append(WeightGroup(layer, layer if side is None else cut(layer, pixels)))
+        reads: list[list[Read]] = [[] for _ in self.op_size]
+        for k in np.flatnonzero(self.kind_room).tolist():
+            op, port, start, _, buffer, stop = table.kinds[k].tolist()
+            slots = self.places[self.slots_at[k] : self.slots_at[k + 1]]
+            rows = None if self.whole[k] else self.places[self.rows_at[k] : self.rows_at[k + 1]]
+            reads[op].append(Read(table.buffer_keys[buffer], slots, rows, port, start, stop))
+        ops = []
+        for op, (low, high) in enumerate(pairwise(self.first_of_op.tolist())):
+            size = int(self.op_size[op])
+            if size:
+                makes = table.buffer_keys[self.buffer_of[op]]
+                layer = table.layers[example[low]]
+                kernels = self._kernels(low, high)
+                ops.append(BatchedOp(layer, size, tuple(reads[op]), makes, int(self.op_start[op]), kernels))
+        sizes: dict[BufferKey, int] = {table.buffer_keys[buffer]: size + 1 for buffer, size in self.spare.items()}
+        stems = table.buffer_keys[table.buffers[0]]
+        output = table.buffer_keys[table.buffers[table.first_value[0] + table.outputs[0]]]
+        return Plan(tuple(ops), tuple(groups), sizes, stems, output, self.places[self.last_at :])
+
+    def _kernels(self, low: int, high: int) -> tuple[tuple[int, int, int], ...]:
+        """(group, start, stop) of the weights of each line from `low` to `high`, which make up one op."""
+        kernels = []
+        for line in range(low, high):
+            kind = int(self.table.lines[line, 2])
+            if kind >= 0 and self.room[line]:
+                start = int(self.in_group[line])
+                kernels.append((self.group_kinds.index(kind), start, start + int(self.room[line])))
+        return tuple(kernels)
+
+    def _sources(self) -> Sources:
+        """Where the weights of each group come from, over views of `places`."""
+        order, sources = [], []
+        for kind in self.group_kinds:
+            start, stop = self.group_at[kind : kind + 2].tolist()
+            sources.append(self.places[start:stop].view(self.s, -1, SOURCE_WIDTH))
+            order.append(self.places[self.order_at[kind] : self.order_at[kind + 1]])
+        edges = bool((self.table.places[:, 1] != self.table.places[:, 2]).any())
+        return Sources(tuple(sources), tuple(order), edges)
+
+
+def _in_order(s: int, b: int) -> np.ndarray:
+    """The step (S, b) of all programs of a table."""
+    return np.arange(b)[None].repeat(s, 0)
+
+
+def _ranges(first: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The numbers first[i], ..., first[i + 1] - 1 for each i of `rows`, end to end."""
+    lengths = first[rows + 1] - first[rows]
+    return np.repeat(first[rows] - starts(lengths)[:-1], lengths) + np.arange(lengths.sum())
+
+
+def _rank_among_equals(values: np.ndarray) -> np.ndarray:
+    """How many equal numbers stand before each one."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    n_equal = np.diff(np.r_[begins, len(values)])
+    rank = np.empty(len(values), np.int64)
+    rank[order] = np.arange(len(values)) - np.repeat(begins, n_equal)
+    return rank
