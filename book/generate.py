@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from hypernas.lab import pages
+from hypernas.lab import findings, pages
 from hypernas.lab import rows as results
 from hypernas.lab.formats import plain
 from hypernas.lab.provenance import commit
@@ -158,11 +158,11 @@ def rows_page(rows: pd.DataFrame) -> str:
 def hero() -> str:
     """Left what each ingredient is worth, right the learning curves of NAS-Bench-201, side by side."""
     use_style()
-    cache: dict[str, pages.Page] = {}
+    ingredients = pages.wording()["ingredients"]
+    several = {name: pages.Page(name) for name in dict.fromkeys(ingredient["page"] for ingredient in ingredients)}
     parts, names = [], []
-    for ingredient in pages.wording()["ingredients"]:
-        page = cache.setdefault(ingredient["page"], pages.Page(ingredient["page"]))
-        lines = page.spaces(ingredient["says"])
+    for ingredient in ingredients:
+        lines = several[ingredient["page"]].spaces(ingredient["says"])
         parts.append(lines)
         names += [f"{ingredient['name']}\n{pages.display_name(line['where'])}" for line in lines.to_dict("records")]
     lines = pd.concat(parts, ignore_index=True)
@@ -171,7 +171,7 @@ def hero() -> str:
         "What each ingredient is worth: gain in Kendall tau. A dot is one seed, both sides on the same training set; "
         "bars are 95 % intervals. Blue higher, red lower, green equal to within 0.01, grey undecided.",
     )
-    page = cache.setdefault("nasbench201", pages.Page("nasbench201"))
+    page = pages.Page("nasbench201")
     rows = page.standard[page.standard["method"].isin(["np", "hypernas", "graph-features"])]
     curves = learning_curves(
         rows, ["method", "graph_form"], paper=pages.quoted("few_shot", "nasbench201", ["np", "hypernas"])
@@ -194,14 +194,14 @@ def front(rows: pd.DataFrame) -> str:
         '<a href="_static/rows.csv" download>CSV</a>',
         '<a href="references.html">cite</a>',
     ]
-    html = f'<p class="hn-links">{" &#183; ".join(links)}</p>{hero()}{pages.front_html()}'
+    html = f'<p class="hn-links">{" &#183; ".join(links)}</p>{hero()}{findings.findings_html()}'
     return f"{GENERATED}```{{raw}} html\n{html}\n```\n"
 
 
 def readme(text: str) -> str:
     """The README with its table of findings as the recorded rows have it now."""
     before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{pages.front_markdown()}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{findings.findings_markdown()}\n{END}{rest.split(END)[1]}"
 
 
 def write(path: Path, text: str) -> None:

@@ -8,6 +8,8 @@ import threading
 import pytest
 from test_book import BOOK, browser, show
 
+from hypernas.lab.pages import wording
+
 __all__ = ["browser"]
 SITE = BOOK / "_build" / "html"
 PAGES = sorted(
@@ -68,3 +70,36 @@ def weight(page):
 
 def test_no_page_is_heavy():
     assert {page: size for page in PAGES if (size := weight(SITE / page)) > KILOBYTES} == {}
+
+
+# Pages whose question is answered by a verdict; on the others the lesson or the view is the answer.
+VERDICTS = [f"notebooks/{name}.html" for name in wording()["pages"]]
+OUT_OF_SIGHT = """
+return [...document.querySelectorAll('.hn-scroll')]
+  .filter((box) => box.scrollWidth > box.clientWidth + 2)
+  .map((box) => box.textContent.slice(0, 60))
+"""
+OPEN_CODE = "return document.querySelectorAll('div.cell.tag_hide-input > details[open]').length"
+COLOURS = """
+const shown = document.querySelector('.hn-verdict p:last-child');
+const ground = getComputedStyle(document.querySelector('.hn-verdict')).backgroundColor;
+return [getComputedStyle(shown).color, ground];
+"""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page in VERDICTS])
+def test_the_verdict_is_in_the_first_screen_and_no_column_is_out_of_sight(browser, page):
+    show(browser, SITE / page, width=1400)
+    bottom = browser.execute_script("return document.querySelector('.hn-verdict').getBoundingClientRect().bottom")
+    assert bottom < 900
+    assert browser.execute_script(OUT_OF_SIGHT) == []
+    assert browser.execute_script(OPEN_CODE) == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_verdict_can_be_read_in_both_themes(browser, theme):
+    show(browser, SITE / "notebooks" / "components.html", width=1400, theme=theme)
+    text, ground = (
+        sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3 for colour in browser.execute_script(COLOURS)
+    )
+    assert abs(text - ground) > 120

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hypernas.graph import Architecture, Cell
-from hypernas.lab import pages
+from hypernas.lab import markup, pages
 from hypernas.lab.claims import Claim, answers
 from hypernas.lab.formats import plain
 from hypernas.lab.summary import summary
@@ -83,7 +83,7 @@ def test_a_markdown_table_of_hostile_cells_has_no_markup():
     html = (
         markdown_it.MarkdownIt("commonmark", {"html": True})
         .enable("table")
-        .render(pages.markdown_table(["a", MARKDOWN], [[HOSTILE, MARKDOWN], [MARKDOWN, HOSTILE]]))
+        .render(markup.markdown_table(["a", MARKDOWN], [[HOSTILE, MARKDOWN], [MARKDOWN, HOSTILE]]))
     )
     assert html.count("<td>") == 4
     assert not any(tag in html for tag in ("<img", "<script", "<a ", "<strong", "<code"))

@@ -1,7 +1,6 @@
 """A page of the book: its recorded rows, its verdict, its tables and where the numbers are from, as HTML.
 
-Numbers come from `claims` and `summary`, words from `verdicts.toml`. Whatever came from a row, a table or a file goes
-through `formats.plain` on its way into a page, in `html_table` and `markdown_table` and nowhere else.
+Numbers come from `claims` and `summary`, words from `verdicts.toml`; `markup` makes text of whatever came from a row.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hypernas.errors import UserError
 from hypernas.lab import claims, grids
 from hypernas.lab.formats import MISSING, estimate, number, plain
+from hypernas.lab.markup import Html, folded, html_table
 from hypernas.lab.rows import paper_figures
 from hypernas.lab.summary import METRICS, PLACE, STATISTICS, summary
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOT_A_NAME = {"space", "dataset", "n_train", "n_seeds", "seconds", "paper", "paper_source"}
-# Rows of a table that a reader sees without scrolling inside it.
-LONG_TABLE = 20
-
-
-class Html(str):
-    """Text that is markup already: a notebook shows it, and a table takes it as it is."""
-
-    def _repr_html_(self) -> str:
-        return str(self)
 
 
 @cache
@@ -48,29 +39,6 @@ def display_name(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return wording()["names"].get(str(value), str(value).replace("_", " "))
-
-
-def _cell(value: Any) -> str:
-    return str(value) if isinstance(value, Html) else plain(value)
-
-
-def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "", above: str = "") -> Html:
-    """A table; a cell that is not `Html` is text, whatever is in it. `above` is a first row of the head."""
-    lines = ["".join(f"<td>{_cell(cell)}</td>" for cell in row) for row in rows]
-    heads = "".join(f"<th>{_cell(name)}</th>" for name in head)
-    kind = "table hn-table hn-long" if len(lines) > LONG_TABLE else "table hn-table"
-    text = f'<div class="hn-scroll"><table class="{kind}">'
-    text += f"<caption>{caption}</caption>" if caption else ""
-    text += f"<thead>{above}<tr>{heads}</tr></thead><tbody>"
-    text += "".join(f"<tr>{line}</tr>" for line in lines)
-    return Html(text + "</tbody></table></div>")
-
-
-def markdown_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """The same as Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    cells = [[str(cell) if cell == "---" else _cell(cell) for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 # --- the verdict ---
@@ -143,10 +111,6 @@ def sizes_table(answers: pd.DataFrame) -> Html:
         for line in sizes.to_dict("records")
     ]
     return html_table(["claim", "where", "difference, 95 % interval", "seeds", "answer"], rows)
-
-
-def folded(summary_line: str, body: str) -> Html:
-    return Html(f'<details class="hn-fold"><summary>{plain(summary_line)}</summary>{body}</details>')
 
 
 # --- tables of means ---
@@ -334,87 +298,3 @@ def quoted(name: str, space: str, methods: Sequence[str] = (), metric: str = "ke
     figures = paper_figures(name, metric)
     figures = figures[figures["space"] == space]
     return figures[figures["method"].isin(methods)] if methods else figures
-
-
-# --- the front page ---
-
-
-def _taus(rows: pd.DataFrame, asked: Mapping[str, Any]) -> tuple[str, str]:
-    """The paper's Kendall taus at some sizes, and ours, as `.678 / .688`."""
-    choice = {name: value for name, value in asked.items() if name != "n_train"}
-    ours = rows[rows["profile"] == "standard"]
-    for name, value in choice.items():
-        ours = ours[ours[name] == value]
-    means = ours.groupby("n_train")["kendall_tau"].mean()
-    figures = quoted("few_shot", asked["space"], [asked["method"]]).set_index("n_train")["paper"]
-    sides = [[side.get(size) for size in asked["n_train"]] for side in (figures, means)]
-    paper, here = (" / ".join(number(value) for value in side) for side in sides)
-    return paper, here
-
-
-def front_rows() -> list[dict[str, str]]:
-    """The table of findings: `claim`, `page`, `paper`, `ours` and `verdict`, in the paper's order."""
-    pages: dict[str, Page] = {}
-    lines = []
-    for entry in wording()["front"]:
-        page = pages.setdefault(entry["page"], Page(entry["page"]))
-        answers = [page.answer(says) for says in entry["says"]]
-        paper = entry.get("paper", "")
-        if "taus" in entry:
-            paper, ours = _taus(page.rows, entry["taus"])
-        else:
-            labels = entry.get("labels", [""] * len(answers))
-            unit = entry.get("unit", "")
-            parts = [f"{label} {_spaces_in_brief(lines, unit)}" for label, lines in zip(labels, answers, strict=True)]
-            ours = "; ".join(part.strip() for part in parts)
-        badges = list(dict.fromkeys(lines.iloc[0]["answer"] for lines in answers))
-        verdict = badges[0] if len(badges) == 1 else _joined(badges)
-        lines.append({"claim": entry["claim"], "page": entry["page"], "paper": paper, "ours": ours, "verdict": verdict})
-    return lines
-
-
-def _spaces_in_brief(lines: pd.DataFrame, unit: str) -> str:
-    """The estimates of a claim's spaces without their seeds; a lone space goes without its name."""
-    units = lines[lines["level"] == claims.SPACE].to_dict("records")
-    said = []
-    for line in units:
-        name = f"{display_name(line['space'])} " if len(units) > 1 else ""
-        decided = line["answer"] != claims.FEW
-        text = estimate(line, line["metric"]) if decided else number(line["difference"], line["metric"], sign=True)
-        text += unit if unit == "×" else f" {unit}" if unit else ""
-        text += "" if decided else f" ({line['n_seeds']} seeds)"
-        said.append(name + text)
-    return ", ".join(said) or claims.NONE
-
-
-def _joined(badges: Sequence[str]) -> str:
-    """One badge for several claims of a line: partly where they disagree on whether it holds, else the weakest."""
-    if claims.HOLDS in badges or claims.PARTLY in badges:
-        return claims.PARTLY
-    return next(badge for badge in (claims.OPEN, claims.NO, claims.EQUIVALENT, claims.CEILING) if badge in badges)
-
-
-UNTESTED = (
-    "97.60 % on CIFAR-10, 82.4 % on ImageNet",
-    "97.60, 82.4",
-    "nothing here trained such networks",
-    "not tested",
-)
-
-
-def front_html() -> Html:
-    """The table of findings for the book, each claim a link to its page."""
-    rows = []
-    for line in front_rows():
-        link = Html(f'<a href="notebooks/{line["page"]}.html">{plain(line["claim"])}</a>')
-        rows.append([link, line["paper"], line["ours"], badge_html(line["verdict"])])
-    claim, paper, ours, verdict = UNTESTED
-    rows.append([claim, paper, ours, badge_html(verdict)])
-    return html_table(["claim", "paper", "ours", "verdict"], rows)
-
-
-def front_markdown() -> str:
-    """The same for the README."""
-    lines = [[line[name] for name in ("claim", "paper", "ours", "verdict")] for line in front_rows()]
-    rows = [[*(Html(text) for text in line[:3]), Html(f"**{line[3]}**")] for line in [*lines, UNTESTED]]
-    return markdown_table(["claim", "paper", "ours", "verdict"], rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hypernas.view.layered import layered
-from hypernas.view.style import STYLE, axes
+from hypernas.view.style import INK, PAPER, STYLE, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,24 +31,54 @@ def draw_cell(nodes: Sequence[str], edges: Iterable[Sequence[int]], ax: Axes | N
 
     A count above one, several skip connections contracted into one edge, is written beside the edge.
     """
-    from matplotlib.patches import FancyBboxPatch
-
-    counts = {(edge[0], edge[1]): edge[2] if len(edge) > 2 else 1 for edge in edges}
+    counts = {}
+    for start, end, *count in edges:
+        counts[start, end] = count[0] if count else 1
     layout = layered(len(nodes), counts)
-    points = [point for route in layout.route.values() for point in route] + list(layout.position.values())
-    xs, ys = zip(*points, strict=True)
-    ax = axes(ax, height=0.7 * (max(ys) - min(ys) + 1.2))
+    points = list(layout.position.values())
+    for route in layout.route.values():
+        points += route
+    right = max(x for x, _ in points)
+    low = min(y for _, y in points)
+    high = max(y for _, y in points)
+    ax = axes(ax, height=0.7 * (high - low + 1.2))
     for edge, count in counts.items():
         _draw_edge(ax, layout.route[edge], count)
-    for name, (x, y) in zip(nodes, layout.position.values(), strict=True):
-        corner = x * SPACING - HALF_WIDTH, y - HALF_HEIGHT
-        style: Any = {"boxstyle": "round,pad=0,rounding_size=0.1", "facecolor": operation_colour(name)}
-        ax.add_patch(FancyBboxPatch(corner, 2 * HALF_WIDTH, 2 * HALF_HEIGHT, edgecolor="#555555", zorder=2, **style))
-        label = "\n".join(name.replace("_", " ").rsplit(" ", 1))
-        ax.text(x * SPACING, y, label, ha="center", va="center", fontsize=8.5, color="#111111", zorder=3)
-    ax.set(xlim=(-0.8, SPACING * max(xs) + 0.8), ylim=(min(ys) - 0.6, max(ys) + 0.6))
+    for name, place in zip(nodes, layout.position.values(), strict=True):
+        _draw_node(ax, name, place)
+    ax.set_xlim(-0.8, SPACING * right + 0.8)
+    ax.set_ylim(low - 0.6, high + 0.6)
     ax.axis("off")
     return ax
+
+
+def _draw_node(ax: Axes, name: str, place: tuple[float, float]) -> None:
+    """A box in the colour of its operation, with the name in at most two lines."""
+    from matplotlib.patches import FancyBboxPatch
+
+    x, y = SPACING * place[0], place[1]
+    box = FancyBboxPatch(
+        (x - HALF_WIDTH, y - HALF_HEIGHT),
+        2 * HALF_WIDTH,
+        2 * HALF_HEIGHT,
+        boxstyle="round,pad=0,rounding_size=0.1",
+        facecolor=operation_colour(name),
+        edgecolor="#555555",
+        zorder=2,
+    )
+    ax.add_patch(box)
+    words = name.replace("_", " ").rsplit(" ", 1)
+    # Boxes keep their light colours in the dark theme, and so their words stay black.
+    ax.text(
+        x,
+        y,
+        "\n".join(words),
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color="#111111",
+        zorder=3,
+    )
 
 
 def draw_cells(cells: Mapping[str, Any], names: Sequence[str]) -> list[Axes]:
@@ -59,9 +89,12 @@ def draw_cells(cells: Mapping[str, Any], names: Sequence[str]) -> list[Axes]:
         figure, grid = plt.subplots(len(cells), squeeze=False)
     drawn = list(grid.flat)
     for ax, (title, cell) in zip(drawn, cells.items(), strict=True):
-        edges = [(i, j, n) for i, row in enumerate(cell.adjacency) for j, n in enumerate(row) if n]
-        draw_cell([names[op] for op in cell.ops], edges, ax).set_title(title)
-    right, heights = max(ax.get_xlim()[1] for ax in drawn), [float(np.ptp(ax.get_ylim())) for ax in drawn]
+        matrix = np.asarray(cell.adjacency)
+        edges = [(i, j, int(matrix[i, j])) for i, j in np.argwhere(matrix).tolist()]
+        draw_cell([names[op] for op in cell.ops], edges, ax)
+        ax.set_title(title)
+    right = max(ax.get_xlim()[1] for ax in drawn)
+    heights = [float(np.ptp(ax.get_ylim())) for ax in drawn]
     drawn[0].get_gridspec().set_height_ratios(heights)
     figure.set_figheight(0.7 * sum(heights) + 0.4 * len(drawn))
     plt.setp(drawn, xlim=(-0.8, right))
@@ -73,16 +106,33 @@ def _draw_edge(ax: Axes, route: Sequence[tuple[float, float]], count: int) -> No
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
-    points, codes = [(SPACING * route[0][0], route[0][1])], [Path.MOVETO]
+    x, y = route[0]
+    points = [(SPACING * x, y)]
+    codes = [Path.MOVETO]
     for (x, y), (x2, y2) in pairwise(route):
-        start, end = SPACING * x + HALF_WIDTH, SPACING * x2 - HALF_WIDTH
+        start = SPACING * x + HALF_WIDTH
+        end = SPACING * x2 - HALF_WIDTH
         middle = (start + end) / 2
         points += [(start, y), (middle, y), (middle, y2), (end, y2)]
         codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-    look: Any = {"arrowstyle": "-|>", "mutation_scale": 9, "color": "#555555", "linewidth": 1.2, "shrinkB": 0}
-    ax.add_patch(FancyArrowPatch(path=Path(points, codes), zorder=1, **look))
+    arrow = FancyArrowPatch(
+        path=Path(points, codes),
+        arrowstyle="-|>",
+        mutation_scale=9,
+        color=INK,
+        linewidth=1.2,
+        shrinkB=0,
+        zorder=1,
+    )
+    ax.add_patch(arrow)
     if count > 1:
         (x, y), (x2, y2) = route[-2:]
-        place = SPACING * (x + x2) / 2, (y + y2) / 2
-        box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-        ax.text(*place, f"×{count}", ha="center", va="center", fontsize=9, color="#333333", bbox=box)
+        ax.text(
+            SPACING * (x + x2) / 2,
+            (y + y2) / 2,
+            f"×{count}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none"},
+        )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from random import Random
+from typing import Any
 
 from hypernas.errors import UserError
 
 Edge = tuple[int, int]
+# Orders of the layers that are tried, and how often each is improved; cells have at most a few dozen nodes.
+STARTS, SWEEPS = 16, 6
 
 
 @dataclass(frozen=True)
@@ -34,21 +37,28 @@ def layered(n: int, edges: Iterable[Edge]) -> Layout:
         if not 0 <= i < j < n:
             raise UserError(f"an edge must go from a node to a later one of the {n}, got {i} -> {j}")
     layer = _depths(n, edges)
-    chains = {(i, j): [i, *((i, j, k) for k in range(layer[i] + 1, layer[j])), j] for i, j in edges}
-    rows: list[list] = [[] for _ in range(max(layer, default=0) + 1)]
+    # An edge over several layers passes a dummy (i, j, layer) in each, which keeps other nodes out of its way.
+    chains: dict[Edge, list[Any]] = {}
+    for i, j in edges:
+        passed = [(i, j, k) for k in range(layer[i] + 1, layer[j])]
+        chains[i, j] = [i, *passed, j]
+    rows: list[list[Any]] = [[] for _ in range(max(layer, default=0) + 1)]
     for i in range(n):
         rows[layer[i]].append(i)
     for (i, _), chain in chains.items():
         for k, dummy in enumerate(chain[1:-1], layer[i] + 1):
             rows[k].append(dummy)
-    steps = [step for chain in chains.values() for step in pairwise(chain)]
+    steps = []
+    for chain in chains.values():
+        steps += pairwise(chain)
     rows = _fewest_crossings(rows, steps)
     point = {}
     for x, row in enumerate(rows):
         for y, item in enumerate(row):
             point[item] = float(x), (len(row) - 1) / 2 - y + 0.0
     route = {edge: tuple(point[item] for item in chain) for edge, chain in chains.items()}
-    return Layout({i: point[i] for i in range(n)}, route)
+    position = {i: point[i] for i in range(n)}
+    return Layout(position, route)
 
 
 def _depths(n: int, edges: Sequence[Edge]) -> list[int]:
@@ -63,32 +73,51 @@ def _depths(n: int, edges: Sequence[Edge]) -> list[int]:
 
 def _fewest_crossings(rows: list[list], steps: Sequence[tuple]) -> list[list]:
     """The best of several starts, each swept forth and back, a layer ordered by its neighbours' places."""
-    best, fewest = rows, _crossings(rows, steps)
-    for start in range(16):
+    best = rows
+    fewest = _crossings(rows, steps)
+    for start in range(STARTS):
         rows = [Random(start).sample(row, len(row)) for row in best]
-        for sweep in range(6):
+        for sweep in range(SWEEPS):
             forth = sweep % 2 == 0
-            for k in range(1, len(rows)) if forth else range(len(rows) - 2, -1, -1):
-                rows[k] = _by_neighbours(rows[k], rows[k - 1 if forth else k + 1], steps)
+            # A layer is ordered by the one before it on the way forth, by the one after it on the way back.
+            order = range(1, len(rows)) if forth else range(len(rows) - 2, -1, -1)
+            for k in order:
+                beside = rows[k - 1] if forth else rows[k + 1]
+                rows[k] = _by_neighbours(rows[k], beside, steps)
             crossings = _crossings(rows, steps)
             if crossings < fewest:
-                best, fewest = list(rows), crossings
+                best = list(rows)
+                fewest = crossings
     return best
 
 
 def _by_neighbours(row: Sequence, beside: Sequence, steps: Sequence[tuple]) -> list:
     """`row` in the order of the mean place of each item's neighbours in the layer beside it."""
     place = {item: y for y, item in enumerate(beside)}
+    neighbours: dict[Any, list[int]] = {item: [] for item in row}
+    for a, b in steps:
+        if b in neighbours and a in place:
+            neighbours[b].append(place[a])
+        if a in neighbours and b in place:
+            neighbours[a].append(place[b])
     means = {}
     for y, item in enumerate(row):
-        near = [place[a] for a, b in steps if b == item and a in place]
-        near += [place[b] for a, b in steps if a == item and b in place]
+        near = neighbours[item]
+        # An item without neighbours there stays where it is.
         means[item] = sum(near) / len(near) if near else y
     return sorted(row, key=means.__getitem__)
 
 
 def _crossings(rows: Sequence[Sequence], steps: Sequence[tuple]) -> int:
     """How many pairs of steps between the same two layers cross."""
-    place = {item: (x, y) for x, row in enumerate(rows) for y, item in enumerate(row)}
-    ends = [(*place[a], place[b][1]) for a, b in steps]
-    return sum(x == x2 and (y - y2) * (z - z2) < 0 for k, (x, y, z) in enumerate(ends) for x2, y2, z2 in ends[:k])
+    place = {}
+    for x, row in enumerate(rows):
+        for y, item in enumerate(row):
+            place[item] = x, y
+    crossings = 0
+    for (a, b), (c, d) in combinations(steps, 2):
+        same_layer = place[a][0] == place[c][0]
+        above_at_start = place[a][1] - place[c][1]
+        above_at_end = place[b][1] - place[d][1]
+        crossings += same_layer and above_at_start * above_at_end < 0
+    return crossings

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from hypernas.errors import UserError
-from hypernas.lab.pages import Html
+from hypernas.lab.markup import Html
 from hypernas.view.style import BLUE, GREEN, ORANGE, RED
 
 # The parts of a training step, each with its colour; a page lights those that it is about.

@@ -1,0 +1,45 @@
+"""HTML and Markdown of a page. Whatever came from a row, a table or a file becomes text here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hypernas.lab.formats import plain
+
+# Rows of a table that a reader sees without scrolling inside it.
+LONG_TABLE = 20
+
+
+class Html(str):
+    """Text that is markup already: a notebook shows it, and a table takes it as it is."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def _cell(value: Any) -> str:
+    return str(value) if isinstance(value, Html) else plain(value)
+
+
+def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "", above: str = "") -> Html:
+    """A table; a cell that is not `Html` is text, whatever is in it. `above` is a first row of the head."""
+    lines = ["".join(f"<td>{_cell(cell)}</td>" for cell in row) for row in rows]
+    heads = "".join(f"<th>{_cell(name)}</th>" for name in head)
+    kind = "table hn-table hn-long" if len(lines) > LONG_TABLE else "table hn-table"
+    text = f'<div class="hn-scroll"><table class="{kind}">'
+    text += f"<caption>{caption}</caption>" if caption else ""
+    text += f"<thead>{above}<tr>{heads}</tr></thead><tbody>"
+    text += "".join(f"<tr>{line}</tr>" for line in lines)
+    return Html(text + "</tbody></table></div>")
+
+
+def markdown_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """The same as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[str(cell) if cell == "---" else _cell(cell) for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def folded(summary_line: str, body: str) -> Html:
+    return Html(f'<details class="hn-fold"><summary>{plain(summary_line)}</summary>{body}</details>')
