@@ -123,8 +123,7 @@ def _note(note: Note) -> str:
 
 def all_rows() -> pd.DataFrame:
     """Every recorded row of every table, one frame."""
-    names = sorted(path.stem for path in results.results_directory().glob("*.jsonl") if path.stem != "bench")
-    frames = [results.frame(name) for name in names]
+    frames = [results.frame(name) for name in results.tables() if name != "bench"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=SHOWN)
 
 

@@ -84,7 +84,8 @@ class LossSettings:
 class AuxiliaryImages:
     """Which images the target networks see (`data.images`), `n_images` of them or all (0), `image_batch` a step.
 
-    NOTE[PAPER]: paper says D_aux and not how many images it has; we take all training images of a set.
+    NOTE[PAPER]: paper says D_aux and not how many images it has; we take all training images of a set; because it
+    gives no reason to leave any out.
     """
 
     images: str = "digits"

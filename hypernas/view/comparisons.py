@@ -206,7 +206,7 @@ def paired_strips(lines: pd.DataFrame, names: Sequence[str] = (), ax: Axes | Non
         ax.plot(line["difference"], place, "D", color=colour, markeredgecolor=PAPER, markersize=7, zorder=4)
         text = f"{estimate(line, metric)}   {line['n_seeds']} seeds"
         ax.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points",
-                    va="center", fontsize=9, color=colour if line["answer"] in ANSWER_COLOURS else INK)  # fmt: skip
+                    va="center", fontsize=9)  # fmt: skip
     ax.axvline(0, color=INK, linewidth=0.9)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)

@@ -155,6 +155,10 @@ def themed_svg(figure: Figure, alt: str) -> str:
         warnings.filterwarnings("ignore", "constrained_layout not applied")
         figure.savefig(file, format="svg", bbox_inches="tight", transparent=True)
     svg = METADATA.sub("", HEADER.sub("", file.getvalue().decode()))
+    # A colour has a lighter one for the dark theme, which the page's style sheet names by it.
+    for colour in (*PALETTE, OLIVE, GREY):
+        name = colour.lower()
+        svg = svg.replace(name, f"var(--hn-c-{name[1:]}, {colour})")
     svg = svg.replace(INK, "currentColor").replace(PAPER, "var(--pst-color-background, #fff)")
     svg = TAG.sub(lambda tag: COORDINATE.sub(r"\1", tag[0]), svg)
     label = f' role="img" aria-label="{escape(alt)}" style="max-width:100%;height:auto"'
