@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -81,13 +81,23 @@ class Registry:
 
     def _files(self) -> dict[str, Path]:
         """The file that provides each name. Raises UserError where two files provide the same one."""
-        own = Path(importlib.import_module(self.package).__path__[0])
-        files: dict[str, Path] = {}
-        for path in [*_python_files(own), *_plugin_files(os.environ.get(VARIABLE, ""))]:
+        variable = os.environ.get(VARIABLE, "")
+        if not variable:
+            return self._own_files
+        files = dict(self._own_files)
+        for path in _plugin_files(variable):
             for name in _declared(path, self.provides):
                 if files.setdefault(name, path) != path:
                     places = f"{files[name]} and {path}"
                     raise UserError(f"a {self.what} must have a name of its own, {name!r} is in {places}: rename one")
+        return files
+
+    @cached_property
+    def _own_files(self) -> dict[str, Path]:
+        """The files of the package, which do not change while it runs: looking a name up costs nothing."""
+        files = {}
+        for path in _python_files(Path(importlib.import_module(self.package).__path__[0])):
+            files |= dict.fromkeys(_declared(path, self.provides), path)
         return files
 
     def _entry_points(self) -> dict[str, EntryPoint]:

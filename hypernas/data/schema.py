@@ -18,7 +18,8 @@ def column(table: str, columns: Iterable[str], name: str) -> str:
     """`name`, if it is among the columns. UserError that names those there are."""
     present = [str(known) for known in columns]
     if name not in present:
-        raise UserError(f"{table} must have a column {name!r}, got {', '.join(present)[:200] or 'none'}")
+        told = ", ".join(present)[:200] or "none"
+        raise UserError(f"{table} must have a column {name!r}, got {told}")
     return name
 
 
@@ -29,7 +30,8 @@ def numbers(table: str, name: str, values: Sequence[Any], low: float = -math.inf
     for row, value in enumerate(values):
         number = _number(value)
         if not low <= number <= high or math.isinf(number):
-            raise UserError(f"{name} of {table} must hold {kind}, got {repr(value)[:80]} in row {row}")
+            told = repr(value)[:80]
+            raise UserError(f"{name} of {table} must hold {kind}, got {told} in row {row}")
         array[row] = number
     return array
 
@@ -45,7 +47,8 @@ def texts(table: str, name: str, values: Sequence[Any]) -> np.ndarray:
     """Words that are not empty, as an array of str (B,). UserError that names the first row with something else."""
     for row, value in enumerate(values):
         if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{name} of {table} must hold text, got {repr(value)[:80]} in row {row}")
+            told = repr(value)[:80]
+            raise UserError(f"{name} of {table} must hold text, got {told} in row {row}")
     return np.array([str(value) for value in values], dtype=np.str_)
 
 

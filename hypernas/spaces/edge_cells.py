@@ -49,8 +49,10 @@ REDUCTION_CELL = Cell(
 def cell_graphs(edge_ops: np.ndarray, graph_form: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Operations (B, 6) of the edges, ids into `OPS` -> ops (B, 8), adjacency (B, 8, 8), mask (B, 8) of the cells."""
     b = len(edge_ops)
-    ends = np.full((b, 1), INPUT), np.full((b, 1), OUTPUT)
-    nodes = np.concatenate([ends[0], edge_ops, ends[1]], 1).astype(np.int64)
+    nodes = np.empty((b, NODES), np.int64)
+    nodes[:, 0] = INPUT
+    nodes[:, 1:-1] = edge_ops
+    nodes[:, -1] = OUTPUT
     adjacency = np.broadcast_to(RAW, (b, NODES, NODES))
     return simplify(nodes, adjacency, NONE, SKIP, graph_form)
 
@@ -63,7 +65,8 @@ def parse_cell(notation: str, space: str) -> np.ndarray:
     text = notation.strip()
     text += "" if text.endswith("|") else "|"
     edges = re.findall(r"\|([^|~]+)~(\d)", text)
-    if [int(source) for _, source in edges] != [source for source, _ in EDGES]:
+    sources = [int(source) for _, source in edges]
+    if sources != [source for source, _ in EDGES]:
         raise UserError(f"a {space} cell lists 6 edges as |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, got {notation!r}")
     for op, _ in edges:
         check_operation(op, OPS[NONE:])
@@ -75,8 +78,11 @@ def parse_cell(notation: str, space: str) -> np.ndarray:
 
 def format_cell(edge_ops: np.ndarray) -> str:
     """Operations (6,) of the edges -> the notation."""
-    name = [f"{OPS[op]}~{i}" for op, (i, _) in zip(edge_ops, EDGES, strict=True)]
-    return f"|{name[0]}|+|{name[1]}|{name[2]}|+|{name[3]}|{name[4]}|{name[5]}|"
+    into: dict[int, list[str]] = {}
+    for op, (source, target) in zip(edge_ops, EDGES, strict=True):
+        into.setdefault(target, []).append(f"{OPS[op]}~{source}")
+    nodes = ["|".join(edges) for edges in into.values()]
+    return "+".join(f"|{edges}|" for edges in nodes)
 
 
 def read_cell(cell: Cell, space: str) -> np.ndarray:
@@ -89,12 +95,20 @@ def read_cell(cell: Cell, space: str) -> np.ndarray:
 def change_edge(edge_ops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The operations (6,), one of them another one."""
     changed = edge_ops.copy()
-    edge, shift = rng.integers(6), rng.integers(1, 5)
+    edge = rng.integers(6)
+    shift = rng.integers(1, 5)
     changed[edge] = NONE + (changed[edge] - NONE + shift) % 5
     return changed
 
 
-def write_cell(writer: ProgramWriter, cell: Cell, position: int, x: int, c_in: int, c_out: int) -> int:
+def write_cell(
+    writer: ProgramWriter,
+    cell: Cell,
+    position: int,
+    x: int,
+    c_in: int,
+    c_out: int,
+) -> int:
     """Write the cell at a position of the sequence; it reads value `x`, and a node sums what its edges carry."""
     # Of each node the values that it hands on: none where nothing flows, several where it adds nothing itself.
     values: list[tuple[int, ...]] = [()] * len(cell.ops)
@@ -118,7 +132,8 @@ def write_cell(writer: ProgramWriter, cell: Cell, position: int, x: int, c_in: i
         elif op == CONV1 and reduces:
             values[node] = (writer.conv(inputs, c_in, c_out, 1, 1, key, relu=False, norm=False),)
         else:
-            kernel, stride = (3 if op == CONV3 else 1), (2 if first else 1)
+            kernel = 3 if op == CONV3 else 1
+            stride = 2 if first else 1
             values[node] = (writer.conv(inputs, width, c_out, kernel, stride, key),)
     output = values[-1]
     return writer.add(output, c_out) if output else writer.zero(x, c_out)

@@ -79,7 +79,8 @@ def vertex_channels(adjacency: np.ndarray, last: np.ndarray, c_out: int) -> np.n
     >>> vertex_channels(edges, np.array([3]), 5)
     array([[0, 3, 2, 0]])
     """
-    to_output = np.take_along_axis(adjacency, last[:, None, None], 2)[..., 0].astype(bool)
+    into_output = np.take_along_axis(adjacency, last[:, None, None], 2)
+    to_output = into_output[..., 0].astype(bool)
     to_output[:, 0] = False
     sharing = np.maximum(to_output.sum(1), 1)[:, None]
     share, remainder = np.divmod(c_out, sharing)
@@ -243,8 +244,12 @@ class NASBench101(SearchSpace):
 
     def format(self, cell: Cell) -> str:
         """Each vertex after the input with the vertices it reads: `conv3x3(0)|maxpool3x3(0,1)|output(1,2)`."""
-        reads = (",".join(str(x) for x in range(y) if cell.adjacency[x][y]) for y in range(len(cell.ops)))
-        return "|".join(f"{self._short[op]}({x})" for op, x in zip(cell.ops, reads, strict=True) if op != INPUT)
+        vertices = []
+        for y, op in enumerate(cell.ops):
+            sources = [str(x) for x in range(y) if cell.adjacency[x][y]]
+            if op != INPUT:
+                vertices.append(f"{self._short[op]}({','.join(sources)})")
+        return "|".join(vertices)
 
     def parse(self, notation: str) -> Architecture:
         """`conv3x3(0)|maxpool3x3(0,1)|output(1,2)` -> the raw Architecture; vertex 0 is the input."""
@@ -300,7 +305,8 @@ class NASBench101(SearchSpace):
                 edges[x, y] ^= 1
             elif change == 1 and n > 2:
                 v = int(rng.integers(1, n - 1))
-                ops[v] = CONV3 + (ops[v] - CONV3 + int(rng.integers(1, 3))) % 3
+                shift = int(rng.integers(1, 3))
+                ops[v] = CONV3 + (ops[v] - CONV3 + shift) % 3
             elif change == 2 and n < VERTICES:
                 ops.insert(y, int(rng.integers(CONV3, POOL + 1)))
                 edges = np.insert(np.insert(edges, y, 0, 0), y, 0, 1)
@@ -345,7 +351,8 @@ class NASBench101(SearchSpace):
 
     def trainable_parameters(self, graphs: GraphBatch) -> np.ndarray:
         """Parameters (B,) of the network of each pruned architecture with the table's stem of 128 channels."""
-        ops, adjacency = graphs.ops[:, 0].numpy(), graphs.adjacency[:, 0].numpy()
+        ops = graphs.ops[:, 0].numpy()
+        adjacency = graphs.adjacency[:, 0].numpy()
         last = graphs.mask[:, 0].sum(1).numpy() - 1
         kernel = np.array(KERNELS)[ops]
         stem = (3 * 3 * 3 + 2) * STEM_CHANNELS
