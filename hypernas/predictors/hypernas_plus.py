@@ -48,17 +48,23 @@ class CellTensors:
 
     def __init__(self, sequence: CellSequence, graphs: GraphBatch, groups: Groups) -> None:
         cells = sequence(graphs)
-        self.ops = torch.from_numpy(np.stack([cell.ops for cell in cells], 1))
-        self.mask = torch.from_numpy(np.stack([cell.mask for cell in cells], 1))
-        self.unique = torch.from_numpy(np.stack([cell.unique for cell in cells], 1))
-        edges = torch.from_numpy(np.stack([cell.edges for cell in cells], 1))
+
+        def stacked(name: str) -> Tensor:
+            arrays = [getattr(cell, name) for cell in cells]
+            return torch.from_numpy(np.stack(arrays, 1))
+
+        self.ops = stacked("ops")
+        self.mask = stacked("mask")
+        self.unique = stacked("unique")
         dtype = torch.get_default_dtype()
-        self.propagate = propagation(edges, self.mask, dtype).movedim(0, 2).contiguous()
+        both_ways = propagation(stacked("edges"), self.mask, dtype)
+        self.propagate = both_ways.movedim(0, 2).contiguous()
         parts = [groups["paths"]]
         for name, values in groups.items():
             if name.startswith("random"):
                 parts.append(values[:, :GCN_COMPONENTS])
-        self.features = torch.from_numpy(np.concatenate(parts, 1)).to(dtype)
+        features = np.concatenate(parts, 1)
+        self.features = torch.from_numpy(features).to(dtype)
 
 
 class RankingGCNs(nn.Module):
@@ -67,7 +73,15 @@ class RankingGCNs(nn.Module):
     The members train side by side, each on its own order of the architectures.
     """
 
-    def __init__(self, n_members: int, n_ops: int, n_cells: int, n_features: int, n_layers: int, width: int) -> None:
+    def __init__(
+        self,
+        n_members: int,
+        n_ops: int,
+        n_cells: int,
+        n_features: int,
+        n_layers: int,
+        width: int,
+    ) -> None:
         super().__init__()
 
         def drawn(*shape: int, scale: float) -> nn.Parameter:
@@ -85,25 +99,29 @@ class RankingGCNs(nn.Module):
 
     def forward(self, data: CellTensors, index: Tensor) -> Tensor:
         """Architectures index (S, B) -> scores (S, B)."""
-        n_members, width = self.operation.shape[0], self.operation.shape[2]
+        width = self.operation.shape[2]
         context = torch.zeros(*index.shape, width)
-        total, times = torch.zeros_like(context), torch.zeros(*index.shape, 1)
-        member = torch.arange(n_members)[:, None]
+        total = torch.zeros_like(context)
+        times = torch.zeros(*index.shape, 1)
+        member = torch.arange(len(index))[:, None]
         for position in range(data.ops.shape[1]):
             unique = data.unique[index, position]
-            begin = context + self.cell[member, unique.clamp(min=0)]
-            pooled = self._cell(data, index, position, begin)
+            own = self.cell[member, unique.clamp(min=0)]
+            pooled = self._cell(data, index, position, context + own)
             present = (unique >= 0)[..., None]
             context = torch.where(present, pooled, context)
-            total, times = total + context * present, times + present
+            total = total + context * present
+            times = times + present
         features = self.feature_scale * data.features[index]
-        joined = torch.cat([total / times.clamp(min=1), features], 2)
+        mean = total / times.clamp(min=1)
+        joined = torch.cat([mean, features], 2)
         hidden = F.relu(joined @ self.join + self.bias)
         return (hidden @ self.out)[..., 0]
 
     def _cell(self, data: CellTensors, index: Tensor, position: int, begin: Tensor) -> Tensor:
         """The pooled features (S, B, D) of the cells at a position, whose nodes all begin with `begin` (S, B, D)."""
-        ops, mask = data.ops[index, position], data.mask[index, position]
+        ops = data.ops[index, position]
+        mask = data.mask[index, position]
         member = torch.arange(len(index))[:, None, None]
         x = self.operation[member, ops] + begin[:, :, None]
         propagate = data.propagate[index, position]
@@ -113,7 +131,8 @@ class RankingGCNs(nn.Module):
             both_ways = mixed.view(shape).transpose(2, 3)
             x = F.relu(propagate @ both_ways).sum(2)
         n_nodes = mask.sum(2, keepdim=True).clamp(min=1)
-        return (x * mask[..., None]).sum(2) / n_nodes
+        total = (x * mask[..., None]).sum(2)
+        return total / n_nodes
 
 
 @dataclass(kw_only=True, eq=False)
@@ -121,8 +140,9 @@ class HyperNASPlus(FittedPredictor):
     """Labels become ranks and these a Gaussian; then three kinds of members vote by their standard scores.
 
     A Gaussian process on random networks; another on these, moments over paths and neighbourhoods of nodes; and
-    `n_members` GCNs with global encoding, which rank pairs and read the features. The GCNs' share grows with the number
-    of labels n to a half, as n / (n + `half_at`) / 2. One configuration serves every space, and no network is built.
+    `n_members` GCNs with global encoding, which rank pairs and read the features. The second has half of the votes. The
+    other half goes from the first to the GCNs as labels become many, n^2 / (n^2 + `half_at`^2) of it with n labels:
+    GCNs need some hundred. One configuration serves every space, and no network is built.
 
     Percents are on the scale of the training labels as if these were Gaussian: they rank, and their deviations compare
     with one another.
@@ -137,7 +157,8 @@ class HyperNASPlus(FittedPredictor):
 
     def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> HyperNASPlus:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
-        labels = gaussian_ranks(labels_of(self, graphs, accuracy, scale).double().numpy())
+        standardised = labels_of(self, graphs, accuracy, scale)
+        labels = gaussian_ranks(standardised.double().numpy())
         data = self._describe(graphs, labels)
         self.model = self._new_model(data)
         self._train(data, labels)
@@ -149,33 +170,49 @@ class HyperNASPlus(FittedPredictor):
         if graphs.space is None:
             self.features = GraphKernelFeatures(graphs)
         else:
-            self.features = features_of(graphs.space, graphs.graph_form or "contracted")
+            graph_form = graphs.graph_form or "contracted"
+            self.features = features_of(graphs.space, graph_form)
         groups = self.features(graphs)
         random = [name for name in groups if name.startswith("random")]
         self.processes = []
         for names in (random, [*groups]):
-            self.processes.append(GroupProcess(GroupDistances(groups, names), labels))
+            distances = GroupDistances(groups, names)
+            self.processes.append(GroupProcess(distances, labels))
         return CellTensors(self.features.sequence, graphs, groups)
 
     def _new_model(self, data: CellTensors) -> RankingGCNs:
         """The GCNs at their start, drawn from the seed."""
-        n_ops, n_cells = self.features.n_ops, len(self.features.sequence.columns)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            n_features = data.features.shape[1]
-            return RankingGCNs(self.n_members, n_ops, n_cells, n_features, self.gcn_layers, self.gcn_width)
+            return RankingGCNs(
+                self.n_members,
+                self.features.n_ops,
+                len(self.features.sequence.columns),
+                data.features.shape[1],
+                self.gcn_layers,
+                self.gcn_width,
+            )
 
     def _train(self, data: CellTensors, labels: np.ndarray) -> None:
-        truth, n = torch.from_numpy(labels), len(labels)
+        truth = torch.from_numpy(labels)
+        n = len(labels)
 
         def loss(index: Tensor, _: list[np.random.Generator]) -> Logged:
-            losses = pairwise_logistic(self.model(data, index), truth[index])
+            scores = self.model(data, index)
+            losses = pairwise_logistic(scores, truth[index])
             return losses.sum(), {"loss": losses.detach().mean()}
 
         first = self.n_members * self.seed
         orders = range(first, first + self.n_members)
-        schedule = Schedule(self.epochs, accumulate=max(LEAST_STEP, n // STEPS))
-        self.history = train([*self.model.parameters()], loss, n, schedule, [*orders], progress=self.progress)
+        accumulate = max(LEAST_STEP, n // STEPS)
+        self.history = train(
+            [*self.model.parameters()],
+            loss,
+            n,
+            Schedule(self.epochs, accumulate=accumulate),
+            [*orders],
+            progress=self.progress,
+        )
 
     def _settle(self, n: int) -> None:
         """The members' shares with n labels, and what their standard scores are taken from.
@@ -183,10 +220,12 @@ class HyperNASPlus(FittedPredictor):
         That is the reference of the features, so that no prediction depends on what is predicted beside it.
         """
         self.n_parameters = sum(p.numel() for p in self.model.parameters()) + n * len(self.processes)
-        ranking = 0.5 * n / (n + self.half_at)
-        self.shares = np.array([(1 - ranking) / 2, (1 - ranking) / 2, ranking])
+        many = n**2 / (n**2 + self.half_at**2)
+        self.shares = np.array([(1 - many) / 2, 1 / 2, many / 2])
         votes, _ = self._votes(self.features.reference)
-        self.centre, self.spread = votes.mean(1, keepdims=True), votes.std(1, keepdims=True).clip(min=1e-9)
+        self.centre = votes.mean(1, keepdims=True)
+        spread = votes.std(1, keepdims=True)
+        self.spread = spread.clip(min=1e-9)
 
     @torch.no_grad()
     def _votes(self, graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -194,12 +233,16 @@ class HyperNASPlus(FittedPredictor):
         votes, variances = [], []
         first, inverse = (index.numpy() for index in graphs.distinct())
         for start in range(0, len(first), CHUNK):
-            part = graphs[torch.from_numpy(first[start : start + CHUNK])]
+            rows = torch.from_numpy(first[start : start + CHUNK])
+            part = graphs[rows]
             groups = self.features(part)
             said = [process.predict(groups) for process in self.processes]
             data = CellTensors(self.features.sequence, part, groups)
-            ranked = self.model(data, torch.arange(len(part)).expand(self.n_members, -1))
-            votes.append(np.stack([*(mean for mean, _ in said), ranked.double().mean(0).numpy()]))
+            everything = torch.arange(len(part)).expand(self.n_members, -1)
+            ranked = self.model(data, everything).double()
+            means = [mean for mean, _ in said]
+            means.append(ranked.mean(0).numpy())
+            votes.append(np.stack(means))
             variances.append(said[-1][1])
         return np.concatenate(votes, 1)[:, inverse], np.concatenate(variances)[inverse]
 
@@ -211,9 +254,11 @@ class HyperNASPlus(FittedPredictor):
             raise UserError(f"{rule}, got {highest}")
         votes, variance = self._votes(graphs)
         # On the scale of the second process, whose values are labels.
-        votes = (votes - self.centre) / self.spread * self.spread[1] + self.centre[1]
+        standard = (votes - self.centre) / self.spread
+        votes = standard * self.spread[1] + self.centre[1]
         mean = self.shares @ votes
-        deviation = np.sqrt(variance + self.shares @ (votes - mean) ** 2)
+        disagreement = self.shares @ (votes - mean) ** 2
+        deviation = np.sqrt(variance + disagreement)
         return torch.from_numpy(mean), torch.from_numpy(deviation)
 
     def score(self, graphs: GraphBatch) -> Tensor:
@@ -236,8 +281,10 @@ class HyperNASPlus(FittedPredictor):
     def restore(self, training_set: TrainingSet, scale: LabelScale, weights: dict[str, Tensor]) -> None:
         """Become the predictor that had these. Raises UserError for the weights of another model."""
         graphs = training_set.graphs
-        labels = gaussian_ranks(labels_of(self, graphs, training_set.accuracy, scale).double().numpy())
-        model = self._new_model(self._describe(graphs, labels))
+        standardised = labels_of(self, graphs, training_set.accuracy, scale)
+        labels = gaussian_ranks(standardised.double().numpy())
+        data = self._describe(graphs, labels)
+        model = self._new_model(data)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:

@@ -31,8 +31,11 @@ def matern32(squared: Any) -> Any:
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a (A, D), b (B, D) -> (A, B)."""
-    lengths = (a**2).sum(1)[:, None] + (b**2).sum(1)
-    return (lengths - 2 * a @ b.T).clip(min=0)
+    ours = (a**2).sum(1)
+    theirs = (b**2).sum(1)
+    products = a @ b.T
+    # Rounding can leave a little less than nothing.
+    return (ours[:, None] + theirs - 2 * products).clip(min=0)
 
 
 class GroupDistances:
@@ -51,42 +54,57 @@ class GroupDistances:
         for points in self.training:
             distances = squared_distances(points, points)[pairs]
             # Where most pairs are equal the mean says more; where all are, any number does.
-            self.medians.append(float(np.median(distances) or distances.mean() or 1.0))
+            median = np.median(distances)
+            median = median or distances.mean() or 1.0
+            self.medians.append(float(median))
 
     def _points(self, groups: Groups, name: str) -> np.ndarray:
         """The coordinates (B, D) of a group."""
         if name != "nodes":
             return groups[name].astype(np.float64)
         place, known = self._look_up(groups[name])
-        counts = np.zeros((len(place), len(self.vocabulary)))
+        shape = len(place), len(self.vocabulary)
+        counts = np.zeros(shape)
         rows, columns = np.nonzero(known)
-        np.add.at(counts, (rows, place[rows, columns]), 1)
+        words = place[rows, columns]
+        np.add.at(counts, (rows, words), 1)
         return np.sqrt(counts)
 
     def _look_up(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where in the vocabulary the hashes stand, and which of them are in it."""
         last = len(self.vocabulary) - 1
-        place = np.searchsorted(self.vocabulary, hashes).clip(max=last)
-        return place, self.vocabulary[place] == hashes
+        place = np.searchsorted(self.vocabulary, hashes)
+        place = place.clip(max=last)
+        known = self.vocabulary[place] == hashes
+        return place, known
 
     def within(self) -> np.ndarray:
         """Between the training graphs (G, n, n)."""
         distances = []
         for points, median in zip(self.training, self.medians, strict=True):
-            distances.append(squared_distances(points, points) / median)
+            between = squared_distances(points, points)
+            distances.append(between / median)
         return np.stack(distances)
 
     def weighted(self, weights: np.ndarray, groups: Groups) -> np.ndarray:
         """From B architectures to the training graphs (B, n), summed over the groups with `weights` (G,)."""
-        factors = weights / np.array(self.medians)
-        given, training, constant = [], [], 0.0
-        for name, points, factor in zip(self.names, self.training, factors, strict=True):
-            given.append(self._points(groups, name) * factor**0.5)
-            training.append(points * factor**0.5)
+        ours, theirs = [], []
+        constant = 0.0
+        scales = np.sqrt(weights / self.medians)
+        for name, training, scale in zip(self.names, self.training, scales, strict=True):
+            points = self._points(groups, name)
+            ours.append(scale * points)
+            theirs.append(scale * training)
             if name == "nodes":
-                unknown = (groups[name] != NO_NODE) & ~self._look_up(groups[name])[1]
-                constant = factor * unknown.sum(1, keepdims=True)
-        return squared_distances(np.concatenate(given, 1), np.concatenate(training, 1)) + constant
+                constant = scale**2 * self._unknown(groups[name])
+        both = np.concatenate(ours, 1), np.concatenate(theirs, 1)
+        return squared_distances(*both) + constant
+
+    def _unknown(self, hashes: np.ndarray) -> np.ndarray:
+        """How many nodes (B, 1) of each architecture have a neighbourhood that no training graph has."""
+        _, known = self._look_up(hashes)
+        unknown = (hashes != NO_NODE) & ~known
+        return unknown.sum(1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -114,42 +132,61 @@ class GroupProcess:
     def __init__(self, distances: GroupDistances, labels: np.ndarray) -> None:
         self.distances = distances
         within = distances.within()
-        logs = most_likely(within[:, :MOST_FOR_EVIDENCE, :MOST_FOR_EVIDENCE], labels[:MOST_FOR_EVIDENCE])
-        self.weights = np.exp(logs[:-2])
-        self.amplitude, self.noise = np.exp(logs[-2:])
-        kernel = self.amplitude * matern32(np.tensordot(self.weights, within, 1))
-        self.inverse = np.linalg.inv(kernel + (self.noise + JITTER) * np.eye(len(labels)))
+        some = slice(0, MOST_FOR_EVIDENCE)
+        values = np.exp(most_likely(within[:, some, some], labels[some]))
+        self.weights = values[:-2]
+        self.amplitude, self.noise = values[-2:]
+        squared = np.tensordot(self.weights, within, 1)
+        kernel = self.amplitude * matern32(squared)
+        noise = (self.noise + JITTER) * np.eye(len(labels))
+        self.inverse = np.linalg.inv(kernel + noise)
         self.coefficients = self.inverse @ labels
 
     def predict(self, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance (B,) of labels without noise."""
-        kernel = self.amplitude * matern32(self.distances.weighted(self.weights, groups))
-        explained = ((kernel @ self.inverse) * kernel).sum(1)
-        return kernel @ self.coefficients, (self.amplitude - explained).clip(min=JITTER)
+        squared = self.distances.weighted(self.weights, groups)
+        kernel = self.amplitude * matern32(squared)
+        explained = (kernel @ self.inverse) * kernel
+        variance = self.amplitude - explained.sum(1)
+        mean = kernel @ self.coefficients
+        return mean, variance.clip(min=JITTER)
 
 
 def most_likely(within: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Distances (G, n, n), labels (n,) -> the logarithms of G weights, the amplitude and the noise."""
     n_groups = len(within)
     share = WEIGHT.mean + np.log(USUAL_GROUPS / n_groups)
-    means = np.array([share] * n_groups + [AMPLITUDE.mean, NOISE.mean])
-    deviations = np.array([WEIGHT.deviation] * n_groups + [AMPLITUDE.deviation, NOISE.deviation])
-    prior = torch.distributions.Normal(torch.from_numpy(means), torch.from_numpy(deviations))
-    near, y = torch.from_numpy(within), torch.from_numpy(labels)[:, None]
+    priors = [Prior(share, WEIGHT.deviation)] * n_groups + [AMPLITUDE, NOISE]
+    means = torch.tensor([prior.mean for prior in priors], dtype=torch.double)
+    deviations = torch.tensor([prior.deviation for prior in priors], dtype=torch.double)
+    prior = torch.distributions.Normal(means, deviations)
+    near = torch.from_numpy(within)
+    y = torch.from_numpy(labels)[:, None]
     identity = torch.eye(len(y), dtype=torch.double)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         logs = torch.tensor(values, requires_grad=True)
-        weights, amplitude, noise = logs[:-2].exp(), logs[-2].exp(), logs[-1].exp()
-        kernel = amplitude * matern32(torch.tensordot(weights, near, 1))
+        weights = logs[:-2].exp()
+        amplitude, noise = logs[-2:].exp()
+        squared = torch.tensordot(weights, near, 1)
+        kernel = amplitude * matern32(squared)
         factor = torch.linalg.cholesky(kernel + (noise + JITTER) * identity)
         whitened = torch.linalg.solve_triangular(factor, y, upper=False)
-        negative_evidence = 0.5 * whitened.square().sum() + factor.diagonal().log().sum()
-        total = negative_evidence - prior.log_prob(logs).sum()
+        misfit = 0.5 * whitened.square().sum()
+        complexity = factor.diagonal().log().sum()
+        total = misfit + complexity - prior.log_prob(logs).sum()
         total.backward()
         assert logs.grad is not None
         return total.item(), logs.grad.numpy()
 
-    bounds = [BOUNDS["weight"]] * n_groups + [BOUNDS["amplitude"], BOUNDS["noise"]]
-    options = {"maxiter": STEPS}
-    return minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    bounds = [BOUNDS["weight"]] * n_groups
+    bounds += [BOUNDS["amplitude"], BOUNDS["noise"]]
+    best = minimize(
+        loss,
+        means.numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": STEPS},
+    )
+    return best.x

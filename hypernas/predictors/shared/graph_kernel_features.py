@@ -39,22 +39,25 @@ def path_moments(cells: Cells, operations: list[int]) -> np.ndarray:
     values it reads, as the variance of a sum of normalised values is divided; the least and the greatest number. -1
     where there is no path.
     """
-    sinks = cells.sinks
     on_node = [cells.ops == op for op in operations]
     on_node.append(np.isin(cells.ops, operations))
     counted = np.stack(on_node, 2).astype(np.float64)
-    shares = cells.edges / cells.edges.sum(1, keepdims=True).clip(min=1)
-    every_path = _moments(cells, cells.edges, counted)
-    even_share = _moments(cells, shares, counted)
-    n_paths = (every_path[:, :, 0, 0] * sinks).sum(1)
-    parts = [np.log(n_paths.clip(min=1))[:, None]]
-    for moments in (every_path, even_share):
-        at_sinks = (moments * sinks[:, :, None, None]).sum(1)
-        weight, first, second = at_sinks.transpose(1, 0, 2)
+    reads = cells.edges.sum(1, keepdims=True)
+    even_shares = cells.edges / reads.clip(min=1)
+    parts = []
+    for weights in (cells.edges, even_shares):
+        moments = _moments(cells, weights, counted)
+        at_sinks = np.einsum("bn,bnmk->mbk", cells.sinks, moments)
+        weight, first, second = at_sinks
         mean = first / weight.clip(min=1)
         variance = second / weight.clip(min=1) - mean**2
-        parts += [mean, np.sqrt(variance.clip(min=0))]
-    parts += [_fewest(cells, counted), -_fewest(cells, -counted)]
+        deviation = np.sqrt(variance.clip(min=0))
+        if not parts:
+            n_paths = weight[:, :1].clip(min=1)
+            parts.append(np.log(n_paths))
+        parts += [mean, deviation]
+    parts.append(_fewest(cells, counted))
+    parts.append(-_fewest(cells, -counted))
     features = np.concatenate(parts, 1)
     return np.where(np.isfinite(features), features, -1.0)
 
@@ -68,12 +71,14 @@ def _moments(cells: Cells, weights: np.ndarray, counted: np.ndarray) -> np.ndarr
     moments = np.zeros((b, n, 3, k))
     sources = cells.sources
     for j in range(n):
-        moments[:, j] = np.einsum("bi,bimk->bmk", weights[:, :j, j], moments[:, :j])
-        moments[:, j, 0] += sources[:, j, None]
-        weight, first, here = moments[:, j, 0], moments[:, j, 1].copy(), counted[:, j]
+        before = weights[:, :j, j], moments[:, :j]
+        weight, first, second = np.einsum("bi,bimk->mbk", *before)
+        weight = weight + sources[:, j, None]
+        here = counted[:, j]
+        moments[:, j, 0] = weight
+        moments[:, j, 1] = first + here * weight
         # (x + c)^2 = x^2 + 2 x c + c^2, where c is 0 or 1
-        moments[:, j, 1] += here * weight
-        moments[:, j, 2] += 2 * here * first + here * weight
+        moments[:, j, 2] = second + 2 * here * first + here * weight
     return moments
 
 
@@ -82,11 +87,13 @@ def _fewest(cells: Cells, counted: np.ndarray) -> np.ndarray:
     sources, sinks = cells.sources, cells.sinks
     least = np.full(counted.shape, np.inf)
     for j in range(counted.shape[1]):
-        fed = (cells.edges[:, :j, j] > 0)[..., None]
-        before = np.where(fed, least[:, :j], np.inf).min(1, initial=np.inf)
-        start = np.where(sources[:, j], 0.0, np.inf)[:, None]
-        least[:, j] = np.minimum(start, before) + counted[:, j]
-    return np.where(sinks[..., None], least, np.inf).min(1)
+        fed = cells.edges[:, :j, j] > 0
+        before = np.where(fed[..., None], least[:, :j], np.inf)
+        before = before.min(1, initial=np.inf)
+        start = np.where(sources[:, j], 0.0, np.inf)
+        least[:, j] = np.minimum(start[:, None], before) + counted[:, j]
+    at_sinks = np.where(sinks[..., None], least, np.inf)
+    return at_sinks.min(1)
 
 
 def neighbourhoods(sequence: list[Cells]) -> np.ndarray:
@@ -96,10 +103,13 @@ def neighbourhoods(sequence: list[Cells]) -> np.ndarray:
     """
     hashes = []
     for position, cells in enumerate(sequence, 1):
-        label = mix(cells.ops.astype(np.uint64) + np.uint64(OPERATIONS * position))
+        offset = np.uint64(OPERATIONS * position)
+        label = mix(cells.ops.astype(np.uint64) + offset)
+        # The same operation counts otherwise before a node than after it.
+        other = mix(label + np.uint64(1))
         edges = cells.edges.astype(np.uint64)
         reads = (edges * label[:, :, None]).sum(1)
-        feeds = (edges * mix(label + np.uint64(1))[:, None, :]).sum(2)
+        feeds = (edges * other[:, None, :]).sum(2)
         surroundings = mix(reads) + np.uint64(3) * mix(feeds + np.uint64(7))
         hashes.append(mix(label + surroundings) * cells.mask)
     return np.concatenate(hashes, 1)
@@ -118,18 +128,22 @@ class Standard:
     def __init__(self, values: np.ndarray) -> None:
         deviation = values.std(0)
         self.columns = np.flatnonzero(deviation > 1e-5)
-        self.mean, self.deviation = values[:, self.columns].mean(0), deviation[self.columns]
+        self.deviation = deviation[self.columns]
+        self.mean = values[:, self.columns].mean(0)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        return ((values[:, self.columns] - self.mean) / self.deviation).astype(np.float32)
+        centred = values[:, self.columns] - self.mean
+        return (centred / self.deviation).astype(np.float32)
 
 
 def principal_components(values: np.ndarray) -> np.ndarray:
     """values (B, F) -> the directions (F, K) of the largest spread, the first of which has a spread of 1."""
     _, singular, directions = np.linalg.svd(values, full_matrices=False)
+    # Of fewer architectures than components the last have no spread at all.
     enough = int((singular > 1e-6 * singular[0]).sum())
+    first = directions[: min(enough, N_COMPONENTS)]
     scale = len(values) ** 0.5 / singular[0]
-    return (directions[: min(enough, N_COMPONENTS)].T * scale).astype(np.float32)
+    return (first.T * scale).astype(np.float32)
 
 
 class GraphKernelFeatures:
@@ -140,8 +154,10 @@ class GraphKernelFeatures:
     """
 
     def __init__(self, reference: GraphBatch) -> None:
-        self.reference, self.sequence = reference, CellSequence(reference)
-        self.operations = sorted(set(reference.ops[reference.mask].tolist()))
+        self.reference = reference
+        self.sequence = CellSequence(reference)
+        used = reference.ops[reference.mask]
+        self.operations = used.unique().tolist()
         self.n_ops = n_operations(reference)
         self.networks = RandomNetworks(self.n_ops)
         groups = self._raw(reference)
@@ -150,16 +166,20 @@ class GraphKernelFeatures:
         for name, values in groups.items():
             if name != "paths":
                 self.components[name] = principal_components(self.standard[name](values))
-        self.sizes = {name: values.shape[1] for name, values in self._compute(reference[:1]).items()}
+        one = self._compute(reference[:1])
+        self.sizes = {name: values.shape[1] for name, values in one.items()}
         self.kept_ids = np.empty(0, np.int64)
         self.kept_rows = np.empty((0, sum(self.sizes.values())), np.float16)
 
     def _raw(self, graphs: GraphBatch) -> Groups:
         """The groups before they are standardised."""
         sequence = self.sequence(graphs)
-        counts = [operation_counts(cells, self.operations) for cells in sequence]
-        moments = [path_moments(cells, self.operations) for cells in sequence]
-        groups = {"paths": np.concatenate([*moments, *counts, np.sum(counts, 0)], 1)}
+        moments, counts = [], []
+        for cells in sequence:
+            moments.append(path_moments(cells, self.operations))
+            counts.append(operation_counts(cells, self.operations))
+        in_all = np.sum(counts, 0)
+        groups = {"paths": np.concatenate([*moments, *counts, in_all], 1)}
         for number, readout in enumerate(self.networks(sequence)):
             groups[f"random {number}"] = readout
         return groups
@@ -174,14 +194,19 @@ class GraphKernelFeatures:
 
     def __call__(self, graphs: GraphBatch) -> Groups:
         """The groups of features (B, F), float32, and under `nodes` the hashes (B, M) of neighbourhoods."""
-        ids, first, inverse = np.unique(graphs.function_ids(), return_index=True, return_inverse=True)
+        ids, first, inverse = np.unique(
+            graphs.function_ids(),
+            return_index=True,
+            return_inverse=True,
+        )
         new = ~np.isin(ids, self.kept_ids)
         if new.sum() >= WORTH_A_FILE:
             self._read_file()
             new = ~np.isin(ids, self.kept_ids)
         if new.any():
             self._keep(ids[new], graphs, first[new])
-        rows = self.kept_rows[np.searchsorted(self.kept_ids, ids)][inverse].astype(np.float32)
+        place = np.searchsorted(self.kept_ids, ids)[inverse]
+        rows = self.kept_rows[place].astype(np.float32)
         ends = np.cumsum([*self.sizes.values()])
         parts = np.split(rows, ends[:-1], axis=1)
         groups = dict(zip(self.sizes, parts, strict=True))
@@ -190,15 +215,16 @@ class GraphKernelFeatures:
 
     def _keep(self, ids: np.ndarray, graphs: GraphBatch, index: np.ndarray) -> None:
         """Compute the features of the architectures at `index`, which `ids` name, and keep them."""
-        rows = np.empty((len(ids), self.kept_rows.shape[1]), np.float16)
-        for start in range(0, len(ids), CHUNK):
-            part = slice(start, start + CHUNK)
-            groups = self._compute(graphs[torch.from_numpy(index[part])])
-            rows[part] = np.concatenate([*groups.values()], 1)
+        parts = [self.kept_rows]
+        for start in range(0, len(index), CHUNK):
+            some = torch.from_numpy(index[start : start + CHUNK])
+            groups = self._compute(graphs[some])
+            rows = np.concatenate([*groups.values()], 1)
+            parts.append(rows.astype(np.float16))
         ids = np.concatenate([self.kept_ids, ids])
         order = np.argsort(ids)
         self.kept_ids = ids[order]
-        self.kept_rows = np.concatenate([self.kept_rows, rows])[order]
+        self.kept_rows = np.concatenate(parts)[order]
         if len(index) >= WORTH_A_FILE:
             self._write_file()
 
@@ -210,9 +236,11 @@ class GraphKernelFeatures:
         """
         digest = hashlib.sha256()
         for name, standard in self.standard.items():
-            told = [np.round(values, 4).tolist() for values in (standard.mean, standard.deviation)]
-            digest.update(f"{name} {told}".encode())
-        return cache_directory() / "features" / f"{digest.hexdigest()[:24]}.npz"
+            mean = np.round(standard.mean, 4).tolist()
+            deviation = np.round(standard.deviation, 4).tolist()
+            digest.update(f"{name} {mean} {deviation}".encode())
+        name = f"{digest.hexdigest()[:24]}.npz"
+        return cache_directory() / "features" / name
 
     def _read_file(self) -> None:
         """Take what is on disk; a file that cannot be read is computed again."""
@@ -239,5 +267,8 @@ class GraphKernelFeatures:
 def features_of(space: Any, graph_form: str) -> GraphKernelFeatures:
     """The features of a space, by architectures that it samples, always the same."""
     rng = np.random.default_rng(0)
-    drawn = [space.canonical(space.sample(rng), graph_form) for _ in range(N_REFERENCE)]
+    drawn = []
+    for _ in range(N_REFERENCE):
+        architecture = space.sample(rng)
+        drawn.append(space.canonical(architecture, graph_form))
     return GraphKernelFeatures(collate(drawn, space, graph_form))

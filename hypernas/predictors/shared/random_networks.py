@@ -169,8 +169,10 @@ class RandomNetworks:
         read = message if own is None else message + own
         mixed = torch.zeros_like(message)
         for op in np.unique(cells.ops[:, j]):
-            rows = torch.from_numpy(np.flatnonzero(cells.ops[:, j] == op))
-            weight, bias = self.weight[number, :, direction, op], self.bias[number, :, direction, op]
+            these = np.flatnonzero(cells.ops[:, j] == op)
+            rows = torch.from_numpy(these)
+            weight = self.weight[number, :, direction, op]
+            bias = self.bias[number, :, direction, op]
             mixed[:, rows] = read[:, rows] @ weight + bias
         return family.keep * message + (1 - family.keep) * family.activation(mixed)
 
