@@ -207,4 +207,4 @@ def test_unknown_images_are_one_sentence_with_the_known_ones(name):
     known = ", ".join(images.image_names())
     with pytest.raises(UserError) as told:
         load_images(name)
-    assert str(told.value) == f"images must be one of {known}, or different ones joined by +, got {name!r}"
+    assert str(told.value) == f"images must be one of {known}, different ones joined by +, or a path, got {name!r}"

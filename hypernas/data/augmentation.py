@@ -11,7 +11,11 @@ from torch import Tensor
 MARGIN = 4
 
 
-def augmented(images: Tensor, rng: np.random.Generator, cutout: int = 16) -> Tensor:
+def augmented(
+    images: Tensor,
+    rng: np.random.Generator,
+    cutout: int = 16,
+) -> Tensor:
     """images (M, C, H, W) -> the same shape: each moved by up to 4 pixels, mirrored or not, and with a square of side
     `cutout` set to 0 whose middle lies anywhere in it (DeVries and Taylor 2017), 0 for none.
 
@@ -40,7 +44,11 @@ def augmented(images: Tensor, rng: np.random.Generator, cutout: int = 16) -> Ten
     return padded[image, channel, row, column].masked_fill(tensor(hole)[:, None], 0.0)
 
 
-def _near(middle: np.ndarray, n: int, side: int) -> np.ndarray:
+def _near(
+    middle: np.ndarray,
+    n: int,
+    side: int,
+) -> np.ndarray:
     """Which of n places (M, n) lie in the span of length `side` around `middle` (M, 1)."""
     twice_the_distance = np.abs(2 * (np.arange(n) - middle) + 1)
     return twice_the_distance < side

@@ -135,7 +135,11 @@ class Modules:
         }  # fmt: skip
 
 
-def _index(what: str, value: Any, known: tuple[Any, ...]) -> int:
+def _index(
+    what: str,
+    value: Any,
+    known: tuple[Any, ...],
+) -> int:
     if value not in known:
         raise ValueError(f"{what} must be one of {', '.join(map(str, known))}, got {value!r}")
     return known.index(value)
@@ -149,7 +153,11 @@ def _correct(accuracy: float) -> int:
     return correct
 
 
-def _module(matrix: str, operations: list[str], parameters: int) -> bytes:
+def _module(
+    matrix: str,
+    operations: list[str],
+    parameters: int,
+) -> bytes:
     """A module packed into a row of the table: vertices, edges as bits, inner operations, trainable parameters."""
     n = math.isqrt(len(matrix))
     if n * n != len(matrix) or n != len(operations) or not 2 <= n <= 7 or set(matrix) - {"0", "1"}:
@@ -165,7 +173,11 @@ def _module(matrix: str, operations: list[str], parameters: int) -> bytes:
     return MODULE.pack(n, bits, *ops, parameters)
 
 
-def convert(official: Path, table: Path, progress: Callable[[int], object] = lambda n: None) -> int:
+def convert(
+    official: Path,
+    table: Path,
+    progress: Callable[[int], object] = lambda n: None,
+) -> int:
     """Write the compact table of the `official` file under a temporary name and rename it; returns the duplicates.
 
     `progress` is told the bytes of each part that is read. Raises UserError for a damaged file and a full disk.

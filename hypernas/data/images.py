@@ -20,6 +20,8 @@ from hypernas.data import own_images
 from hypernas.data.catalogue import find, get_source, load_npz, remedy
 from hypernas.errors import UserError
 
+# Of the 1,797 digits the first 80 %.
+N_DIGITS_TRAIN = 1437
 FASHION_MNIST = ("fashion-mnist", "fashion-mnist-labels", "fashion-mnist-test", "fashion-mnist-test-labels")
 Labelled = tuple[np.ndarray, np.ndarray]
 
@@ -111,7 +113,12 @@ def _own(name: str) -> Images:
 load_once = lru_cache(2)(load_images)
 
 
-def _standardised(name: str, source: str, train: Labelled, test: Labelled) -> Images:
+def _standardised(
+    name: str,
+    source: str,
+    train: Labelled,
+    test: Labelled,
+) -> Images:
     """Images from two pairs of images (M, C, H, W) and labels (M,)."""
     mean = train[0].mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
     deviation = train[0].std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
@@ -137,7 +144,9 @@ def _digits() -> Images:
     order = np.random.default_rng(0).permutation(len(digits.target))
     images, labels = digits.images[order][:, None], digits.target[order]
     source = "scikit-learn's digits: 8 x 8 grey images, 1,437 for training and 360 for test"
-    return _standardised("digits", source, (images[:1437], labels[:1437]), (images[1437:], labels[1437:]))
+    train = images[:N_DIGITS_TRAIN], labels[:N_DIGITS_TRAIN]
+    test = images[N_DIGITS_TRAIN:], labels[N_DIGITS_TRAIN:]
+    return _standardised("digits", source, train, test)
 
 
 def _cifar10() -> Images:
@@ -147,11 +156,14 @@ def _cifar10() -> Images:
         raise _missing("cifar10", remedy(get_source("cifar10")))
     images = (None, 32, 32, 3)
     arrays = load_npz(path, {"x_train": images, "y_train": 1, "x_test": images, "y_test": 1})
-    train, test = ((arrays[f"x_{part}"].transpose(0, 3, 1, 2), arrays[f"y_{part}"]) for part in ("train", "test"))
+    # Stored with the colours last.
+    train = arrays["x_train"].transpose(0, 3, 1, 2), arrays["y_train"]
+    test = arrays["x_test"].transpose(0, 3, 1, 2), arrays["y_test"]
     for shown, labels in (train, test):
         if len(shown) != len(labels):
             raise UserError(f"{path} must hold as many labels as images, got {len(labels)} and {len(shown)}")
-    source = f"CIFAR-10 from JPEG copies: {len(train[1]):,} images for training, {len(test[1]):,} for test"
+    n_train, n_test = len(train[1]), len(test[1])
+    source = f"CIFAR-10 from JPEG copies: {n_train:,} images for training, {n_test:,} for test"
     return _standardised("cifar10", source, train, test)
 
 
@@ -165,12 +177,19 @@ def _fashion_mnist() -> Images:
         if shown.shape[1:] != (28, 28) or labels.shape != shown.shape[:1]:
             got = f"{shown.shape} and {labels.shape}"
             raise UserError(f"{name} must hold images of 28 x 28 and a label each, got {got}: replace its files")
-    images = [np.pad(part, ((0, 0), (2, 2), (2, 2)))[:, None] for part in parts[::2]]
-    source = f"Fashion-MNIST: {len(images[0]):,} images for training, {len(images[1]):,} for test"
+    # 28 x 28 pixels become 32 x 32, which can be halved to the end.
+    margin = (2, 2)
+    images = [np.pad(part, ((0, 0), margin, margin))[:, None] for part in parts[::2]]
+    n_train, n_test = map(len, images)
+    source = f"Fashion-MNIST: {n_train:,} images for training, {n_test:,} for test"
     return _standardised("fashion-mnist", source, (images[0], parts[1]), (images[1], parts[3]))
 
 
-def _idx(name: str, path: Path, n_axes: int) -> np.ndarray:
+def _idx(
+    name: str,
+    path: Path,
+    n_axes: int,
+) -> np.ndarray:
     """The array of a gzipped IDX file: 0, 0, 8, number of axes, each length in four bytes, the values."""
     mend = remedy(get_source(name), path)
     try:
@@ -205,7 +224,8 @@ def _noise() -> Images:
 
 def _dealt_out(images: Images) -> Images:
     rng = np.random.default_rng(1)
-    train, test = (labels[rng.permutation(len(labels))] for labels in (images.train_labels, images.test_labels))
+    train = images.train_labels[rng.permutation(len(images.train_labels))]
+    test = images.test_labels[rng.permutation(len(images.test_labels))]
     return replace(images, train_labels=train, test_labels=test)
 
 
@@ -220,8 +240,10 @@ def _mixture(parts: Sequence[Images], kind: Kind) -> Images:
         shown = torch.cat([image.expand(-1, kind.channels, -1, -1) for image in images]).numpy()
         return shown[order], torch.cat(labels).numpy()[order]
 
-    name, source = "+".join(part.name for part in parts), "; ".join(part.source for part in parts)
-    return _standardised(name, f"{source}; all resized to {kind.side} x {kind.side}", joined("train"), joined("test"))
+    name = "+".join(part.name for part in parts)
+    source = "; ".join(part.source for part in parts)
+    source += f"; all resized to {kind.side} x {kind.side}"
+    return _standardised(name, source, joined("train"), joined("test"))
 
 
 _LOADERS: dict[str, tuple[Callable[[], Images], Kind]] = {

@@ -14,7 +14,11 @@ from hypernas.errors import UserError
 PERCENT = (0.0, 100.0)
 
 
-def column(table: str, columns: Iterable[str], name: str) -> str:
+def column(
+    table: str,
+    columns: Iterable[str],
+    name: str,
+) -> str:
     """`name`, if it is among the columns. UserError that names those there are."""
     present = [str(known) for known in columns]
     if name not in present:
@@ -23,7 +27,13 @@ def column(table: str, columns: Iterable[str], name: str) -> str:
     return name
 
 
-def numbers(table: str, name: str, values: Sequence[Any], low: float = -math.inf, high: float = math.inf) -> np.ndarray:
+def numbers(
+    table: str,
+    name: str,
+    values: Sequence[Any],
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> np.ndarray:
     """Finite numbers from `low` to `high`, as float64 (B,). UserError that names the first row with something else."""
     kind = "finite numbers" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
     array = np.empty(len(values), np.float64)
@@ -43,7 +53,11 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def texts(table: str, name: str, values: Sequence[Any]) -> np.ndarray:
+def texts(
+    table: str,
+    name: str,
+    values: Sequence[Any],
+) -> np.ndarray:
     """Words that are not empty, as an array of str (B,). UserError that names the first row with something else."""
     for row, value in enumerate(values):
         if not isinstance(value, str) or not value.strip():
@@ -52,7 +66,11 @@ def texts(table: str, name: str, values: Sequence[Any]) -> np.ndarray:
     return np.array([str(value) for value in values], dtype=np.str_)
 
 
-def filled(table: str, n_rows: int, least: int = 1) -> None:
+def filled(
+    table: str,
+    n_rows: int,
+    least: int = 1,
+) -> None:
     """UserError for a table with fewer than `least` rows."""
     if n_rows < least:
         raise UserError(f"{table} must have at least {least} rows, got {n_rows}")

@@ -87,7 +87,11 @@ class ChoiceSpace(SearchSpace):
         layers = {_layer(key) for key in self.choices if _stage(key) == stage}
         return sorted(layer for layer in layers if layer)
 
-    def _cell_keys(self, assignment: Assignment, stage: str) -> list[list[str]]:
+    def _cell_keys(
+        self,
+        assignment: Assignment,
+        stage: str,
+    ) -> list[list[str]]:
         """The names of the choices in each cell of a stage, without depth."""
         own = [key for key in self.choices if _stage(key) == stage and not _is_depth(key)]
         layers = self._numbered_layers(stage)
@@ -122,7 +126,11 @@ class ChoiceSpace(SearchSpace):
         sequence = tuple(place for stage in self.layout for place in places[stage])
         return Architecture(tuple(cells), sequence, json.dumps(self.active(assignment)))
 
-    def _cell(self, stage: str, operations: Sequence[str]) -> Cell:
+    def _cell(
+        self,
+        stage: str,
+        operations: Sequence[str],
+    ) -> Cell:
         """A chain: the stage's input, its operations in order, the output."""
         ops = [self.ops.index(name) for name in (stage, *operations)]
         ops.append(OUTPUT)
@@ -177,7 +185,11 @@ class ChoiceSpace(SearchSpace):
             raise UserError(f"{rule}, got {text[:80]!r}")
         return given
 
-    def _value(self, key: str, given: Any) -> Any:
+    def _value(
+        self,
+        key: str,
+        given: Any,
+    ) -> Any:
         """The choice that `given` means: equal to it, or written the same, as in a CSV file."""
         # True and 1 are equal in Python, and not meant to be.
         truth = isinstance(given, bool)
@@ -199,7 +211,11 @@ class ChoiceSpace(SearchSpace):
             drawn[key] = values[rng.integers(len(values))]
         return drawn
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+    ) -> Architecture:
         """One active choice gets another value; layers that a greater depth adds are drawn."""
         values = self.assignment(architecture)
         free = [key for key in values if len(self.choices[key]) > 1]
@@ -209,7 +225,11 @@ class ChoiceSpace(SearchSpace):
         values[key] = other_choice(values[key], self.choices[key], rng)
         return self.architecture(self._drawn(rng) | values)
 
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+    def canonical(
+        self,
+        architecture: Architecture,
+        graph_form: str = "contracted",
+    ) -> Architecture:
         """The architecture itself: nothing is known that could be pruned or contracted."""
         return self.architecture(self.assignment(architecture))
 
@@ -218,7 +238,11 @@ class ChoiceSpace(SearchSpace):
         return given[member] is not None if member in given else super().provides(member)
 
     def build(
-        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
+        self,
+        architecture: Architecture,
+        channels: int = 16,
+        cells_per_stage: int = 3,
+        stem_stride: int = 1,
     ) -> Program:
         if self._build is None:
             return super().build(architecture)

@@ -63,7 +63,11 @@ class DARTS(SearchSpace):
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 3, "width": 144, "hyper_layers": 2, "hyper_width": 128}
     _sequence = network_sequence()
 
-    def encode(self, edges: np.ndarray, graph_form: str) -> GraphBatch:
+    def encode(
+        self,
+        edges: np.ndarray,
+        graph_form: str,
+    ) -> GraphBatch:
         """Edges (B, 2, 8, 2) of normal and reduction cell, (operation, state) each -> GraphBatch.
 
         Every node feeds the output, so nothing is dead and `pruned` equals `raw`; `contracted` has no identities,
@@ -120,11 +124,19 @@ class DARTS(SearchSpace):
             raise wrong
         return edges[0]
 
-    def _architecture(self, edges: np.ndarray, graph_form: str) -> Architecture:
+    def _architecture(
+        self,
+        edges: np.ndarray,
+        graph_form: str,
+    ) -> Architecture:
         plain = self.encode(edges[None], graph_form).architecture(0)
         return Architecture(plain.cells, plain.sequence, str(_genotype(edges)))
 
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+    def canonical(
+        self,
+        architecture: Architecture,
+        graph_form: str = "contracted",
+    ) -> Architecture:
         """The architecture's function: with identities contracted."""
         return self._architecture(_edges(self.genotype(architecture)), graph_form)
 
@@ -135,7 +147,11 @@ class DARTS(SearchSpace):
         states = np.reshape(pairs, (2, EDGES))
         return self._architecture(np.stack([operations, states], -1), "raw")
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+    ) -> Architecture:
         """One edge of one cell gets another operation, or reads another state; those of the first node read both."""
         edges = _edges(self.genotype(architecture))
         cell, edge = rng.integers(2), rng.integers(EDGES)
@@ -149,12 +165,21 @@ class DARTS(SearchSpace):
         return self._architecture(edges, "raw")
 
     def build(
-        self, architecture: Architecture, channels: int = 36, cells_per_stage: int = 6, stem_stride: int = 1
+        self,
+        architecture: Architecture,
+        channels: int = 36,
+        cells_per_stage: int = 6,
+        stem_stride: int = 1,
     ) -> Program:
         """The network as a Program. With fewer than 6 cells a stage, the first ones of each stage are built."""
         return cifar_network(architecture, channels, cells_per_stage, stem_stride).program
 
-    def full(self, architecture: Architecture, images: str = "cifar10", channels: int | None = None) -> DartsProgram:
+    def full(
+        self,
+        architecture: Architecture,
+        images: str = "cifar10",
+        channels: int | None = None,
+    ) -> DartsProgram:
         """The public network: 20 cells of 36 channels for cifar10, 14 cells of 48 for imagenet."""
         if images not in CHANNELS:
             raise UserError(f"images must be one of {', '.join(CHANNELS)} for a full darts network, got {images!r}")
@@ -180,14 +205,21 @@ class DARTS(SearchSpace):
         return TrainableNetwork(made.program, c_image, n_classes, made.paths, head, made.auxiliary)
 
     def count(
-        self, architecture: Architecture, images: str = "cifar10", channels: int | None = None
+        self,
+        architecture: Architecture,
+        images: str = "cifar10",
+        channels: int | None = None,
     ) -> tuple[int, int]:
         """Trainable parameters and multiply-adds of the public network, without its auxiliary head, as published."""
         side = 224 if images == "imagenet" else 32
         program = self.full(architecture, images, channels).program
         return count(program, (3, side, side), CLASSES.get(images, 10))
 
-    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+    def graphs(
+        self,
+        table: Table,
+        graph_form: str,
+    ) -> GraphBatch:
         return self.encode(table.columns["edges"], graph_form)
 
     def table(self, dataset: str) -> Table:
@@ -248,7 +280,11 @@ class CellWriter:
     paths: set[int] = field(default_factory=set)
     auxiliary: int = 0
 
-    def write(self, cell: Cell, c: int) -> None:
+    def write(
+        self,
+        cell: Cell,
+        c: int,
+    ) -> None:
         """One cell of c channels a node, with its two inputs brought to c channels first.
 
         NOTE[PAPER]: paper says one weight a node, and a separable convolution has four; we make those of its first
@@ -278,7 +314,11 @@ class CellWriter:
             self.auxiliary = values[-1]
         self.halved = reduces
 
-    def _input(self, which: int, c: int) -> int:
+    def _input(
+        self,
+        which: int,
+        c: int,
+    ) -> int:
         """One of the two inputs at c channels, the older one also at the size of the newer."""
         value, c_in = self.states[which]
         position = self.writer.position
@@ -293,7 +333,14 @@ class CellWriter:
         odd = self.writer.conv((moved,), c_in, c - c // 2, 1, 2, weights[1])
         return self.writer.concat((even, odd), c)
 
-    def _operation(self, name: str, x: int, c: int, stride: int, ends: tuple[int, int, int]) -> int:
+    def _operation(
+        self,
+        name: str,
+        x: int,
+        c: int,
+        stride: int,
+        ends: tuple[int, int, int],
+    ) -> int:
         """An operation on value x, at `ends` = node, what it reads, what it feeds; ReLU, convolution, normalisation."""
         writer, position = self.writer, self.writer.position
         node, source, target = ends
@@ -331,7 +378,10 @@ class DartsProgram:
 
 
 def cifar_network(
-    architecture: Architecture, channels: int, cells_per_stage: int, stem_stride: int = 1
+    architecture: Architecture,
+    channels: int,
+    cells_per_stage: int,
+    stem_stride: int = 1,
 ) -> DartsProgram:
     """The network for CIFAR-10: 20 cells where there are 6 a stage; the stem has 3 times the channels of a node."""
     _check_size(channels, cells_per_stage)
@@ -341,7 +391,11 @@ def cifar_network(
     return _stack(cells, architecture, channels, cells_per_stage)
 
 
-def imagenet_network(architecture: Architecture, channels: int, cells_per_stage: int) -> DartsProgram:
+def imagenet_network(
+    architecture: Architecture,
+    channels: int,
+    cells_per_stage: int,
+) -> DartsProgram:
     """The network for ImageNet: 14 cells where there are 4 a stage; three convolutions of stride 2 before them."""
     _check_size(channels, cells_per_stage)
     writer = ProgramWriter(channels // 2, stem_stride=2)
@@ -361,7 +415,12 @@ def positions(cells_per_stage: int) -> Sequence[int]:
     return places
 
 
-def _stack(cells: CellWriter, architecture: Architecture, channels: int, cells_per_stage: int) -> DartsProgram:
+def _stack(
+    cells: CellWriter,
+    architecture: Architecture,
+    channels: int,
+    cells_per_stage: int,
+) -> DartsProgram:
     c = channels
     for cells.writer.position in positions(cells_per_stage):
         cell = architecture.cells[architecture.sequence[cells.writer.position]]

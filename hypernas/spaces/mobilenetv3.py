@@ -128,7 +128,12 @@ class MobileNetV3(SearchSpace):
         "cells_per_stage": LONGEST,
     }
 
-    def encode(self, ks: np.ndarray, e: np.ndarray, d: np.ndarray) -> GraphBatch:
+    def encode(
+        self,
+        ks: np.ndarray,
+        e: np.ndarray,
+        d: np.ndarray,
+    ) -> GraphBatch:
         """Kernels and expansions (B, 20), 4 a stage, and depths (B, 5) -> GraphBatch."""
         b = len(d)
         ops = np.zeros((b, STAGES, NODES), np.int64)
@@ -185,7 +190,14 @@ class MobileNetV3(SearchSpace):
             raise UserError(f"a mobilenetv3 architecture must be {STAGES} chains of blocks, got other nodes or edges")
         return tuple(stages)
 
-    def from_ofa(self, ks: Any, e: Any, d: Any, r: Any = RESOLUTION, wid: Any = None) -> Architecture:
+    def from_ofa(
+        self,
+        ks: Any,
+        e: Any,
+        d: Any,
+        r: Any = RESOLUTION,
+        wid: Any = None,
+    ) -> Architecture:
         """Once-For-All's lists -> Architecture: kernels and expansions of 20 layers, 4 a stage, depths of 5 stages.
 
         One number stands for all layers; numbers may be floats and lists text, as a CSV file has them. What stands at
@@ -251,7 +263,11 @@ class MobileNetV3(SearchSpace):
         depths = rng.choice(DEPTHS, STAGES)
         return self.architecture([tuple(_draw_blocks(rng, depth)) for depth in depths])
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+    ) -> Architecture:
         """A stage gets another depth, random blocks where it grows, or one block another kernel or expansion."""
         stages = [list(stage) for stage in self.stages(architecture)]
         stage = stages[rng.integers(STAGES)]
@@ -268,15 +284,27 @@ class MobileNetV3(SearchSpace):
                 stage[i] = (kernel, _shifted(expansion, EXPANSIONS, shift))
         return self.architecture([tuple(stage) for stage in stages])
 
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+    def canonical(
+        self,
+        architecture: Architecture,
+        graph_form: str = "contracted",
+    ) -> Architecture:
         """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
         return self.architecture(self.stages(architecture))
 
-    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+    def graphs(
+        self,
+        table: Table,
+        graph_form: str,
+    ) -> GraphBatch:
         return self.encode(table.columns["ks"], table.columns["e"], table.columns["d"])
 
     def build(
-        self, architecture: Architecture, channels: int = CHANNELS, cells_per_stage: int = LONGEST, stem_stride: int = 2
+        self,
+        architecture: Architecture,
+        channels: int = CHANNELS,
+        cells_per_stage: int = LONGEST,
+        stem_stride: int = 2,
     ) -> Program:
         """The network as a Program; of each stage the first `cells_per_stage` blocks are built.
 
@@ -303,7 +331,11 @@ class MobileNetV3(SearchSpace):
         last = [_scaled(width, channels) for width in LAST]
         return write_last(writer, x, (c_in, *last), [(STAGES - 1, output), (STAGES - 1, output - 1, output)])
 
-    def count(self, architecture: Architecture, resolution: int = RESOLUTION) -> tuple[int, int]:
+    def count(
+        self,
+        architecture: Architecture,
+        resolution: int = RESOLUTION,
+    ) -> tuple[int, int]:
         """Trainable parameters and multiply-adds of the ImageNet network, as Once-For-All counts them."""
         parameters, adds = count(self.build(architecture), (3, resolution, resolution), CLASSES)
         blocks = network_blocks(self.stages(architecture))
@@ -333,7 +365,11 @@ class MobileNetV3(SearchSpace):
         return AccuracyPredictor(path, self.decode, resolution)
 
 
-def whole_numbers(name: str, values: Any, n: int) -> list[int]:
+def whole_numbers(
+    name: str,
+    values: Any,
+    n: int,
+) -> list[int]:
     """`n` whole numbers from a list, one number for all, or their text; None and NaN are 0.
 
     >>> whole_numbers("d", "[2, 3.0]", 2), whole_numbers("ks", 7, 3), whole_numbers("e", [4.0, None], 2)
@@ -361,7 +397,12 @@ def _whole_number(name: str, value: Any) -> int:
     return int(number)
 
 
-def _check_layers(what: str, values: Sequence[int], layers: Sequence[int], choices: Sequence[int]) -> None:
+def _check_layers(
+    what: str,
+    values: Sequence[int],
+    layers: Sequence[int],
+    choices: Sequence[int],
+) -> None:
     for layer in layers:
         if values[layer] not in choices:
             rule = f"{what} must be one of {', '.join(map(str, choices))}"
@@ -375,7 +416,11 @@ def _json_object(text: str) -> Mapping[str, Any]:
         raise UserError(f"a mobilenetv3 architecture in braces must be whole JSON, got {text[:80]!r}") from error
 
 
-def _shifted(choice: int, choices: Sequence[int], shift: int) -> int:
+def _shifted(
+    choice: int,
+    choices: Sequence[int],
+    shift: int,
+) -> int:
     """The choice `shift` places further on, around the end."""
     return choices[(choices.index(choice) + shift) % len(choices)]
 
@@ -390,7 +435,11 @@ def _scaled(width: float, channels: int) -> int:
     return divisible(width * channels / CHANNELS, max(1, channels // 2))
 
 
-def network_blocks(stages: Sequence[Stage], channels: int = CHANNELS, small: bool = False) -> list[list[Block]]:
+def network_blocks(
+    stages: Sequence[Stage],
+    channels: int = CHANNELS,
+    small: bool = False,
+) -> list[list[Block]]:
     """The blocks of each stage at a stem of `channels`; `small` images keep their size in stages 1 and 3."""
     divisor, c_in = max(1, channels // 2), channels
     network: list[list[Block]] = []
@@ -440,7 +489,10 @@ class AccuracyPredictor:
     source = "the official Once-For-All accuracy predictor (a surrogate, not measured)"
 
     def __init__(
-        self, path: str | Path, decode: Callable[[GraphBatch], tuple[np.ndarray, np.ndarray]], resolution: int = 224
+        self,
+        path: str | Path,
+        decode: Callable[[GraphBatch], tuple[np.ndarray, np.ndarray]],
+        resolution: int = 224,
     ) -> None:
         if resolution not in RESOLUTIONS:
             raise UserError(f"resolution must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution}")
@@ -461,7 +513,11 @@ class AccuracyPredictor:
         return x[:, 0].double() * 100
 
 
-def features(ks: np.ndarray, e: np.ndarray, resolution: int) -> np.ndarray:
+def features(
+    ks: np.ndarray,
+    e: np.ndarray,
+    resolution: int,
+) -> np.ndarray:
     """Kernels and expansions (B, 20), 0 for none, -> one-hot (B, 128) float32: kernels, expansions, resolution.
 
     >>> features(np.array([[7] + [0] * 19]), np.array([[3] + [0] * 19]), 112).nonzero()[1].tolist()

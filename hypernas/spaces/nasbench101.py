@@ -67,7 +67,11 @@ def _bits(flags: np.ndarray) -> np.ndarray:
     return number
 
 
-def vertex_channels(adjacency: np.ndarray, last: np.ndarray, c_out: int) -> np.ndarray:
+def vertex_channels(
+    adjacency: np.ndarray,
+    last: np.ndarray,
+    c_out: int,
+) -> np.ndarray:
     """Channels (B, N) of the inner vertices of cells with adjacency (B, N, N) and output vertex `last` (B,).
 
     The vertices that feed the output share its `c_out` channels, the first ones get the remainder; every other one has
@@ -92,7 +96,13 @@ def vertex_channels(adjacency: np.ndarray, last: np.ndarray, c_out: int) -> np.n
     return channels
 
 
-def cell_parameters(adjacency: np.ndarray, last: np.ndarray, kernel: np.ndarray, c_in: int, c_out: int) -> np.ndarray:
+def cell_parameters(
+    adjacency: np.ndarray,
+    last: np.ndarray,
+    kernel: np.ndarray,
+    c_in: int,
+    c_out: int,
+) -> np.ndarray:
     """Trainable parameters (B,) of pruned cells: convolutions of side `kernel` (B, N), 0 for none, and projections.
 
     Every convolution has c_in * c_out * k * k weights and a batch normalisation with scale and shift; what the input
@@ -163,7 +173,13 @@ class NASBench101(SearchSpace):
     _sequence = ((0,) * CELLS_PER_STACK + (1,)) * (STACKS - 1) + (0,) * CELLS_PER_STACK
     _short = tuple(name.removesuffix("-bn-relu") for name in ops)
 
-    def encode(self, n_vertices: np.ndarray, adj_bits: np.ndarray, ops: np.ndarray, graph_form: str) -> GraphBatch:
+    def encode(
+        self,
+        n_vertices: np.ndarray,
+        adj_bits: np.ndarray,
+        ops: np.ndarray,
+        graph_form: str,
+    ) -> GraphBatch:
         """The table's columns -> GraphBatch: n_vertices (B,), edge x -> y as bit x + y(y-1)/2 of adj_bits (B,), inner
         operations (B, 5) as 0 conv3x3, 1 conv1x1, 2 maxpool3x3.
 
@@ -208,7 +224,12 @@ class NASBench101(SearchSpace):
         if not adjacency[rows].any((1, 2)).all():
             raise UserError("a nasbench101 cell must lead from input to output, got a disconnected one")
 
-    def _stack(self, ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> GraphBatch:
+    def _stack(
+        self,
+        ops: np.ndarray,
+        adjacency: np.ndarray,
+        mask: np.ndarray,
+    ) -> GraphBatch:
         """Cells (B, N) -> the whole networks, the downsampling between."""
         return with_second_cell(ops, adjacency, mask, DOWNSAMPLING, self._sequence, self)
 
@@ -238,7 +259,11 @@ class NASBench101(SearchSpace):
         plain = graphs.architecture(0)
         return Architecture(plain.cells, plain.sequence, self.format(plain.cells[0]))
 
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+    def canonical(
+        self,
+        architecture: Architecture,
+        graph_form: str = "contracted",
+    ) -> Architecture:
         """The architecture without the vertices that lie on no path from input to output."""
         return self._architecture(self.encode(*self._columns(architecture), graph_form))
 
@@ -281,7 +306,12 @@ class NASBench101(SearchSpace):
             if architecture is not None:
                 return architecture
 
-    def _inside(self, n_vertices: np.ndarray, bits: np.ndarray, ops: np.ndarray) -> Architecture | None:
+    def _inside(
+        self,
+        n_vertices: np.ndarray,
+        bits: np.ndarray,
+        ops: np.ndarray,
+    ) -> Architecture | None:
         """The pruned architecture, None where it is disconnected or has too many edges."""
         try:
             architecture = self._architecture(self.encode(n_vertices, bits, ops, "pruned"))
@@ -290,7 +320,11 @@ class NASBench101(SearchSpace):
             return None
         return architecture
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+    ) -> Architecture:
         """One edge is added or removed, one operation changes, or a new vertex is put between two vertices.
 
         Drawn again until the pruned result is another architecture inside the space.
@@ -319,12 +353,20 @@ class NASBench101(SearchSpace):
             if other.notation != architecture.notation:
                 return other
 
-    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+    def graphs(
+        self,
+        table: Table,
+        graph_form: str,
+    ) -> GraphBatch:
         columns = [table.columns[name] for name in ("n_vertices", "adj_bits", "ops")]
         return self.encode(*columns, graph_form)
 
     def build(
-        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
+        self,
+        architecture: Architecture,
+        channels: int = 16,
+        cells_per_stage: int = 3,
+        stem_stride: int = 1,
     ) -> Program:
         """The network as a Program. With fewer than 3 cells a stack, the first ones of each stack are built."""
         check_cells_per_stage(cells_per_stage, CELLS_PER_STACK)

@@ -36,7 +36,11 @@ ON_DIGITS = {"channels": 8}
 
 
 @cache
-def layer_cell(choice: int, halves: bool, graph_form: str) -> Cell:
+def layer_cell(
+    choice: int,
+    halves: bool,
+    graph_form: str,
+) -> Cell:
     """The cell of one layer. Only the identity of a layer that keeps its map can be contracted."""
     if choice:
         ops = (INPUT, EXPAND3 + choice - 1, DEPTHWISE3 + choice - 1, PROJECT, OUTPUT)
@@ -65,7 +69,11 @@ class NASBenchMacro(SearchSpace):
     defaults: ClassVar[dict[str, Any]] = {"cells_per_stage": max(STAGES)}
     networks: ClassVar[dict[str, dict[str, Any]]] = {"quick": ON_DIGITS, "standard": ON_DIGITS}
 
-    def encode(self, choices: np.ndarray, graph_form: str) -> GraphBatch:
+    def encode(
+        self,
+        choices: np.ndarray,
+        graph_form: str,
+    ) -> GraphBatch:
         """Choices (B, 8) -> GraphBatch with eight cells an architecture."""
         b = len(choices)
         ops = torch.zeros(b, LAYERS, NODES, dtype=torch.int64)
@@ -83,7 +91,11 @@ class NASBenchMacro(SearchSpace):
         sequence = torch.arange(LAYERS)
         return GraphBatch(ops, adjacency, mask, kind.repeat(b, 1), sequence.repeat(b, 1), self)
 
-    def _architecture(self, choices: Sequence[int], graph_form: str) -> Architecture:
+    def _architecture(
+        self,
+        choices: Sequence[int],
+        graph_form: str,
+    ) -> Architecture:
         layers = zip(choices, HALVES, strict=True)
         cells = tuple(layer_cell(choice, halves, graph_form) for choice, halves in layers)
         notation = "".join(map(str, choices))
@@ -114,14 +126,22 @@ class NASBenchMacro(SearchSpace):
     def sample(self, rng: np.random.Generator) -> Architecture:
         return self._architecture(rng.integers(len(CHOICES), size=LAYERS).tolist(), "raw")
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+    ) -> Architecture:
         """One layer gets another choice."""
         choices = self.choices(architecture)
         layer = int(rng.integers(LAYERS))
         choices[layer] = other_choice(choices[layer], range(len(CHOICES)), rng)
         return self._architecture(choices, "raw")
 
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+    def canonical(
+        self,
+        architecture: Architecture,
+        graph_form: str = "contracted",
+    ) -> Architecture:
         """The architecture with its identities contracted; nothing is there to be pruned."""
         return self._architecture(self.choices(architecture), graph_form)
 
@@ -158,7 +178,11 @@ class NASBenchMacro(SearchSpace):
         """Trainable parameters and multiply-adds on CIFAR-10, equal to those that the table states."""
         return count(self.build(architecture), (3, 32, 32), 10)
 
-    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+    def graphs(
+        self,
+        table: Table,
+        graph_form: str,
+    ) -> GraphBatch:
         return self.encode(table.columns["choices"], graph_form)
 
     def table(self, dataset: str) -> Table:

@@ -78,7 +78,11 @@ DOUBT = "the accuracies of the second hundred do not go with their architectures
 
 
 @lru_cache
-def layer_cell(embed_dim: int, heads: int, mlp_ratio: float) -> Cell:
+def layer_cell(
+    embed_dim: int,
+    heads: int,
+    mlp_ratio: float,
+) -> Cell:
     """The cell of a layer: input, queries with keys and values, projection, the MLP's two layers, output.
 
     A node reads the sum of its inputs: the MLP the input and the projection, the output both and the MLP.
@@ -118,7 +122,11 @@ class ViT(SearchSpace):
         "paper": {"channels": 60, "cells_per_stage": LONGEST, "stem_stride": 4}
     }
 
-    def architecture(self, embed_dim: int, layers: Sequence[tuple[int, float]]) -> Architecture:
+    def architecture(
+        self,
+        embed_dim: int,
+        layers: Sequence[tuple[int, float]],
+    ) -> Architecture:
         """Embedding dimension, layers (heads, MLP ratio) -> Architecture. Raises UserError outside the space."""
         check_layers(embed_dim, layers)
         cells = tuple(layer_cell(embed_dim, heads, ratio) for heads, ratio in layers)
@@ -186,7 +194,11 @@ class ViT(SearchSpace):
             raise UserError(f"{rule}, got {', '.join(map(str, lists)) or 'none'}")
         return self.from_autoformer(**named)
 
-    def sample(self, rng: np.random.Generator, supernet: str = "tiny") -> Architecture:
+    def sample(
+        self,
+        rng: np.random.Generator,
+        supernet: str = "tiny",
+    ) -> Architecture:
         """Every choice uniform; by default of the supernet that the table is of."""
         if supernet not in SUPERNETS:
             raise UserError(f"supernet must be one of {', '.join(SUPERNETS)}, got {supernet!r}")
@@ -195,7 +207,11 @@ class ViT(SearchSpace):
         embed_dim, depth = int(rng.choice(choices.embed_dims)), int(rng.choice(choices.depths))
         return self.architecture(embed_dim, [layers[i] for i in rng.integers(len(layers), size=depth)])
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+    ) -> Architecture:
         """Another embedding dimension or depth of the supernet, or one layer with other heads or another MLP ratio."""
         embed_dim, chain = self.choices(architecture)
         supernet, layers = SUPERNET_OF[embed_dim], list(chain)
@@ -213,11 +229,19 @@ class ViT(SearchSpace):
             layers[i] = (heads, other_choice(ratio, supernet.mlp_ratios, rng))
         return self.architecture(embed_dim, layers)
 
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+    def canonical(
+        self,
+        architecture: Architecture,
+        graph_form: str = "contracted",
+    ) -> Architecture:
         """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
         return self.architecture(*self.choices(architecture))
 
-    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+    def graphs(
+        self,
+        table: Table,
+        graph_form: str,
+    ) -> GraphBatch:
         columns = [table.columns[name].tolist() for name in ("embed_dim", "depth", "mlp_ratio", "heads")]
         rows = zip(*columns, strict=True)
         return collate([self.from_autoformer(dim, n, ratio[:n], heads[:n]) for dim, n, ratio, heads in rows], self)
@@ -234,7 +258,12 @@ class ViT(SearchSpace):
         embed_dim, layers = self.choices(architecture)
         return write_transformer(embed_dim, layers[:cells_per_stage], channels, stem_stride)
 
-    def count(self, architecture: Architecture, image: int = 224, patch: int = 16) -> tuple[int, int]:
+    def count(
+        self,
+        architecture: Architecture,
+        image: int = 224,
+        patch: int = 16,
+    ) -> tuple[int, int]:
         """Trainable parameters and multiply-adds of the ImageNet network with AutoFormer's relative positions."""
         return count_transformer(*self.choices(architecture), image, patch)
 
@@ -335,7 +364,12 @@ def count_transformer(
     return parameters, adds
 
 
-def write_transformer(embed_dim: int, layers: Sequence[tuple[int, float]], channels: int, stem_stride: int) -> Program:
+def write_transformer(
+    embed_dim: int,
+    layers: Sequence[tuple[int, float]],
+    channels: int,
+    stem_stride: int,
+) -> Program:
     """The target network: the pixels of the stem's map are the tokens, a linear layer is a 1 x 1 convolution.
 
     The supernet's largest embedding has `channels`, all else is as much narrower; at its full width the layers are
