@@ -58,3 +58,8 @@ def test_what_can_mean_several_cells_is_one_sentence(notation, told):
 def test_other_numbers_are_none_of_naslib(numbers):
     with pytest.raises(UserError, match="op_indices of NASLib must be 6 numbers from 0 to 4"):
         SPACE.from_naslib(numbers)
+
+
+def test_a_number_too_long_to_be_read_is_one_sentence():
+    with pytest.raises(UserError, match="lists its vertices as"):
+        spaces.get("nasbench101").parse(f"conv3x3({'9' * 5000})|output(1)")

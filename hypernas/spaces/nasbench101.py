@@ -281,7 +281,7 @@ class NASBench101(SearchSpace):
         ops, n = [INPUT], notation.count("|") + 2
         adjacency = np.zeros((n, n), int)
         for y, part in enumerate(notation.split("|"), 1):
-            vertex = re.fullmatch(r"([\w-]+)\(((?:\d+(?:,\d+)*)?)\)", part.strip())
+            vertex = re.fullmatch(r"([\w-]+)\(((?:\d{1,9}(?:,\d{1,9})*)?)\)", part.strip())
             if vertex is None:
                 form = "conv3x3(0)|conv1x1(0,1)|output(1,2)"
                 raise UserError(f"a nasbench101 cell lists its vertices as {form}, got {notation!r}")
