@@ -31,24 +31,35 @@ def report(task: Task, answers: Sequence[Answer]) -> Row:
     validation accuracy] for everything asked that nothing smaller beats, `elsewhere` the accuracies of the found
     architecture on the other datasets of the space, [validation, test], null where a table has none.
     """
-    space, last = task.domain.space, answers[-1]
-    found = task.domain.architecture(last.best)
+    last = answers[-1]
+    architecture = task.domain.architecture(last.best)
     parameters, adds = task.domain.count(last.best)
-    better = [each for each in answers if each.candidate == each.best]
-    sizes = np.array([task.domain.count(each.candidate)[1] for each in answers], float)
-    front = [(int(sizes[i]), answers[i].accuracy) for i in pareto_front(-sizes, [each.accuracy for each in answers])]
     return {
         "queries": last.n,
         "validation_accuracy": last.best_accuracy,
         "test_accuracy": _test(task, last.best),
         "regret": _regret(task, last.best),
-        "architecture": space.canonical(found, "raw").notation,
+        "architecture": task.domain.space.canonical(architecture, "raw").notation,
         "parameters": parameters,
         "multiply_adds": adds,
-        "curve": [(each.n, each.accuracy, _test(task, each.best)) for each in better],
-        "front": front,
+        "curve": _curve(task, answers),
+        "front": _front(task, answers),
         "elsewhere": _elsewhere(task, last.best),
     }
+
+
+def _curve(task: Task, answers: Sequence[Answer]) -> list[tuple[int, float, float | None]]:
+    curve = []
+    for answer in answers:
+        if answer.candidate == answer.best:
+            curve.append((answer.n, answer.accuracy, _test(task, answer.best)))
+    return curve
+
+
+def _front(task: Task, answers: Sequence[Answer]) -> list[tuple[int, float]]:
+    sizes = np.array([task.domain.count(answer.candidate)[1] for answer in answers], float)
+    accuracy = [answer.accuracy for answer in answers]
+    return [(int(sizes[i]), accuracy[i]) for i in pareto_front(-sizes, accuracy)]
 
 
 def _finite(value: Any) -> float | None:
@@ -71,17 +82,26 @@ def _elsewhere(task: Task, row: Any) -> dict[str, tuple[float | None, float | No
     """Accuracies of the same row in the tables of the space's other datasets that are present and have all rows."""
     if not isinstance(task.domain, Pool):
         return {}
-    here, found = task.domain.benchmark, {}
+    here = task.domain.benchmark
+    elsewhere = {}
     for dataset in here.space.datasets:
+        if dataset == here.dataset:
+            continue
         try:
-            there = here if dataset == here.dataset else Benchmark(here.space.name, dataset)
+            there = Benchmark(here.space.name, dataset)
         except UserError:
             continue
-        if there is not here and len(there.test) == len(here.test):
-            has_own = there.table.validation is not there.table.test
-            validation = there.table.columns.get("validation", there.validation if has_own else None)
-            found[dataset] = (None if validation is None else _finite(validation[row]), _finite(there.test[row]))
-    return found
+        if len(there.test) == len(here.test):
+            elsewhere[dataset] = (_shown_validation(there, row), _finite(there.test[row]))
+    return elsewhere
+
+
+def _shown_validation(benchmark: Benchmark, row: Any) -> float | None:
+    """The validation accuracy of a row where the table has one that is not its test accuracy."""
+    table = benchmark.table
+    if "validation" in table.columns:
+        return _finite(table.columns["validation"][row])
+    return None if table.validation is table.test else _finite(benchmark.validation[row])
 
 
 def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFrame:
@@ -94,26 +114,30 @@ def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFram
     import pandas as pd
 
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
-    frames = [pd.DataFrame(columns=[*WHO, "n_seeds", "n_random", "queries", "mean", "low", "high"])]
+    frames = []
     for who, runs in rows.groupby(WHO, dropna=False, sort=False):
         if runs["seed"].duplicated().any():
             raise UserError(f"one row a method, predictor, first and seed is needed, got two for {who}: choose one")
-        each = pd.DataFrame([best_so_far(row, part) for row in runs.to_dict("records")]).ffill(axis=1)
-        low, high = zip(*(interval(each[query]) for query in each), strict=True)
+        values = pd.DataFrame([best_so_far(row, part) for row in runs.to_dict("records")]).ffill(axis=1)
+        low, high = zip(*(interval(values[query]) for query in values), strict=True)
+        frame = pd.DataFrame({"queries": values.columns, "mean": values.mean(), "low": low, "high": high})
         first: Any = who[2]
-        random = n_random(int(first), len(each.columns)) if first == first else 0
-        line = dict(zip(WHO, who, strict=True)) | {"n_seeds": len(runs), "n_random": random, "queries": each.columns}
-        frames.append(pd.DataFrame({**line, "mean": each.mean(), "low": low, "high": high}))
-    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+        is_guided = first == first  # a method without a predictor has nan
+        n_first = n_random(int(first), len(values.columns)) if is_guided else 0
+        frames.append(frame.assign(**dict(zip(WHO, who, strict=True)), n_seeds=len(runs), n_random=n_first))
+    columns = [*WHO, "n_seeds", "n_random", "queries", "mean", "low", "high"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
 def best_so_far(row: Any, part: str = "validation_accuracy") -> dict[int, float]:
     """A row of a search -> number of queries -> the accuracy of the best architecture after them."""
     steps = json.loads(row["curve"]) if isinstance(row["curve"], str) else row["curve"]
-    place, starts = {"validation_accuracy": 1, "test_accuracy": 2}[part], [step[0] for step in steps]
-    queries = np.arange(1, row["queries"] + 1)
+    place = {"validation_accuracy": 1, "test_accuracy": 2}[part]
     values = np.array([step[place] for step in steps], float)
-    return dict(zip(queries.tolist(), values[np.searchsorted(starts, queries, side="right") - 1].tolist(), strict=True))
+    starts = [step[0] for step in steps]
+    queries = np.arange(1, row["queries"] + 1)
+    best = values[np.searchsorted(starts, queries, side="right") - 1]
+    return dict(zip(queries.tolist(), best.tolist(), strict=True))
 
 
 def fronts(rows: pd.DataFrame) -> pd.DataFrame:
