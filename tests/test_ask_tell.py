@@ -117,6 +117,19 @@ def test_the_columns_of_a_table_need_no_trial_and_its_rows_are_all_there_is(nasb
     assert [trial.values["accuracy"] for trial in search.trials.values()] == labels
 
 
+def test_measured_costs_of_a_table_are_objectives_without_a_trial(nasbench201, monkeypatch):
+    costs = np.random.default_rng(0).uniform(1, 9, len(nasbench201))
+    monkeypatch.setattr(type(nasbench201.space), "hardware", lambda self, dataset: {"edge_latency": costs})
+    objectives, limits = ("accuracy", "-edge_latency"), {"edge_latency": "<5"}
+    search = Search(nasbench201, "ridge", objectives, limits, method="guided", queries=30, seed=100).run()
+    assert search.task.told == ["accuracy"]
+    rows = [search.domain.candidate(trial.architecture) for trial in search.trials.values()]
+    assert costs[rows].max() < 5  # of the very rows, whose twins cost something else
+    front = [search.domain.candidate(trial.architecture) for trial in search.front()]
+    assert (np.diff(costs[front]) <= 0).all()
+    assert costs[front].min() == costs[rows].min()
+
+
 def test_a_failed_trial_is_kept_and_not_asked_again_and_three_in_a_row_stop():
     def breaks(architecture):
         raise RuntimeError("out of memory")

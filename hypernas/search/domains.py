@@ -99,7 +99,12 @@ class Pool:
         rows = self._rows_by_key.get(function_id(self.space, architecture))
         if not rows:
             raise UserError(f"an architecture must be one of the table's, got {architecture.notation}")
-        return rows[0]
+        # Rows of one function may have costs of their own, so that the very row is looked for first.
+        notation = self.space.canonical(architecture, "raw").notation
+        return next((row for row in rows if self.architecture_text(row) == notation), rows[0])
+
+    def architecture_text(self, row: int) -> str:
+        return self.space.canonical(self.architecture(row), "raw").notation
 
     def count(self, row: int) -> tuple[int, int]:
         """Parameters and multiply-adds of the network of a row, once computed kept."""
@@ -108,11 +113,13 @@ class Pool:
         return self._counts[row]
 
     def column(self, name: str) -> np.ndarray | None:
-        """A column of numbers (rows of the table,), None where the table has none of that name."""
-        values = self.benchmark.table.columns.get(name)
-        if values is None or np.ndim(values) != 1 or not np.issubdtype(np.asarray(values).dtype, np.number):
+        """Numbers (rows of the table,): a column of the table or a measured cost; None where neither has the name."""
+        column = self.benchmark.table.columns.get(name)
+        if column is None:
+            column = self.space.hardware(self.benchmark.dataset).get(name)
+        if column is None or np.ndim(column) != 1 or not np.issubdtype(np.asarray(column).dtype, np.number):
             return None
-        return np.asarray(values, float)
+        return np.asarray(column, float)
 
     def accuracy(self, row: int) -> float:
         """The label, percent."""

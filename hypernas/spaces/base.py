@@ -120,6 +120,10 @@ class SearchSpace(ABC):
         """Zero-cost scores (B,) of others for the table of `dataset` by name, NaN where unknown."""
         return {}
 
+    def hardware(self, dataset: str) -> dict[str, np.ndarray]:
+        """Measured costs (B,) of the architectures in the table of `dataset` by name, such as latencies."""
+        return {}
+
     def oracle(self) -> Any:
         """A surrogate of the whole space with `predict(architectures)` in percent."""
         raise UserError(f"oracle must be table for {self.name}, which has no surrogate of its whole space")

@@ -160,6 +160,15 @@ class NASBench201(SearchSpace):
         scores = arrays["zc"][:, :, SCORED.index(dataset)].astype(np.float64)
         return {str(name): scores[:, i] for i, name in enumerate(arrays["zc_names"])}
 
+    def hardware(self, dataset: str) -> dict[str, np.ndarray]:
+        """Measured latencies and energies (B,) of HW-NAS-Bench by name, none where they are not present."""
+        path = find("nasbench201")
+        if path is None or dataset not in self.datasets:
+            return {}
+        arrays = load_npz(path, {"hw": (5 ** len(EDGES), None, len(self.datasets)), "hw_names": 1})
+        costs = arrays["hw"][:, :, self.datasets.index(dataset)].astype(np.float64)
+        return {str(name): costs[:, i] for i, name in enumerate(arrays["hw_names"])}
+
 
 def _edges_in_order(operations: Mapping[Any, str]) -> np.ndarray:
     """The operations (6,) of a dictionary whose keys are edges of nodes 0 to 3, or 1 to 4: pairs or text as `0->1`."""
