@@ -162,7 +162,10 @@ def test_telling_again_changes_nothing_and_telling_otherwise_is_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"method": "annealing"}, "a search method must be one of random, evolution, top-k, guided, ensemble, got"),
+        (
+            {"method": "annealing"},
+            "a search method must be one of random, evolution, top-k, guided, ensemble, tpe, got",
+        ),
         ({"predictor": "guess"}, "predictor must be one of .* got 'guess'"),
         ({"objectives": ()}, "a search must have an objective such as accuracy, got none"),
         ({"objectives": ("--x",)}, "an objective must be a name such as accuracy, .* got '--x'"),

@@ -17,8 +17,10 @@ ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @click.command()
 @options.space
 @options.dataset
-@click.option("--method", default="guided", show_default=True, help="random, evolution, top-k, guided or pareto.")
-@click.option("--predictor", help="Predictor of top-k, guided and pareto.  [default: np]")
+@click.option(
+    "--method", default="guided", show_default=True, help="random, evolution, top-k, guided, pareto, ensemble or tpe."
+)
+@click.option("--predictor", help="Predictor of the method.  [default: its own]")
 @click.option("--queries", type=click.IntRange(min=2), default=200, show_default=True, help="Accuracies to ask for.")
 @click.option("--first", type=click.IntRange(min=2), help="Random queries before the first training.  [default: half]")
 @click.option("--max-flops", type=ABOVE_0, help="Most multiply-adds of an architecture.")
