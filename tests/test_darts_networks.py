@@ -10,10 +10,10 @@ from test_target import both_ways
 from hypernas import spaces
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import REDUCTION
-from hypernas.method.sizes import map_sizes
-from hypernas.method.target_network import TargetHead, count, run
+from hypernas.method.target_network import TargetHead, run
 from hypernas.spaces import darts as darts_network
 from hypernas.spaces.darts import positions
+from hypernas.spaces.programs import count, map_sizes
 
 SPACE = spaces.get("darts")
 

@@ -12,9 +12,9 @@ from hypernas import spaces
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import GraphBatch, collate
 from hypernas.lab.metrics import kendall_tau
-from hypernas.method.sizes import map_sizes
 from hypernas.predictors.hypernas import HyperNAS
 from hypernas.spaces import mobilenetv3
+from hypernas.spaces.programs import map_sizes
 
 SPACE = spaces.get("mobilenetv3")
 FULL = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5}

@@ -22,7 +22,7 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell
 from hypernas.spaces.base import SearchSpace
 from hypernas.spaces.mbconv import Block, block_keys, write_block, write_last
-from hypernas.method.target_network import ProgramWriter, count
+from hypernas.spaces.programs import ProgramWriter, count
 
 BLOCKS = {f"k{kernel}e{expansion}": (kernel, expansion) for kernel in (3, 5, 7) for expansion in (2, 4)}
 LENGTH = 4

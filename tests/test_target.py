@@ -11,8 +11,8 @@ from hypernas.fast import batched_layers as layers
 from hypernas.fast import batched_target_networks as batched
 from hypernas.fast import plan as plans
 from hypernas.fast.static_plan import StaticPlan
-from hypernas.method.sizes import map_sizes
-from hypernas.method.target_network import Layer, ProgramWriter, TargetHead, count, run
+from hypernas.method.target_network import Layer, TargetHead, run
+from hypernas.spaces.programs import ProgramWriter, count, map_sizes
 
 SPACE = spaces.get("nasbench201")
 ALL_3X3 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"

@@ -13,9 +13,10 @@ from hypernas import spaces
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import collate
 from hypernas.lab.rows import checkout
-from hypernas.method.target_network import TargetHead, attention, count, position_code, run
+from hypernas.method.target_network import TargetHead, attention, position_code, run
 from hypernas.predictors.hypernas import HyperNAS
 from hypernas.spaces import vit
+from hypernas.spaces.programs import count
 
 SPACE = spaces.get("vit")
 TINY = {"embed_dim": 192, "depth": 12, "mlp_ratio": [3.5] * 12, "num_heads": [3] * 12}

@@ -27,8 +27,8 @@ from hypernas.errors import UserError
 from hypernas.fast.learned_networks import Networks
 from hypernas.graph import collate
 from hypernas.lab.provenance import commit, device_name, version
-from hypernas.method.sizes import map_sizes
-from hypernas.method.target_network import Program, count
+from hypernas.method.target_network import Program
+from hypernas.spaces.programs import count, map_sizes
 from hypernas.training.loop import Schedule
 
 SAMPLER_SEED = 0

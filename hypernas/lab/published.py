@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.lab.rows import paper_figures
-from hypernas.method.target_network import count
 from hypernas.spaces.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
+from hypernas.spaces.programs import count
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,9 @@ from hypernas.canonical import GRAPH_FORMS
 from hypernas.data import Table
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import Architecture, Cell, collate
-from hypernas.method.target_network import TargetHead, count, run
+from hypernas.method.target_network import TargetHead, run
 from hypernas.spaces.base import SearchSpace
+from hypernas.spaces.programs import count
 
 N_SAMPLES = 20
 # Rows of a table that are read one by one; a smaller table is read whole.

@@ -22,9 +22,9 @@ from hypernas.lab.experiment import Experiment
 from hypernas.lab.metrics import kendall_tau
 from hypernas.lab.recording import run
 from hypernas.lab.timing import paired_ratio, peak_memory, seconds_of
-from hypernas.method.target_network import count
 from hypernas.predictors.hypernas import HyperNAS, HyperNASModel
 from hypernas.predictors.shared.generating import cross_entropy
+from hypernas.spaces.programs import count
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,7 +28,7 @@ from hypernas.lab.rows import Results, Row, frame, row_key
 from hypernas.lab.tables import digest
 from hypernas.lab.zero_cost_cells import Cells, benchmarks, judged, repeated
 from hypernas.lab.zero_cost_journal import Score, ScoreJournal
-from hypernas.method.sizes import map_sizes
+from hypernas.spaces.programs import map_sizes
 from hypernas.spaces.trainable_network import TrainableNetwork
 from hypernas.training.settings import checked
 from hypernas.zero_cost import proxies

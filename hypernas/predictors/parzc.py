@@ -20,10 +20,10 @@ from hypernas.canonical import mix, node_ids
 from hypernas.fast.learned_networks import Networks, draw
 from hypernas.fast.stacked_models import VmapPass
 from hypernas.graph import GraphBatch
-from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import Program
 from hypernas.predictors.shared.generating import ImagePredictor
 from hypernas.predictors.shared.ranking_losses import soft_kendall
+from hypernas.spaces.programs import map_sizes
 from hypernas.training.loop import Logged
 
 # Architectures of a space that are looked at for the longest network: one that is longer still is cut.

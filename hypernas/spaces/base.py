@@ -17,7 +17,8 @@ from hypernas.data import Table
 from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
 from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch, collate
-from hypernas.method.target_network import Program, count
+from hypernas.method.target_network import Program
+from hypernas.spaces.programs import count
 from hypernas.spaces.trainable_network import TrainableNetwork
 
 # A public member whose name is this near to one of the base class is taken for a slip of the pen.

@@ -17,10 +17,11 @@ from hypernas.data import Table, find
 from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
-from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.method.target_network import Program
 from hypernas.spaces import genotypes
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage
 from hypernas.spaces.genotypes import EDGES, INPUTS, NODES, OPERATIONS, Genotype
+from hypernas.spaces.programs import ProgramWriter, count
 from hypernas.spaces.trainable_network import AuxiliaryHead, TrainableNetwork
 
 SOURCE = "nasbench301-records"

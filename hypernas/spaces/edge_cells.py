@@ -9,8 +9,8 @@ import numpy as np
 from hypernas.canonical import simplify
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Cell
-from hypernas.method.target_network import ProgramWriter
 from hypernas.spaces.base import check_operation
+from hypernas.spaces.programs import ProgramWriter
 
 OPS = ("input", "output", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))

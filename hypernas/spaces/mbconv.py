@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from hypernas.method.target_network import Program, ProgramWriter, WeightKey
+from hypernas.method.target_network import Program, WeightKey
+from hypernas.spaces.programs import ProgramWriter
 
 RELU, HARD_SWISH = "relu", "hardswish"
 # The heads of the hypernetwork are this many times as wide as the stem; what is wider repeats them.

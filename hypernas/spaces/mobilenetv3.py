@@ -19,7 +19,7 @@ from torch import Tensor
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch, collate
-from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
 from hypernas.spaces.mbconv import (
     HARD_SWISH,
@@ -32,6 +32,7 @@ from hypernas.spaces.mbconv import (
     write_block,
     write_last,
 )
+from hypernas.spaces.programs import ProgramWriter, count
 
 # What may be chosen.
 KERNELS, EXPANSIONS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)

@@ -13,8 +13,9 @@ from hypernas.canonical import simplify
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch
-from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, with_second_cell
+from hypernas.spaces.programs import ProgramWriter, count
 
 VERTICES, EDGES = 7, 9
 INPUT, OUTPUT, CONV3, CONV1, POOL, DOWNSAMPLE = range(6)

@@ -11,7 +11,7 @@ import numpy as np
 from hypernas.data import Table, find, load_npz, read_analog
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import REDUCTION, Architecture, GraphBatch
-from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, with_second_cell
 from hypernas.spaces.edge_cells import (
     CONV1,
@@ -29,6 +29,7 @@ from hypernas.spaces.edge_cells import (
     read_cell,
     write_cell,
 )
+from hypernas.spaces.programs import ProgramWriter, count
 
 # The order of NASLib, in which analog-nasbench writes its cells too.
 NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))

@@ -11,7 +11,7 @@ from hypernas.data import Table
 from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch, collate
-from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage
 from hypernas.spaces.edge_cells import (
     EDGES,
@@ -26,6 +26,7 @@ from hypernas.spaces.edge_cells import (
     read_cell,
     write_cell,
 )
+from hypernas.spaces.programs import ProgramWriter, count
 
 STAGES, MOST = 3, 3
 Stages = Sequence[Sequence[np.ndarray]]

@@ -15,9 +15,10 @@ from hypernas.data import Table, find
 from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
-from hypernas.method.target_network import Program, ProgramWriter, count
+from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, other_choice
 from hypernas.spaces.mbconv import RELU, Block, activated_stem, block_keys, convolve, write_block, write_last
+from hypernas.spaces.programs import ProgramWriter, count
 
 SOURCE = "nasbenchmacro"
 # Layers of each stage; the first one of a stage halves the map and doubles the channels.

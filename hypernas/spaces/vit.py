@@ -15,13 +15,14 @@ import numpy as np
 from hypernas.data import Table, find
 from hypernas.errors import MissingTable, UserError
 from hypernas.graph import Architecture, Cell, GraphBatch, collate
-from hypernas.method.target_network import Program, ProgramWriter
+from hypernas.method.target_network import Program
 from hypernas.spaces.base import (
     SearchSpace,
     check_cells_per_stage,
     check_operation,
     other_choice,
 )
+from hypernas.spaces.programs import ProgramWriter
 
 Layers = tuple[tuple[int, float], ...]
 HEAD_WIDTH = 64

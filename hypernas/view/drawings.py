@@ -9,9 +9,9 @@ from typing import Any
 
 from hypernas.errors import UserError
 from hypernas.graph import REDUCTION, Architecture, Cell
-from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace
+from hypernas.spaces.programs import map_sizes
 from hypernas.view.figures import operation_colour
 from hypernas.view.layered import Layout, layered
 

@@ -25,8 +25,8 @@ from hypernas.method.hypernas import (
     new_generator,
 )
 from hypernas.method.hypernetwork import Hypernetwork
-from hypernas.method.sizes import map_sizes
 from hypernas.method.target_network import Program, TargetHead
+from hypernas.spaces.programs import map_sizes
 from hypernas.training.loop import Logged, Schedule
 from hypernas.training.predictor import TrainedPredictor
 from hypernas.training.recorder import Recorder, on_gpu

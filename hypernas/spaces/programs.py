@@ -1,0 +1,202 @@
+"""Programs for target networks: how a space writes them, and what is known of one without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hypernas.errors import UserError
+from hypernas.method.target_network import Layer, Program, WeightKey
+
+Size = tuple[int, int]
+# The layers whose window and stride change the size of a map.
+RESIZING = ("conv", "pool", "maxpool")
+
+
+@dataclass
+class ProgramWriter:
+    """Collects the layers of a Program; each method returns the index of the value that its layer makes."""
+
+    channels: int
+    stem_stride: int = 1
+    layers: list[Layer] = field(default_factory=list)
+    position: int = -1
+
+    def _push(self, layer: Layer) -> int:
+        self.layers.append(layer)
+        return len(self.layers)
+
+    def _plain(
+        self, op: str, inputs: tuple[int, ...], c: int, kernel: int = 1, stride: int = 1, padding: int = 0
+    ) -> int:
+        """A layer without weights that keeps the number of channels."""
+        layer = Layer(
+            op, inputs, c, c, kernel, stride, padding, relu=False, norm=False, weight=None, position=self.position
+        )
+        return self._push(layer)
+
+    def stem(self) -> int:
+        return 0
+
+    def conv(
+        self,
+        inputs: tuple[int, ...],
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int,
+        weight: WeightKey,
+        relu: bool = True,
+        norm: bool = True,
+        relu_after: bool = False,
+    ) -> int:
+        """ReLU, convolution with generated weights, batch normalisation; with `relu_after` ReLU once more."""
+        padding = kernel // 2
+        layer = Layer(
+            "conv", inputs, c_in, c_out, kernel, stride, padding, relu, norm, weight, self.position, relu_after
+        )
+        return self._push(layer)
+
+    def depthwise(
+        self,
+        value: int,
+        c: int,
+        kernel: int,
+        stride: int,
+        weight: WeightKey,
+        dilation: int = 1,
+        relu: bool = False,
+        norm: bool = True,
+        relu_after: bool = False,
+    ) -> int:
+        """A convolution of each channel by itself."""
+        padding = dilation * (kernel // 2)
+        position = self.position
+        layer = Layer(
+            "conv", (value,), c, c, kernel, stride, padding, relu, norm, weight, position, relu_after, c, dilation
+        )
+        return self._push(layer)
+
+    def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+        """Average pooling that does not count the padding."""
+        return self._plain("pool", inputs, c, kernel, stride, padding)
+
+    def max_pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+        """Max pooling; the padding never wins, and without any an odd edge is pooled too, as TensorFlow's `same`."""
+        return self._plain("maxpool", inputs, c, kernel, stride, padding)
+
+    def concat(self, inputs: tuple[int, ...], c: int) -> int:
+        """Values joined to `c` channels; nothing is written for a single one."""
+        return inputs[0] if len(inputs) == 1 else self._plain("concat", inputs, c)
+
+    def relu(self, value: int, c: int) -> int:
+        return self._plain("relu", (value,), c)
+
+    def hard_swish(self, value: int, c: int) -> int:
+        return self._plain("hardswish", (value,), c)
+
+    def gelu(self, value: int, c: int) -> int:
+        return self._plain("gelu", (value,), c)
+
+    def layer_norm(self, value: int, c: int) -> int:
+        """The first c channels of each pixel, normalised, without a learned scale."""
+        return self._plain("layernorm", (value,), c)
+
+    def positions(self, value: int, c: int) -> int:
+        """The first c channels of a value, the sine and cosine code of each pixel's place added."""
+        return self._plain("positions", (value,), c)
+
+    def attention(self, value: int, c: int, heads: int) -> int:
+        """Self-attention of the pixels, whose value holds queries, keys and values of c channels each."""
+        return self._push(Layer("attention", (value,), 3 * c, c, position=self.position, groups=heads))
+
+    def shift(self, value: int, c: int) -> int:
+        """The map moved by one pixel up and to the left."""
+        return self._plain("shift", (value,), c)
+
+    def mean(self, value: int, c: int) -> int:
+        """The mean of each channel, a map of one pixel."""
+        return self._plain("mean", (value,), c)
+
+    def gate(self, value: int, gate: int, c: int) -> int:
+        """A value times the hard sigmoid of another, which may be a map of one pixel."""
+        return self._plain("gate", (value, gate), c)
+
+    def add(self, inputs: tuple[int, ...], c: int) -> int:
+        """The sum of values; nothing is written for a single one."""
+        return inputs[0] if len(inputs) == 1 else self._plain("add", inputs, c)
+
+    def zero(self, like: int, c: int) -> int:
+        """Zeros of the shape of the value `like`: a cell that no path crosses."""
+        return self._plain("zero", (like,), c)
+
+    def finish(self, output: int, norm_last: bool = True, heads: tuple[tuple[int, int, int], ...] = ()) -> Program:
+        """`heads` are by default square, as wide as what the classifier reads, of kernels 1 and 3."""
+        c_last = self.layers[output - 1].c_out if output else self.channels
+        heads = heads or ((1, c_last, c_last), (3, c_last, c_last))
+        return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride, norm_last, heads)
+
+
+def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, int]:
+    """Trainable parameters and multiply-adds on one image (C, H, W) of the network with learned weights.
+
+    Every batch normalisation has a scale and a shift; multiply-adds are those of convolutions and classifier.
+    """
+    c, h, w = image
+    h = -(-h // program.stem_stride)
+    w = -(-w // program.stem_stride)
+    stem = 9 * c * program.channels
+    parameters = stem + 2 * program.channels
+    adds = stem * h * w
+    sizes = [(h, w)]
+    for layer in program.layers:
+        h, w = sizes[layer.inputs[0]]
+        h = 1 if layer.op == "mean" else -(-h // layer.stride)
+        w = 1 if layer.op == "mean" else -(-w // layer.stride)
+        sizes.append((h, w))
+        if layer.op == "conv":
+            weights = layer.c_out * layer.c_in // layer.groups * layer.kernel**2
+            parameters += weights + 2 * layer.c_out * layer.norm
+            adds += weights * h * w
+    if program.norm_last:
+        parameters += 2 * program.c_last
+    parameters += (program.c_last + 1) * n_classes
+    return parameters, adds + program.c_last * n_classes
+
+
+def map_sizes(program: Program, h: int, w: int) -> list[Size]:
+    """The (height, width) of every value of the program on images of h x w pixels, the stem's first.
+
+    Raises UserError where the images are too small, or so odd that a sum has terms of different sizes.
+    """
+    stem = Layer("conv", (), 1, program.channels, kernel=3, stride=program.stem_stride, padding=1)
+    sizes = [_size_after(stem, (h, w))]
+    for layer in program.layers:
+        # A gate may be a map of one pixel; all else that a layer reads has one size.
+        read = layer.inputs[:1] if layer.op == "gate" else layer.inputs
+        different = {sizes[i] for i in read}
+        size = sizes[read[0]]
+        if layer.op in RESIZING:
+            size = _size_after(layer, size)
+        if layer.op == "mean":
+            size = (1, 1)
+        if len(different) > 1 or min(size) < 1:
+            rule = "images must be large enough to be halved at every reduction"
+            raise UserError(f"{rule}, got {h} x {w} with stem_stride {program.stem_stride}; lower stem_stride")
+        sizes.append(size)
+    return sizes
+
+
+def _size_after(layer: Layer, size: Size) -> Size:
+    """The map that a layer makes of one of this size."""
+    h, w = size
+    return _side_after(layer, h), _side_after(layer, w)
+
+
+def _side_after(layer: Layer, pixels: int) -> int:
+    reach = layer.dilation * (layer.kernel - 1) + 1
+    room = pixels + 2 * layer.padding - reach
+    # Max pooling without padding also pools an odd edge.
+    if layer.op == "maxpool" and not layer.padding:
+        room += layer.stride - 1
+    return room // layer.stride + 1
