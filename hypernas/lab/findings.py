@@ -22,9 +22,9 @@ def _taus(rows: pd.DataFrame, asked: Mapping[str, Any]) -> tuple[str, str]:
         ours = ours[ours[name] == value]
     means = ours.groupby("n_train")["kendall_tau"].mean()
     figures = quoted("few_shot", asked["space"], [asked["method"]]).set_index("n_train")["paper"]
-    sides = [[side.get(size) for size in asked["n_train"]] for side in (figures, means)]
-    paper, here = (" / ".join(number(value) for value in side) for side in sides)
-    return paper, here
+    paper = [number(figures.get(size)) for size in asked["n_train"]]
+    here = [number(means.get(size)) for size in asked["n_train"]]
+    return " / ".join(paper), " / ".join(here)
 
 
 def findings() -> list[dict[str, str]]:
