@@ -169,8 +169,8 @@ class HyperNASModel(nn.Module):
 class HyperNASP:
     """HyperNAS-P: the predictor alone, trained on the squared error.
 
-    NOTE[PAPER]: paper says epochs and steps of one architecture; an epoch is one pass over the n_train labels; because
-    nothing else in it has a length.
+    NOTE[PAPER]: paper says epochs and steps of one architecture; we take an epoch as one pass over the n_train labels;
+    because nothing else in it has a length.
     """
 
     seed: int = 0
