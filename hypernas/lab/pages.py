@@ -17,11 +17,13 @@ from hypernas.lab import claims, grids
 from hypernas.lab.formats import MISSING, estimate, number, plain
 from hypernas.lab.markup import Html, folded, html_table
 from hypernas.lab.rows import paper_figures
-from hypernas.lab.summary import METRICS, PLACE, STATISTICS, summary
+from hypernas.lab.summary import PLACE, STATISTICS, summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# How a ranking is measured: over all architectures, over those that are no duplicates of a training one, and rho.
+RANKINGS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
 NOT_A_NAME = {"space", "dataset", "n_train", "n_seeds", "seconds", "paper", "paper_source"}
 
 
@@ -299,7 +301,7 @@ class Page:
         return verdict_html(lines, meaning)
 
     def means(
-        self, first: Iterable[str] = (), metrics: Sequence[str] = tuple(METRICS), figures: pd.DataFrame | None = None
+        self, first: Iterable[str] = (), metrics: Sequence[str] = RANKINGS, figures: pd.DataFrame | None = None
     ) -> pd.DataFrame:
         """`summary` of the rows of the standard profile, told apart by the settings `first` too."""
         return summary(self.standard, figures, metrics, [*PLACE, *first])
