@@ -279,7 +279,7 @@ def _statistics(
     loss = F.cross_entropy(logits.flatten(0, 1), every_label, reduction="sum") / len(labels)
     gradients = torch.autograd.grad(loss, networks.kernels, materialize_grads=True)
     values: list[dict[int, Tensor]] = [{} for _ in programs]
-    for owners, weight, gradient in zip(networks.owners, networks.kernels, gradients, strict=True):
+    for owners, weight, gradient in zip(networks.weight_owners, networks.kernels, gradients, strict=True):
         w = weight.detach().flatten(1)
         g = gradient.flatten(1)
         product = (w * g).abs().sum(1)
