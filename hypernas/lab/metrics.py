@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from hypernas.errors import UserError
-
-# Values that differ by less, relative to their size, are one value written twice.
-ROUNDING = 1e-9
 
 
 def _values(values: ArrayLike, name: str) -> np.ndarray:
@@ -51,8 +46,7 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     first, second = _pair(a, b, ("a", "b"))
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    result = stats.kendalltau(first, second, variant="b", method="asymptotic")
-    return float(result.statistic)
+    return float(stats.kendalltau(first, second, variant="b", method="asymptotic").statistic)
 
 
 def repeatability(runs: ArrayLike) -> tuple[float, float]:
@@ -70,15 +64,9 @@ def repeatability(runs: ArrayLike) -> tuple[float, float]:
     if values.ndim != 2 or values.shape[1] < 2:
         raise UserError(f"runs must be (n, S) with at least 2 runs, got shape {values.shape}")
     s = values.shape[1]
-    taus = []
-    for i, j in combinations(range(s), 2):
-        taus.append(kendall_tau(values[:, i], values[:, j]))
-    two = float(np.mean(taus))
+    two = float(np.mean([kendall_tau(values[:, i], values[:, j]) for i in range(s) for j in range(i)]))
     r = max(0.0, np.sin(np.pi / 2 * two))
-    # Spearman and Brown: how well the mean of s runs goes with the truth.
-    reliability = s * r / (1 + (s - 1) * r)
-    perfect = 2 / np.pi * np.arcsin(np.sqrt(reliability))
-    return two, float(perfect)
+    return two, float(2 / np.pi * np.arcsin(np.sqrt(s * r / (1 + (s - 1) * r))))
 
 
 def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
@@ -90,8 +78,7 @@ def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
     first, second = _pair(a, b, ("a", "b"))
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    ranks = stats.rankdata(first), stats.rankdata(second)
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
 
 
 def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
@@ -102,9 +89,8 @@ def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
     guess, truth = _pair(predicted, true, ("predicted", "true"))
     if not 1 <= k <= len(guess):
         raise UserError(f"k must be from 1 to {len(guess)}, the number of architectures, got {k}")
-    order = np.argsort(-guess, kind="stable")
-    best = truth[order[:k]].max()
-    return float(truth.max() - best)
+    top = np.argsort(-guess, kind="stable")[:k]
+    return float(truth.max() - truth[top].max())
 
 
 def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
@@ -123,12 +109,10 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
         return np.nan, np.nan
     sample = _values(values, "values")
     # Differences of equal parameter counts or of runs that all found the best cell: rounding is not a spread.
-    largest = float(np.abs(sample).max())
-    if np.ptp(sample) <= ROUNDING * max(1.0, largest):
+    if np.ptp(sample) <= 1e-9 * max(1.0, float(np.abs(sample).max())):
         return np.nan, np.nan
-    n = len(sample)
-    quantile = stats.t.ppf((1 + level) / 2, n - 1)
-    half = float(quantile * sample.std(ddof=1) / np.sqrt(n))
+    quantile = stats.t.ppf((1 + level) / 2, len(sample) - 1)
+    half = float(quantile * sample.std(ddof=1) / np.sqrt(len(sample)))
     middle = float(sample.mean())
     return middle - half, middle + half
 

@@ -86,7 +86,7 @@ def write_known() -> Path:
         if path is not None:
             table, images = read_labelled(path), provenance_of(path)["images"]
             known.setdefault(f"{name} {images}", {})[table.source] = digest(table)
-        if space.provides("oracle"):
+        if hasattr(space, "oracle"):
             try:
                 source = WholeSpace(space, space.oracle()).source
             except MissingTable:
