@@ -113,16 +113,14 @@ def learning_curves(
     metric: str = "kendall_tau",
     x: str = "n_train",
     paper: pd.DataFrame | None = None,
-    reference: Mapping[str, float] | None = None,
 ) -> Figure:
     """Recorded rows -> a facet a space: the mean of each series over its seeds with its Student's t band.
 
     `by` are the columns that tell series apart, `x` the axis, `paper` (`space, method, n_train, paper`) hollow marks
-    joined to our mean, `reference` a horizontal line a space. Raises UserError for more than six series, and where two
-    rows share series, place and seed: unlike settings must not be averaged.
+    joined to our mean. Raises UserError for more than six series, and where two rows share series, place and seed:
+    unlike settings must not be averaged.
     """
     import matplotlib.pyplot as plt
-    import seaborn
 
     rows = rows[rows[metric].notna()].astype({x: float})
     key = ["space", "dataset", *by, x, "seed"]
@@ -132,34 +130,58 @@ def learning_curves(
         return nothing().figure
     styles = _series(rows, by)
     facets = list(rows.groupby(["space", "dataset"], sort=False))
+    width = 7.6 if len(facets) == 1 else 4.6 * len(facets)
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(facets), figsize=(7.6 if len(facets) == 1 else 4.6 * len(facets), 3.9))
-    for ax, ((space, dataset), facet) in zip(np.atleast_1d(grid), facets, strict=True):
+        figure, grid = plt.subplots(1, len(facets), figsize=(width, 3.9), squeeze=False)
+    for ax, ((space, dataset), facet) in zip(grid[0], facets, strict=True):
         ends = []
         for values, style in styles.items():
-            part = facet
-            for name, value in zip(by, values, strict=True):
-                part = part[part[name] == value] if value == value else part[part[name].isna()]
+            part = _with_values(facet, by, values)
             if part.empty:
                 continue
-            seaborn.lineplot(
-                part, x=x, y=metric, ax=ax, errorbar=student_interval, color=style["color"], legend=False,
-                linestyle=style["linestyle"], marker=style["marker"], markeredgecolor=PAPER,
-                err_kws={"alpha": 0.15, "linewidth": 0},
-            )  # fmt: skip
-            means = part.groupby(x)[metric].mean()
+            means = _draw_curve(ax, part, x, metric, style)
             ends.append((float(means.index[-1]), float(means.iloc[-1]), style["label"], style["color"]))
-            if paper is not None and values[0] in set(paper["method"]):
-                _draw_paper(ax, paper[(paper["method"] == values[0]) & (paper["space"] == space)], means, style)
-        if reference and space in reference:
-            ax.axhline(reference[space], color=BLUE, linestyle=":", linewidth=1.2)
-            ends.append((float(facet[x].max()), reference[space], "HyperNAS-P", BLUE))
+            if paper is not None:
+                figures = paper[(paper["method"] == values[0]) & (paper["space"] == space)]
+                _draw_paper(ax, figures, means, style)
         _size_axis(ax, facet[x], log=x == "n_train")
         _label_ends(ax, ends)
         several = rows.loc[rows["space"] == space, "dataset"].nunique() > 1
-        ax.set_title(f"{display_name(space)}, {display_name(dataset)}" if several else display_name(space))
-        ax.set(xlabel="labelled architectures" if x == "n_train" else display_name(x), ylabel=axis_name(metric))
+        name = display_name(space)
+        ax.set_title(f"{name}, {display_name(dataset)}" if several else name)
+        ax.set_xlabel("labelled architectures" if x == "n_train" else display_name(x))
+        ax.set_ylabel(axis_name(metric))
     return figure
+
+
+def _with_values(rows: pd.DataFrame, columns: Sequence[str], values: Sequence[Any]) -> pd.DataFrame:
+    """The rows that have these values in these columns; a missing value asks for rows without one."""
+    for name, value in zip(columns, values, strict=True):
+        if value == value:
+            rows = rows[rows[name] == value]
+        else:
+            rows = rows[rows[name].isna()]
+    return rows
+
+
+def _draw_curve(ax: Axes, rows: pd.DataFrame, x: str, metric: str, style: Mapping[str, Any]) -> pd.Series:
+    """The mean of one series with its band; returns the means by `x`."""
+    import seaborn
+
+    seaborn.lineplot(
+        rows,
+        x=x,
+        y=metric,
+        ax=ax,
+        errorbar=student_interval,
+        color=style["color"],
+        linestyle=style["linestyle"],
+        marker=style["marker"],
+        markeredgecolor=PAPER,
+        legend=False,
+        err_kws={"alpha": 0.15, "linewidth": 0},
+    )
+    return rows.groupby(x)[metric].mean()
 
 
 def _draw_paper(ax: Axes, figures: pd.DataFrame, ours: pd.Series, style: Mapping[str, Any]) -> None:
@@ -187,26 +209,24 @@ def paired_strips(lines: pd.DataFrame, names: Sequence[str] = (), ax: Axes | Non
     ax.figure.set_layout_engine(None)
     bottom = 0.8 / ax.figure.get_figheight()
     ax.set_position((0.2, bottom, 0.5, 1 - bottom))
-    labels = list(names)
-    if not labels:
-        several = lines["says"].nunique() > 1
-        for line in lines.to_dict("records"):
-            where = ", ".join(map(display_name, line["where"].split(", ")))
-            says = fill(line["says"], LABEL_WIDTH)
-            labels.append(f"{says}\n{where}" if several else where)
+    labels = list(names) or _strip_labels(lines)
     dots = lines.explode("differences").reset_index(names="place").astype({"differences": float})
     colours = [ANSWER_COLOURS.get(answer, GREY) for answer in lines["answer"]]
     seaborn.stripplot(
-        dots, x="differences", y="place", hue="place", palette=dict(enumerate(colours)), orient="h", jitter=False,
-        size=5, alpha=0.4, legend=False, ax=ax,
-    )  # fmt: skip
+        dots,
+        x="differences",
+        y="place",
+        hue="place",
+        palette=dict(enumerate(colours)),
+        orient="h",
+        jitter=False,
+        size=5,
+        alpha=0.4,
+        legend=False,
+        ax=ax,
+    )
     for place, line in enumerate(lines.to_dict("records")):
-        colour = colours[place]
-        ax.hlines(place, line["low"], line["high"], color=colour, linewidth=3)
-        ax.plot(line["difference"], place, "D", color=colour, markeredgecolor=PAPER, markersize=7, zorder=4)
-        text = f"{estimate(line, metric)}   {line['n_seeds']} seeds"
-        ax.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points",
-                    va="center", fontsize=9)  # fmt: skip
+        _draw_estimate(ax, place, line, colours[place])
     ax.axvline(0, color=INK, linewidth=0.9)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
@@ -216,6 +236,32 @@ def paired_strips(lines: pd.DataFrame, names: Sequence[str] = (), ax: Axes | Non
     about = "Kendall tau" if several else axis_name(metric).removesuffix(", %")
     ax.set(xlabel=f"difference in {unit}{about}, paired by training set", ylabel="")
     return ax
+
+
+def _strip_labels(lines: pd.DataFrame) -> list[str]:
+    """Claim and space of each line, the space alone where all lines are of one claim."""
+    several = lines["says"].nunique() > 1
+    labels = []
+    for line in lines.to_dict("records"):
+        where = ", ".join(map(display_name, line["where"].split(", ")))
+        says = fill(line["says"], LABEL_WIDTH)
+        labels.append(f"{says}\n{where}" if several else where)
+    return labels
+
+
+def _draw_estimate(ax: Axes, place: int, line: Mapping[Any, Any], colour: str) -> None:
+    """The interval as a bar, the mean as a diamond, both in figures at the right."""
+    ax.hlines(place, line["low"], line["high"], color=colour, linewidth=3)
+    ax.plot(line["difference"], place, "D", color=colour, markeredgecolor=PAPER, markersize=7, zorder=4)
+    ax.annotate(
+        f"{estimate(line, line['metric'])}   {line['n_seeds']} seeds",
+        (1, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+    )
 
 
 def dumbbells(lines: pd.DataFrame, metric: str = "kendall_tau", reference: str = "") -> Figure:
@@ -263,13 +309,20 @@ def cost_front(points: pd.DataFrame, x: str, y: str, label: str = "method", ax: 
         return nothing(ax=ax)
     ax = axes(ax, height=4.4)
     ax.set_xscale("log")
-    best = points.iloc[pareto_front(points[x].to_numpy(float), points[y].to_numpy(float))].sort_values(x)
+    best = points.iloc[pareto_front(-points[x].to_numpy(float), points[y].to_numpy(float))].sort_values(x)
     ax.plot(best[x], best[y], color=INK, alpha=0.35, drawstyle="steps-post", zorder=1)
     for line in points.to_dict("records"):
         style = method_style(str(line[label]))
         ax.plot(line[x], line[y], style["marker"], color=style["color"], markersize=8)
-        ax.annotate(style["label"], (line[x], line[y]), xytext=(7, 4), textcoords="offset points", fontsize=9,
-                    color=style["color"])  # fmt: skip
+        ax.annotate(
+            style["label"],
+            (line[x], line[y]),
+            xytext=(7, 4),
+            textcoords="offset points",
+            fontsize=9,
+            color=style["color"],
+        )
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.margins(x=0.25)
     ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
     return ax
@@ -293,8 +346,14 @@ def plane(means: pd.DataFrame, x: str, y: str, by: str) -> Figure:
         for line in part.to_dict("records"):
             style = value_style(line[by], levels)
             ax.plot(line[f"{x}_mean"], line[f"{y}_mean"], style["marker"], color=style["color"], markersize=8)
-            ax.annotate(style["label"], (line[f"{x}_mean"], line[f"{y}_mean"]), xytext=(6, 5),
-                        textcoords="offset points", fontsize=9, color=style["color"])  # fmt: skip
+            ax.annotate(
+                style["label"],
+                (line[f"{x}_mean"], line[f"{y}_mean"]),
+                xytext=(6, 5),
+                textcoords="offset points",
+                fontsize=9,
+                color=style["color"],
+            )
         ax.set_title(f"{display_name(space)}, {size} labels")
         ax.set(xlabel=axis_name(x).replace(" read by the generated networks", " read"), ylabel=axis_name(y))
     return figure
@@ -343,6 +402,7 @@ def seconds_beside(ours: Mapping[str, float], paper: Mapping[str, float], ax: Ax
             ax.plot(there, place, "o", color=style["color"], markerfacecolor=PAPER)
         ax.plot(seconds, place, "o", color=style["color"])
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_yticks(range(len(ours)), [display_name(method) for method in ours])
     ax.invert_yaxis()
     ax.set_xlabel("seconds an architecture")
@@ -355,8 +415,14 @@ def shares(parts: Mapping[str, float], unit: str, ax: Axes | None = None) -> Axe
     total = sum(parts.values())
     ax.barh(range(len(parts)), list(parts.values()), color=BLUE, alpha=0.8)
     for place, value in enumerate(parts.values()):
-        ax.annotate(f"{value:.2f}, {value / total:.0%}", (value, place), xytext=(5, 0), textcoords="offset points",
-                    va="center", fontsize=9)  # fmt: skip
+        ax.annotate(
+            f"{value:.2f}, {value / total:.0%}",
+            (value, place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
     ax.set_yticks(range(len(parts)), list(parts))
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
