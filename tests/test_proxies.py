@@ -3,8 +3,6 @@
 import copy
 import json
 import math
-import pickle
-from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -19,8 +17,8 @@ from hypernas.lab import provenance
 from hypernas.lab import rows as results
 from hypernas.lab import zero_cost_rows as zero_cost
 from hypernas.lab.rows import Results
+from hypernas.lab.runner import Workers
 from hypernas.lab.zero_cost_cells import Cells, benchmarks
-from hypernas.lab.zero_cost_journal import ScoreJournal
 from hypernas.spaces.trainable_network import TrainableNetwork
 from hypernas.zero_cost import proxies
 
@@ -255,23 +253,15 @@ def test_what_a_stopped_run_has_scored_is_not_scored_again(own, monkeypatch):
     assert rows[0]["n_test"] == 4
 
 
-def test_a_journal_forgets_a_torn_line_and_keeps_what_is_not_finite(own):
-    journal = ScoreJournal("here")
-    journal.add({-3: (None, 0.5), 4: (1.5, 0.25)})
+def test_a_journal_forgets_a_torn_line_and_what_is_added_after_it_is_not_lost(own):
+    journal = zero_cost.kept_scores("here")
+    journal.add([[-3, None, 0.5], [4, 1.5, 0.25]])
     journal.path.write_bytes(journal.path.read_bytes() + b"[7, 1.")
-    assert ScoreJournal("here").scores == {-3: (None, 0.5), 4: (1.5, 0.25)}
-    assert ScoreJournal("elsewhere").scores == {}
-
-
-def test_what_is_added_after_a_torn_line_is_not_lost(own):
-    ScoreJournal("here").add({4: (1.5, 0.25)})
-    path = ScoreJournal("here").path
-    path.write_bytes(path.read_bytes() + b"[7, 1.")
-    again = ScoreJournal("here")
-    again.add({8: (2.5, 0.5)})
-    again.add({9: (3.5, 0.5)})
-    assert ScoreJournal("here").scores == {4: (1.5, 0.25), 8: (2.5, 0.5), 9: (3.5, 0.5)}
-    assert path.read_bytes().count(b"\n") == 4
+    again = zero_cost.kept_scores("here")
+    assert again.records == [[-3, None, 0.5], [4, 1.5, 0.25]]
+    again.add([[8, 2.5, 0.5]])
+    assert zero_cost.kept_scores("here").records == [[-3, None, 0.5], [4, 1.5, 0.25], [8, 2.5, 0.5]]
+    assert zero_cost.kept_scores("elsewhere").records == []
 
 
 def test_scores_are_kept_for_one_version_and_commit_alone(own, monkeypatch):
@@ -285,26 +275,10 @@ def test_scores_are_kept_for_one_version_and_commit_alone(own, monkeypatch):
         (own / "results" / "zero_cost.jsonl").unlink()
 
 
-class Elsewhere:
-    """In the place of a pool of processes: work travels as text."""
-
-    def __init__(self, workers, *_):
-        self.workers = workers
-
-    def submit(self, work, *arguments):
-        future = Future()
-        future.set_result(pickle.loads(pickle.dumps(work))(*pickle.loads(pickle.dumps(arguments))))
-        return future
-
-    def shutdown(self, **_):
-        self.workers = 0
-
-
-def test_several_processes_find_what_one_finds(own, monkeypatch):
+def test_several_processes_find_what_one_finds(own):
     recipe = zero_cost.Recipe("nasbench201", "digits", 8, 8, 2, 1)
     facts = {"seconds", "seconds_per_architecture", "started", "device"}
-    monkeypatch.setattr(zero_cost, "ProcessPoolExecutor", Elsewhere)
-    found = [list(zero_cost.run(recipe, ["zen"], 6, [0], workers=workers, keep=False)) for workers in (1, 2)]
+    found = [list(zero_cost.run(recipe, ["zen"], 6, [0], workers=Workers(n), keep=False)) for n in (1, 2)]
     one, two = ([{k: v for k, v in row.items() if k not in facts} for row in rows] for rows in found)
     assert one == two
     assert not (own / "results").exists()

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from hypernas.cli import options
+from hypernas.cli.book import book
 from hypernas.cli.data import data, label
 from hypernas.cli.practice import fit, predict, rank, sample
 from hypernas.cli.rows import experiment, grid, sweep
@@ -138,6 +139,7 @@ def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> No
 
 
 main.add_command(ask_command)
+main.add_command(book)
 main.add_command(check)
 main.add_command(data)
 main.add_command(experiment)

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from hypernas.cli.rows import whole_numbers
+from hypernas.cli.rows import runner_options, whole_numbers, workers_of
 
 
 @click.command("zero-cost")
 @click.option("--space", required=True, help="Search space.")
-@click.option("--methods", default="all", show_default=True, help="Proxies, with commas, or all.")
+@click.option("--methods", "--method", "methods", default="all", show_default=True, help="Proxies, or all.")
 @click.option("--n", type=int, default=1000, show_default=True, help="Architectures, the same for every method.")
-@click.option("--seed", default="0:3", show_default=True, help="Initialisations: 0:3 or with commas.")
+@click.option("--seed", "--seeds", "seed", default="0:3", show_default=True, help="Initialisations.")
 @click.option("--images", default="", help="Images.  [default: cifar10 where they are found, else digits]")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images of the one batch.")
 @click.option("--side", type=int, default=32, show_default=True, help="Pixels of a side; others are resized.")
@@ -23,13 +23,11 @@ from hypernas.cli.rows import whole_numbers
 @click.option("--cells-per-stage", type=int, help="Depth of the networks.  [default: the space's]")
 @click.option("--stem-stride", type=int, help="Stride of the first convolution.  [default: the space's]")
 @click.option("--graph-form", default="pruned", show_default=True, help="raw, pruned or contracted.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, a thread each.")
+@runner_options
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--force", is_flag=True, help="Score again and replace the recorded rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print each row as one line of JSON.")
-def zero_cost(
-    methods: str, n: int, seed: str, workers: int, device: str, force: bool, as_json: bool, **sizes: Any
-) -> None:
+def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json: bool, **sizes: Any) -> None:
     """Score untrained networks and record one row a method, initialisation and dataset of the space.
 
     The command may be stopped at any moment and repeated: rows that are there are not computed again, nor are scores of
@@ -39,7 +37,7 @@ def zero_cost(
     from hypernas.zero_cost import proxies
 
     chosen = proxies.names() if methods == "all" else list(dict.fromkeys(methods.split(",")))
-    options: dict[str, Any] = {"workers": workers, "device": device, "force": force}
+    options: dict[str, Any] = {"workers": workers_of(sizes), "device": device, "force": force}
     rows = zero_cost.run(
         zero_cost.Recipe(**sizes), chosen, n, whole_numbers("seed", seed), progress=sys.stderr.isatty(), **options
     )

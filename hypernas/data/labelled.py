@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table, schema
-from hypernas.data.catalogue import checkout, folder_of_variable
+from hypernas.data.catalogue import checkout, folder_of_variable, shipped
 from hypernas.errors import MissingTable, UserError
 
 KEY = b"hypernas"
@@ -26,9 +26,11 @@ def place(space: str) -> Path:
 
 
 def find_labelled(space: str) -> Path | None:
-    """The table of `space`, first under `$HYPERNAS_DATA/benchmarks`, then at `place`; None where there is none."""
+    """The table of `space`: under `$HYPERNAS_DATA/benchmarks`, at `place`, or shipped; None where there is none."""
     folder = folder_of_variable("HYPERNAS_DATA")
     places = [place(space)]
+    if checkout() is None:
+        places.append(shipped() / "data" / "benchmarks" / f"{space}.parquet")
     if folder is not None:
         places.insert(0, folder / "benchmarks" / f"{space}.parquet")
     return next((path for path in places if path.is_file()), None)

@@ -22,44 +22,63 @@ def _taus(rows: pd.DataFrame, asked: Mapping[str, Any]) -> tuple[str, str]:
         ours = ours[ours[name] == value]
     means = ours.groupby("n_train")["kendall_tau"].mean()
     figures = quoted("few_shot", asked["space"], [asked["method"]]).set_index("n_train")["paper"]
-    sides = [[side.get(size) for size in asked["n_train"]] for side in (figures, means)]
-    paper, here = (" / ".join(number(value) for value in side) for side in sides)
-    return paper, here
+    paper = [number(figures.get(size)) for size in asked["n_train"]]
+    here = [number(means.get(size)) for size in asked["n_train"]]
+    return " / ".join(paper), " / ".join(here)
 
 
 def findings() -> list[dict[str, str]]:
     """The table of findings: `claim`, `page`, `paper`, `ours` and `verdict`, in the paper's order."""
     entries = wording()["front"]
-    pages = {name: Page(name) for name in dict.fromkeys(entry["page"] for entry in entries)}
-    lines = []
-    for entry in entries:
-        page = pages[entry["page"]]
-        answers = [page.answer(says) for says in entry["says"]]
-        paper = entry.get("paper", "")
-        if "taus" in entry:
-            paper, ours = _taus(page.rows, entry["taus"])
-        else:
-            labels = entry.get("labels", [""] * len(answers))
-            unit = entry.get("unit", "")
-            parts = [f"{label} {_spaces_in_brief(lines, unit)}" for label, lines in zip(labels, answers, strict=True)]
-            ours = "; ".join(part.strip() for part in parts)
-        badges = list(dict.fromkeys(lines.iloc[0]["answer"] for lines in answers))
-        verdict = badges[0] if len(badges) == 1 else _joined(badges)
-        lines.append({"claim": entry["claim"], "page": entry["page"], "paper": paper, "ours": ours, "verdict": verdict})
-    return lines
+    names = dict.fromkeys(entry["page"] for entry in entries)
+    pages = {name: Page(name) for name in names}
+    return [_finding(entry, pages[entry["page"]]) for entry in entries]
+
+
+def _finding(entry: Mapping[str, Any], page: Page) -> dict[str, str]:
+    """One line of the table from its entry of `verdicts.toml`."""
+    answers = [page.answer(says) for says in entry["says"]]
+    paper = entry.get("paper", "")
+    if "taus" in entry:
+        paper, ours = _taus(page.rows, entry["taus"])
+    else:
+        ours = _in_brief(entry, answers)
+    badges = list(dict.fromkeys(claim.iloc[0]["answer"] for claim in answers))
+    return {
+        "claim": entry["claim"],
+        "page": entry["page"],
+        "paper": paper,
+        "ours": ours,
+        "verdict": badges[0] if len(badges) == 1 else _joined(badges),
+    }
+
+
+def _in_brief(entry: Mapping[str, Any], answers: Sequence[pd.DataFrame]) -> str:
+    """The claims of an entry after each other, each under its label where it has one."""
+    labels = entry.get("labels", [""] * len(answers))
+    parts = []
+    for label, claim in zip(labels, answers, strict=True):
+        numbers = _spaces_in_brief(claim, entry.get("unit", ""))
+        parts.append(f"{label} {numbers}".strip())
+    return "; ".join(parts)
 
 
 def _spaces_in_brief(lines: pd.DataFrame, unit: str) -> str:
-    """The estimates of a claim's spaces without their seeds; a lone space goes without its name."""
-    units = lines[lines["level"] == claims.SPACE].to_dict("records")
+    """The estimates of a claim's spaces; with too few seeds the mean alone and how many. A lone space has no name."""
+    spaces = lines[lines["level"] == claims.SPACE].to_dict("records")
     said = []
-    for line in units:
-        name = f"{display_name(line['space'])} " if len(units) > 1 else ""
-        decided = line["answer"] != claims.FEW
-        text = estimate(line, line["metric"]) if decided else number(line["difference"], line["metric"], sign=True)
-        text += unit if unit == "×" else f" {unit}" if unit else ""
-        text += "" if decided else f" ({line['n_seeds']} seeds)"
-        said.append(name + text)
+    for line in spaces:
+        metric = line["metric"]
+        text = estimate(line, metric)
+        if line["answer"] == claims.FEW:
+            text = number(line["difference"], metric, sign=True)
+        if unit:
+            text += unit if unit == "×" else f" {unit}"
+        if line["answer"] == claims.FEW:
+            text += f" ({line['n_seeds']} seeds)"
+        if len(spaces) > 1:
+            text = f"{display_name(line['space'])} {text}"
+        said.append(text)
     return ", ".join(said) or claims.NONE
 
 
@@ -67,7 +86,8 @@ def _joined(badges: Sequence[str]) -> str:
     """One badge for several claims of a line: partly where they disagree on whether it holds, else the weakest."""
     if claims.HOLDS in badges or claims.PARTLY in badges:
         return claims.PARTLY
-    return next(badge for badge in (claims.OPEN, claims.NO, claims.EQUIVALENT, claims.CEILING) if badge in badges)
+    weakest_first = (claims.OPEN, claims.NO, claims.EQUIVALENT, claims.CEILING)
+    return next(badge for badge in weakest_first if badge in badges)
 
 
 UNTESTED = (
@@ -90,7 +110,9 @@ def findings_html() -> Html:
 
 
 def findings_markdown() -> str:
-    """The same for the README."""
-    lines = [[line[name] for name in ("claim", "paper", "ours", "verdict")] for line in findings()]
-    rows = [[*(Html(text) for text in line[:3]), Html(f"**{line[3]}**")] for line in [*lines, UNTESTED]]
+    """The same for the README, whose source stays readable: all of it is our own words and numbers."""
+    lines = [tuple(line[name] for name in ("claim", "paper", "ours", "verdict")) for line in findings()]
+    rows = []
+    for claim, paper, ours, verdict in [*lines, UNTESTED]:
+        rows.append([Html(claim), Html(paper), Html(ours), Html(f"**{verdict}**")])
     return markdown_table(["claim", "paper", "ours", "verdict"], rows)

@@ -76,7 +76,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch": 2, "auxiliary": 0, "cutout": 0, "drop_path": 0}
+        least = {"epochs": 1, "channels": 1, "batch": 2, "auxiliary": 0, "cutout": 0, "drop_path": 0}
         for name, lowest in least.items():
             if not getattr(self, name) >= lowest:
                 raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 
 from hypernas import spaces
@@ -26,7 +21,9 @@ from hypernas.data.labelled import provenance_of, write_labelled
 from hypernas.errors import UserError
 from hypernas.fast.learned_networks import Networks
 from hypernas.graph import collate
+from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import commit, device_name, version
+from hypernas.lab.runner import Runner, Workers
 from hypernas.method.target_network import Program
 from hypernas.spaces.programs import count, map_sizes
 from hypernas.training.loop import Schedule
@@ -100,44 +97,6 @@ def train_group(recipe: Recipe, notations: Sequence[str]) -> list[Record]:
     ]
 
 
-class Journal:
-    """The records so far, a line each under the recipe, beside the table to be: `<out>.partial.jsonl`."""
-
-    def __init__(self, out: Path, recipe: Recipe) -> None:
-        self.path = out.with_name(f"{out.name}.partial.jsonl")
-        self.records: dict[str, Record] = {}
-        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
-        whole = [line for line in map(_parsed, lines) if line is not None]
-        if whole and whole[0] != asdict(recipe):
-            raise UserError(f"{self.path} belongs to other settings, {whole[0]}: delete it or choose another --out")
-        self.records = {record["notation"]: record for record in whole[1:]}
-        self._write("wb", [asdict(recipe), *self.records.values()])
-
-    def add(self, records: Sequence[Record]) -> None:
-        self._write("ab", records)
-        self.records |= {record["notation"]: record for record in records}
-
-    def _write(self, mode: str, rows: Sequence[Record]) -> None:
-        path = self.path if mode == "ab" else self.path.with_name(f"{self.path.name}.new")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open(mode) as file:
-                file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(path, self.path)
-        except OSError as error:
-            raise UserError(f"{path} must be writable, got {error.strerror}: free space or choose --out") from error
-
-
-def _parsed(line: bytes) -> Record | None:
-    """A line of the journal, None for one that a kill tore."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Keep a second command from the same table."""
@@ -154,37 +113,28 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _results(recipe: Recipe, groups: Sequence[Sequence[str]], processes: int) -> Iterator[list[Record]]:
-    """The records of each group as it is done; one process a core, one thread a process."""
-    if processes == 1 or not groups:
-        yield from (train_group(recipe, group) for group in groups)
-        return
-    with ProcessPoolExecutor(min(processes, len(groups)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        try:
-            for done in as_completed([pool.submit(train_group, recipe, group) for group in groups]):
-                yield done.result()
-        except BrokenProcessPool as error:
-            raise UserError("a process was killed; what is trained is kept, the same command goes on") from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _train(job: tuple[Recipe, Sequence[str]]) -> list[Record]:
+    """The work of a job of the runner."""
+    return train_group(*job)
 
 
-def _check_not_imported_by_a_worker() -> None:
-    """Raise UserError where a worker process, which imports the script that started it, would start workers again."""
-    if getattr(current_process(), "_inheriting", False):
-        rule = 'a script that labels must call it behind `if __name__ == "__main__":`'
-        raise UserError(f"{rule}, got a call while a worker imports the script: put it there, or give processes=1")
-
-
-def label(recipe: Recipe, out: Path, processes: int | None = None, force: bool = False, progress: bool = True) -> Path:
+def label(
+    recipe: Recipe,
+    out: Path,
+    processes: int | None = None,
+    force: bool = False,
+    progress: bool = True,
+    workers: Workers | None = None,
+) -> Path:
     """Train what is not trained yet and write the table `out`. Stopped at any moment, the same call goes on from there.
+
+    It runs on `workers`, by default on `processes` of one thread each, one a core where nothing is said.
 
     Raises UserError for a journal of other settings, and for a table of other settings unless `force`, with which the
     table is made anew whatever it holds.
     """
     from tqdm import tqdm
 
-    _check_not_imported_by_a_worker()
     space, size = spaces.get(recipe.space), load_images(recipe.images).train_images.shape[2:]
     with _alone(out):
         if out.exists() and not force:
@@ -196,15 +146,23 @@ def label(recipe: Recipe, out: Path, processes: int | None = None, force: bool =
         notations = sample_distinct(space, recipe.n)
         for program in _programs(recipe, notations):
             map_sizes(program, *size)
-        journal = Journal(out, recipe)
-        missing = [notation for notation in notations if notation not in journal.records]
-        groups = [missing[i : i + GROUP] for i in range(0, len(missing), GROUP)]
-        with tqdm(total=recipe.n, initial=recipe.n - len(missing), unit="architecture", disable=not progress) as bar:
-            for records in _results(recipe, groups, processes or _cores()):
-                journal.add(records)
-                bar.update(len(records))
-        _finish(out, recipe, [journal.records[notation] for notation in notations], started)
-        journal.path.unlink()
+        journal = Journal(out.with_name(f"{out.name}.partial.jsonl"), asdict(recipe), "choose another --out")
+        done = {record["notation"] for record in journal.records}
+        missing = [notation for notation in notations if notation not in done]
+        jobs = [(recipe, missing[start : start + GROUP]) for start in range(0, len(missing), GROUP)]
+        workers = workers or Workers(max(min(processes or _cores(), len(jobs)), 1))
+        with (
+            tqdm(total=recipe.n, initial=recipe.n - len(missing), unit="architecture", disable=not progress) as bar,
+            Runner(workers if jobs else None) as runner,
+        ):
+            for answer in runner.map(_train, jobs):
+                if answer.error is not None:
+                    raise answer.error
+                journal.add(answer.result)
+                bar.update(len(answer.result))
+        records = {record["notation"]: record for record in journal.records}
+        _finish(out, recipe, [records[notation] for notation in notations], started)
+        journal.remove()
     return out
 
 

@@ -24,7 +24,10 @@ def _cell(value: Any) -> str:
 
 def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "", above: str = "") -> Html:
     """A table; a cell that is not `Html` is text, whatever is in it. `above` is a first row of the head."""
-    lines = ["".join(f"<td>{_cell(cell)}</td>" for cell in row) for row in rows]
+    lines = []
+    for row in rows:
+        cells = [f"<td>{_cell(cell)}</td>" for cell in row]
+        lines.append("".join(cells))
     heads = "".join(f"<th>{_cell(name)}</th>" for name in head)
     kind = "table hn-table hn-long" if len(lines) > LONG_TABLE else "table hn-table"
     text = f'<div class="hn-scroll"><table class="{kind}">'
@@ -36,9 +39,12 @@ def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str 
 
 def markdown_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """The same as Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    cells = [[str(cell) if cell == "---" else _cell(cell) for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    rule = [Html("---") for _ in head]
+    text = ""
+    for line in [head, rule, *rows]:
+        cells = [_cell(cell) for cell in line]
+        text += f"| {' | '.join(cells)} |\n"
+    return text
 
 
 def folded(summary_line: str, body: str) -> Html:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from hypernas.errors import UserError
+
+# Values that differ by less, relative to their size, are one value written twice.
+ROUNDING = 1e-9
 
 
 def _values(values: ArrayLike, name: str) -> np.ndarray:
@@ -46,7 +51,8 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     first, second = _pair(a, b, ("a", "b"))
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    return float(stats.kendalltau(first, second, variant="b", method="asymptotic").statistic)
+    result = stats.kendalltau(first, second, variant="b", method="asymptotic")
+    return float(result.statistic)
 
 
 def repeatability(runs: ArrayLike) -> tuple[float, float]:
@@ -64,9 +70,15 @@ def repeatability(runs: ArrayLike) -> tuple[float, float]:
     if values.ndim != 2 or values.shape[1] < 2:
         raise UserError(f"runs must be (n, S) with at least 2 runs, got shape {values.shape}")
     s = values.shape[1]
-    two = float(np.mean([kendall_tau(values[:, i], values[:, j]) for i in range(s) for j in range(i)]))
+    taus = []
+    for i, j in combinations(range(s), 2):
+        taus.append(kendall_tau(values[:, i], values[:, j]))
+    two = float(np.mean(taus))
     r = max(0.0, np.sin(np.pi / 2 * two))
-    return two, float(2 / np.pi * np.arcsin(np.sqrt(s * r / (1 + (s - 1) * r))))
+    # Spearman and Brown: how well the mean of s runs goes with the truth.
+    reliability = s * r / (1 + (s - 1) * r)
+    perfect = 2 / np.pi * np.arcsin(np.sqrt(reliability))
+    return two, float(perfect)
 
 
 def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
@@ -78,7 +90,8 @@ def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
     first, second = _pair(a, b, ("a", "b"))
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
+    ranks = stats.rankdata(first), stats.rankdata(second)
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
@@ -89,8 +102,9 @@ def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
     guess, truth = _pair(predicted, true, ("predicted", "true"))
     if not 1 <= k <= len(guess):
         raise UserError(f"k must be from 1 to {len(guess)}, the number of architectures, got {k}")
-    top = np.argsort(-guess, kind="stable")[:k]
-    return float(truth.max() - truth[top].max())
+    order = np.argsort(-guess, kind="stable")
+    best = truth[order[:k]].max()
+    return float(truth.max() - best)
 
 
 def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
@@ -109,10 +123,12 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
         return np.nan, np.nan
     sample = _values(values, "values")
     # Differences of equal parameter counts or of runs that all found the best cell: rounding is not a spread.
-    if np.ptp(sample) <= 1e-9 * max(1.0, float(np.abs(sample).max())):
+    largest = float(np.abs(sample).max())
+    if np.ptp(sample) <= ROUNDING * max(1.0, largest):
         return np.nan, np.nan
-    quantile = stats.t.ppf((1 + level) / 2, len(sample) - 1)
-    half = float(quantile * sample.std(ddof=1) / np.sqrt(len(sample)))
+    n = len(sample)
+    quantile = stats.t.ppf((1 + level) / 2, n - 1)
+    half = float(quantile * sample.std(ddof=1) / np.sqrt(n))
     middle = float(sample.mean())
     return middle - half, middle + half
 

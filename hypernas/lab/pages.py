@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from importlib import resources
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from hypernas.errors import UserError
@@ -16,11 +17,13 @@ from hypernas.lab import claims, grids
 from hypernas.lab.formats import MISSING, estimate, number, plain
 from hypernas.lab.markup import Html, folded, html_table
 from hypernas.lab.rows import paper_figures
-from hypernas.lab.summary import METRICS, PLACE, STATISTICS, summary
+from hypernas.lab.summary import PLACE, STATISTICS, summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# How a ranking is measured: over all architectures, over those that are no duplicates of a training one, and rho.
+RANKINGS = ("kendall_tau", "kendall_tau_unseen", "spearman_rho")
 NOT_A_NAME = {"space", "dataset", "n_train", "n_seeds", "seconds", "paper", "paper_source"}
 
 
@@ -141,32 +144,57 @@ def _mean_cell(line: Mapping[Any, Any], metric: str, is_best: bool) -> Html:
     return Html(text or MISSING)
 
 
+Place = tuple[str, str, int]
+# Stands for the number of labels where there is none, as of a proxy that is not trained.
+NO_LABELS = 0
+
+
+def _place(line: Mapping[Any, Any]) -> Place:
+    """Space, dataset and labels of a line of `summary`: the column of a table that it belongs to."""
+    import pandas as pd
+
+    labels = line["n_train"]
+    return line["space"], line["dataset"], NO_LABELS if pd.isna(labels) else int(labels)
+
+
+def _place_names(places: Sequence[Place]) -> list[str]:
+    """The space of each place, with the dataset where a space has several."""
+    datasets: dict[str, set[str]] = {}
+    for space, dataset, _ in places:
+        datasets.setdefault(space, set()).add(dataset)
+    names = []
+    for space, dataset, _ in places:
+        name = display_name(space)
+        names.append(f"{name}, {display_name(dataset)}" if len(datasets[space]) > 1 else name)
+    return names
+
+
 def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     """`summary` pivoted: a row a series, a column a space and size; best bold, constant settings left out."""
     mean = f"{metric}_mean"
     means = means[means[mean].notna() | means["paper"].notna()]
     if means.empty:
         return Html("<p>No rows are recorded yet.</p>")
+    lines = means.to_dict("records")
     columns = series_columns(means)
-    places = sorted({(line["space"], line["dataset"], line["n_train"]) for line in means.to_dict("records")}, key=str)
-    places.sort(key=lambda place: (place[0], place[1], place[2] if place[2] == place[2] else 0))
-    cells: dict[str, dict[Any, Html]] = {}
-    best = means.groupby(["space", "dataset", "n_train"], dropna=False)[mean].transform("max")
-    for line, top in zip(means.to_dict("records"), best, strict=True):
+    best: dict[Place, float] = {}
+    for line in lines:
+        if line["n_seeds"]:
+            best[_place(line)] = max(line[mean], best.get(_place(line), line[mean]))
+    cells: dict[str, dict[Place, Html]] = {}
+    for line in lines:
         row = cells.setdefault(series_name(line, columns), {})
-        place = (line["space"], line["dataset"], line["n_train"])
-        row[place] = _mean_cell(line, metric, line[mean] == top)
-    groups: dict[str, int] = {}
-    for space, dataset, _ in places:
-        name = display_name(space)
-        if means.loc[means["space"] == space, "dataset"].nunique() > 1:
-            name += f", {display_name(dataset)}"
-        groups[name] = groups.get(name, 0) + 1
-    spans = "".join(f'<th colspan="{span}">{plain(name)}</th>' for name, span in groups.items())
-    head = ["labels", *(size if size == size else "" for _, _, size in places)]
-    body = [[name, *(row.get(place, MISSING) for place in places)] for name, row in cells.items()]
+        row[_place(line)] = _mean_cell(line, metric, line[mean] == best.get(_place(line)))
+    places = sorted({_place(line) for line in lines})
+    above = "<th></th>"
+    for name, group in groupby(_place_names(places)):
+        above += f'<th colspan="{len(list(group))}">{plain(name)}</th>'
+    head = ["labels", *(labels or "" for _, _, labels in places)]
+    body = []
+    for name, row in cells.items():
+        body.append([name, *(row.get(place, MISSING) for place in places)])
     caption = f"{plain(display_name(metric))}: mean ± standard deviation (seeds)"
-    return html_table(head, body, caption, f"<tr><th></th>{spans}</tr>")
+    return html_table(head, body, caption, f"<tr>{above}</tr>")
 
 
 def frame_table(frame: pd.DataFrame, digits: int = 2) -> Html:
@@ -179,22 +207,26 @@ def frame_table(frame: pd.DataFrame, digits: int = 2) -> Html:
     return html_table([display_name(name) for name in frame.columns], rows)
 
 
+# Two scores of an untrained network that need no network at all.
+FREE = ("params", "flops")
+
+
 def proxies_verdict(taus: pd.DataFrame) -> Html:
-    """The box of the page on zero-cost proxies: in how many places a proxy is above the two that cost nothing."""
+    """The box of the page on zero-cost proxies: how far the best of them is above the two that cost nothing."""
     ours = taus[taus["n_seeds"] > 0]
-    free = ours[ours["method"].isin(["params", "flops"])].groupby(["space", "dataset"])["kendall_tau_mean"].max()
-    rest = ours[~ours["method"].isin(["params", "flops"])]
-    best = rest.groupby(["space", "dataset"])["kendall_tau_mean"].max()
-    leads = (best - free.reindex(best.index)).dropna()
+    is_free = ours["method"].isin(FREE)
+    place = ["space", "dataset"]
+    free = ours[is_free].groupby(place)["kendall_tau_mean"].max()
+    best = ours[~is_free].groupby(place)["kendall_tau_mean"].max()
+    leads = (best - free).dropna()
     if leads.empty:
         return Html("<p>No rows are recorded yet.</p>")
-    said = "; ".join(
-        f"{display_name(space)}, {display_name(dataset)} {number(lead, sign=True)}"
-        for (space, dataset), lead in leads.items()
-    )
+    parts = []
+    for (space, dataset), lead in leads.items():
+        parts.append(f"{display_name(space)}, {display_name(dataset)} {number(lead, sign=True)}")
     return Html(
         f'<div class="hn-verdict hn-open"><p>{badge_html(claims.OPEN)} <strong>The best proxy ranks better than the '
-        f'number of parameters or multiply-adds</strong></p><p class="hn-number">{plain(said)} '
+        f'number of parameters or multiply-adds</strong></p><p class="hn-number">{plain("; ".join(parts))} '
         f'<span class="hn-source">lead in Kendall tau of the best of ten proxies, three draws</span></p>'
         f"<p>Three draws of weights are too few for an answer; count parameters first.</p></div>"
     )
@@ -213,12 +245,13 @@ def provenance(rows: pd.DataFrame, work: str = "training") -> Html:
         if name in rows
     }
     hours = rows["seconds"].sum() / 3600
+    devices = len(values.get("device", []))
     line = f"{len(rows):,} recorded runs, {hours:,.1f} hours of {work}"
-    line += f", {len(values.get('device', []))} kinds of processor, tables and commits inside"
+    line += f", {devices} kind{'s' * (devices != 1)} of processor, tables and commits inside"
     items = [(name, ", ".join(known)) for name, known in values.items() if known]
-    days = sorted({started[:10] for started in rows["started"].dropna()}) if "started" in rows else []
-    if days:
-        items.append(("date", " to ".join(dict.fromkeys([days[0], days[-1]]))))
+    if "started" in rows and rows["started"].notna().any():
+        days = rows["started"].dropna().str[:10]
+        items.append(("date", f"{days.min()} to {days.max()}"))
     return folded(line, html_table(["", ""], items))
 
 
@@ -268,7 +301,7 @@ class Page:
         return verdict_html(lines, meaning)
 
     def means(
-        self, first: Iterable[str] = (), metrics: Sequence[str] = METRICS, figures: pd.DataFrame | None = None
+        self, first: Iterable[str] = (), metrics: Sequence[str] = RANKINGS, figures: pd.DataFrame | None = None
     ) -> pd.DataFrame:
         """`summary` of the rows of the standard profile, told apart by the settings `first` too."""
         return summary(self.standard, figures, metrics, [*PLACE, *first])

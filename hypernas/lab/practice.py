@@ -57,7 +57,8 @@ class Estimate:
     def above(self, other: Estimate) -> tuple[float, float, float]:
         """By how much this tau is above that of another method on the same folds: mean, 95 % interval."""
         differences = np.subtract(self.taus, other.taus)
-        return float(differences.mean()), *corrected_interval(differences, self.share)
+        low, high = corrected_interval(differences, self.share)
+        return float(differences.mean()), low, high
 
 
 def corrected_interval(values: Sequence[float] | np.ndarray, share: float) -> tuple[float, float]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -24,6 +26,17 @@ if TYPE_CHECKING:
 # Jobs with the scheduler at once, for each worker and at least: enough to keep all busy while the driver records rows,
 # few enough that a long list of jobs is not kept in memory and a second driver of the same work gets its part.
 JOBS_A_WORKER, FEWEST_JOBS = 2, 16
+# Settings of Dask: no lines of its own, and no profiler, a rare look at memory.
+QUIET = {
+    "distributed.logging.distributed": "critical",
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.worker.memory.monitor-interval": "5s",
+    # Dask's own value has malloc return memory at each turn: 1.6 times the CPU of a row of trees. One arena cures it.
+    "distributed.nanny.pre-spawn-environ": {"MALLOC_ARENA_MAX": "1"},
+}
 # Seconds until a scheduler that does not answer is given up.
 ANSWER_SECONDS = 20
 
@@ -70,9 +83,11 @@ class Runner:
         self.workers = workers or Workers()
         self._client: Client | None = None
         self._cluster: Any = None
+        self._open = ExitStack()
 
     def __enter__(self) -> Runner:
         if not self.workers.in_process:
+            self._open.enter_context(_hidden_script())
             self._connect()
         return self
 
@@ -81,6 +96,7 @@ class Runner:
             if part is not None:
                 part.close()
         self._client = self._cluster = None
+        self._open.close()
 
     def map(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Done]:
         """Each job as soon as it is done, one that failed with its error; jobs are drawn when a worker has room."""
@@ -94,7 +110,7 @@ class Runner:
 
         # A lost worker is told as a failed or repeated job, so Dask's own lines about it are left out.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        dask.config.set({"distributed.logging.distributed": "critical", "distributed.comm.timeouts.connect": "30s"})
+        dask.config.set(QUIET)
         if self.workers.scheduler:
             try:
                 self._client = Client(self.workers.scheduler, timeout=ANSWER_SECONDS, set_as_default=False)
@@ -103,22 +119,26 @@ class Runner:
                 raise UserError(f"{rule}, got {self.workers.scheduler!r}: {error}") from error
         else:
             threads = str(self.workers.threads or 1)
-            has_dashboard = importlib.util.find_spec("bokeh") is not None
-            self._cluster = LocalCluster(
-                n_workers=self.workers.workers,
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0" if has_dashboard else None,
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-                resources=dict(self.workers.resources),
-                env={"OMP_NUM_THREADS": threads, "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"},
-            )
+            try:
+                self._cluster = LocalCluster(
+                    n_workers=self.workers.workers,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                    resources=dict(self.workers.resources),
+                    env={"OMP_NUM_THREADS": threads, "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"},
+                )
+            except RuntimeError as error:
+                raise UserError(f"the processes must start, got {error}: ask for fewer workers") from error
             self._client = Client(self._cluster, set_as_default=False)
         self._tell_of_missing_resources()
 
     def dashboard(self) -> str:
-        """The address of Dask's page of what is running, "" where there is none."""
-        return str(self._client.dashboard_link or "") if self._client is not None else ""
+        """The address of Dask's page of what is running, "" where there is none: it needs the package bokeh."""
+        if self._client is None or importlib.util.find_spec("bokeh") is None:
+            return ""
+        return str(self._client.dashboard_link)
 
     def _tell_of_missing_resources(self) -> None:
         assert self._client is not None
@@ -158,6 +178,22 @@ class Runner:
                 fill()
         finally:
             self._client.cancel(list(running))
+
+
+@contextmanager
+def _hidden_script() -> Iterator[None]:
+    """Keep new processes from importing the script that asks for them, which would run it again in each.
+
+    `multiprocessing` finds it by these two attributes. A script needs no guard by `__name__` then.
+    """
+    script = vars(sys.modules["__main__"])
+    hidden = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+    script.pop("__file__", None)
+    script["__spec__"] = None
+    try:
+        yield
+    finally:
+        script.update(hidden)
 
 
 def _here(work: Callable[[Any], Any], job: Any, threads: int) -> Done:

@@ -86,7 +86,7 @@ def write_known() -> Path:
         if path is not None:
             table, images = read_labelled(path), provenance_of(path)["images"]
             known.setdefault(f"{name} {images}", {})[table.source] = digest(table)
-        if hasattr(space, "oracle"):
+        if space.provides("oracle"):
             try:
                 source = WholeSpace(space, space.oracle()).source
             except MissingTable:

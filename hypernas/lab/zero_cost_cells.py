@@ -14,9 +14,9 @@ from hypernas.graph import Architecture
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.metrics import kendall_tau, spearman_rho
 from hypernas.lab.rows import Row
-from hypernas.lab.zero_cost_journal import Score
 
 PUBLISHED = 500
+Score = tuple[float | None, float]  # None where it is not finite; seconds
 
 
 @cache

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +19,15 @@ from torch import Tensor
 
 from hypernas import spaces
 from hypernas.data import Images, find, load_images
+from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
+from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import check_device, stamp
-from hypernas.lab.rows import Results, Row, frame, row_key
+from hypernas.lab.rows import Results, Row, canonical_json, frame, row_key
+from hypernas.lab.runner import Runner, Workers
 from hypernas.lab.tables import digest
-from hypernas.lab.zero_cost_cells import Cells, benchmarks, judged, repeated
-from hypernas.lab.zero_cost_journal import Score, ScoreJournal
+from hypernas.lab.zero_cost_cells import Cells, Score, benchmarks, judged, repeated
 from hypernas.spaces.programs import map_sizes
 from hypernas.spaces.trainable_network import TrainableNetwork
 from hypernas.training.settings import checked
@@ -125,36 +125,33 @@ def _unrounded() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-class Scorer:
-    """Scores architectures of one recipe, a few at a time, in this process or in several of one thread each."""
+@dataclass(frozen=True)
+class Scoring:
+    """A job of the runner: some architectures, by id, that a method scores after one initialisation."""
 
-    def __init__(self, recipe: Recipe, device: str, workers: int) -> None:
-        self.recipe, self.device = recipe, device
-        self.pool = None
-        if workers > 1:
-            torch.set_num_threads(1)
-            self.pool = ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,))
+    recipe: Recipe
+    method: str
+    seed: int
+    architectures: Mapping[int, Architecture]
+    device: str
 
-    def __call__(self, method: str, seed: int, todo: Mapping[int, Architecture]) -> Iterator[dict[int, Score]]:
-        """The scores by id, as they come."""
-        groups = [[*todo][i : i + GROUP] for i in range(0, len(todo), GROUP)]
-        calls = [(self.recipe, method, seed, [todo[i] for i in group], self.device) for group in groups]
-        waiting = [self.pool.submit(score, *call) for call in calls] if self.pool else []
-        try:
-            for number, group in enumerate(groups):
-                found = waiting[number].result() if self.pool else score(*calls[number])
-                yield dict(zip(group, found, strict=True))
-        except BrokenProcessPool as error:
-            raise UserError("a process was killed; what is scored is kept, the same command goes on") from error
 
-    def close(self) -> None:
-        if self.pool:
-            self.pool.shutdown(wait=False, cancel_futures=True)
+def score_some(job: Scoring) -> dict[int, Score]:
+    """The work of a job: the scores by id."""
+    scores = score(job.recipe, job.method, job.seed, list(job.architectures.values()), job.device)
+    return dict(zip(job.architectures, scores, strict=True))
+
+
+def kept_scores(identity: Any, keep: bool = True) -> Journal:
+    """Scores in the user cache, in the file that `identity` names; records are `[id, score, seconds]`."""
+    name = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
+    path = cache_directory() / "zero_cost" / f"{name}.scores.jsonl" if keep else None
+    return Journal(path, identity, "set $XDG_CACHE_HOME")
 
 
 def run(
-    recipe: Recipe, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: int = 1, device: str = "cpu",
-    force: bool = False, keep: bool = True, progress: bool = False,
+    recipe: Recipe, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: Workers | None = None,
+    device: str = "cpu", force: bool = False, keep: bool = True, progress: bool = False,
 ) -> Iterator[Row]:  # fmt: skip
     """A row a method, initialisation and dataset, methods outermost; a recorded one is read, unless `force`.
 
@@ -171,7 +168,7 @@ def run(
     map_sizes(recipe.network(chosen[0].graphs.architecture(0), 0, 2).program, recipe.side, recipe.side)
     if keep:
         Results.of(TABLE).require_writable()
-    return _rows(Scorer(recipe, device, workers), asked, chosen, force=force, keep=keep, progress=progress)
+    return _rows(recipe, device, workers, asked, chosen, force=force, keep=keep, progress=progress)
 
 
 def rows() -> pd.DataFrame:
@@ -188,7 +185,9 @@ def record(names: Sequence[str], profile: str, device: str = "cpu") -> None:
 
 
 def _rows(
-    scorer: Scorer,
+    recipe: Recipe,
+    device: str,
+    workers: Workers | None,
     asked: Sequence[tuple[str, int]],
     chosen: Sequence[Cells],
     *,
@@ -199,9 +198,12 @@ def _rows(
     from tqdm import tqdm
 
     architectures = {identity: a for cells in chosen for identity, a in cells.architectures().items()}
-    with closing(scorer), tqdm(total=len(asked) * len(architectures), unit="network", disable=not progress) as bar:
+    with (
+        Runner(workers) as runner,
+        tqdm(total=len(asked) * len(architectures), unit="network", disable=not progress) as bar,
+    ):
         for method, seed in asked:
-            places = [_place(scorer.recipe, cells, method, seed) for cells in chosen]
+            places = [_place(recipe, cells, method, seed) for cells in chosen]
             digests = [digest(cells.benchmark.table) for cells in chosen]
             rows = [
                 Results.of(TABLE).find(row_key(place), table_digest) if keep and not force else None
@@ -211,18 +213,24 @@ def _rows(
                 bar.update(len(architectures))
                 yield from rows  # type: ignore[misc]
                 continue
-            facts = _facts(scorer) | {"published_repeat_rho": repeated(chosen, method)}
+            facts = _facts(recipe, device) | {"published_repeat_rho": repeated(chosen, method)}
             made = [facts[name] for name in ("device", "version", "commit")]
             keeps = keep and not force and not facts["commit"].endswith("+dirty")
-            journal = ScoreJournal([asdict(scorer.recipe), method, seed, *made], keeps)
-            todo = {key: a for key, a in architectures.items() if key not in journal.scores}
+            journal = kept_scores([asdict(recipe), method, seed, *made], keeps)
+            scores: dict[int, Score] = {identity: (value, seconds) for identity, value, seconds in journal.records}
+            todo = [identity for identity in architectures if identity not in scores]
             bar.update(len(architectures) - len(todo))
-            for found in scorer(method, seed, todo):
-                journal.add(found)
-                bar.update(len(found))
+            groups = [todo[start : start + GROUP] for start in range(0, len(todo), GROUP)]
+            jobs = (Scoring(recipe, method, seed, {i: architectures[i] for i in ids}, device) for ids in groups)
+            for answer in runner.map(score_some, jobs):
+                if answer.error is not None:
+                    raise answer.error
+                journal.add([identity, *told] for identity, told in answer.result.items())
+                scores |= answer.result
+                bar.update(len(answer.result))
             for place, cells, table_digest in zip(places, chosen, digests, strict=True):
                 source = {"source": cells.benchmark.table.source, "table_digest": table_digest}
-                row = place | judged(cells, method, journal.scores) | facts | source
+                row = place | judged(cells, method, scores) | facts | source
                 yield Results.of(TABLE).add(row, replace=force) if keep else row
 
 
@@ -234,6 +242,6 @@ def _place(recipe: Recipe, cells: Cells, method: str, seed: int) -> Row:
     return place | {"n_train": None, "seed": seed, "profile": "standard", "protocol": "clean", "settings": settings}
 
 
-def _facts(scorer: Scorer) -> Row:
+def _facts(recipe: Recipe, device: str) -> Row:
     """With what and when a row is made."""
-    return stamp(scorer.device) | {"image_source": _images(scorer.recipe.images).source}
+    return stamp(device) | {"image_source": _images(recipe.images).source}

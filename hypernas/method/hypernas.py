@@ -169,8 +169,8 @@ class HyperNASModel(nn.Module):
 class HyperNASP:
     """HyperNAS-P: the predictor alone, trained on the squared error.
 
-    NOTE[PAPER]: paper says epochs and steps of one architecture; an epoch is one pass over the n_train labels; because
-    nothing else in it has a length.
+    NOTE[PAPER]: paper says epochs and steps of one architecture; we take an epoch as one pass over the n_train labels;
+    because nothing else in it has a length.
     """
 
     seed: int = 0
@@ -249,8 +249,9 @@ class HyperNASP:
 class HyperNAS(HyperNASP):
     """HyperNAS: prediction and weight generation, joined by the adaptive loss.
 
-    NOTE[PAPER]: paper says L_pred is the squared error, and raises it to the power q in the adaptive loss; so at
-    q = 1.5 HyperNAS trains on |e|^3 / (2 u^2) where HyperNAS-P trains on e^2; because both follow from its formulas.
+    NOTE[PAPER]: paper says L_pred is the squared error, and raises it to the power q in the adaptive loss; we do
+    both, so that at q = 1.5 HyperNAS trains on |e|^3 / (2 u^2) where HyperNAS-P trains on e^2; because both follow
+    from its formulas.
 
     >>> from hypernas import spaces
     >>> from hypernas.graph import collate

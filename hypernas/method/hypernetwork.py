@@ -25,8 +25,8 @@ class Hypernetwork(nn.Module):
     that what it makes at first has spread 1 before it is scaled; because then a target network starts as He would start
     it. At the start the bias says almost all: the weights of two nodes differ by about .003.
 
-    NOTE[PAPER]: paper says nothing of the largest weight; a head is as large as the largest weight of its kernel size
-    in any target network of the space, and tiles only with `c_max`; because then no channel is a copy of another.
+    NOTE[PAPER]: paper says nothing of the largest weight; we make a head as large as the largest weight of its kernel
+    size in any target network of the space, and tile only with `c_max`; because then no channel is a copy of another.
     """
 
     def __init__(

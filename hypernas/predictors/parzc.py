@@ -117,7 +117,8 @@ def _longest(space: Any, size: tuple[tuple[str, int], ...]) -> int:
     lengths = []
     for _ in range(SAMPLED):
         architecture = space.canonical(space.sample(rng), "raw")
-        lengths.append(len(space.build(architecture, **dict(size)).convs))
+        program = space.build(architecture, **dict(size))
+        lengths.append(len(program.convs))
     return max(lengths)
 
 
@@ -179,8 +180,10 @@ class ParZC(ImagePredictor):
         """1 less the soft Kendall tau of index (S, b), and the divergence of the last layer."""
         index, noise = inputs
         predicted = run(index, noise.to(self.device, torch.get_default_dtype()))
-        loss = soft_kendall(predicted, labels.gather(1, index.to(labels.device)), self.alpha)
-        return (loss + self.divergence * run.divergence()).sum(), {"loss_pred": loss.detach()}
+        label = labels.gather(1, index.to(labels.device))
+        loss = soft_kendall(predicted, label, self.alpha)
+        total = loss + self.divergence * run.divergence()
+        return total.sum(), {"loss_pred": loss.detach()}
 
     @torch.no_grad()
     def score(self, graphs: GraphBatch) -> Tensor:
@@ -279,7 +282,8 @@ def _statistics(
     loss = F.cross_entropy(logits.flatten(0, 1), every_label, reduction="sum") / len(labels)
     gradients = torch.autograd.grad(loss, networks.kernels, materialize_grads=True)
     values: list[dict[int, Tensor]] = [{} for _ in programs]
-    for owners, weight, gradient in zip(networks.owners, networks.kernels, gradients, strict=True):
+    kernels = zip(networks.weight_owners, networks.kernels, gradients, strict=True)
+    for owners, weight, gradient in kernels:
         w = weight.detach().flatten(1)
         g = gradient.flatten(1)
         product = (w * g).abs().sum(1)

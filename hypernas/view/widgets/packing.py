@@ -48,18 +48,32 @@ def pack(drawings: Mapping[int, Mapping[str, Any]], n: int) -> dict[str, Any]:
     drawn: list[str | int] = [0] * n
     for g, members in enumerate(groups.values()):
         first = drawings[members[0]]
-        nodes = [(u, k) for u, cell in enumerate(first["cells"]) for k in range(len(cell["ops"]))]
-        vary = [node for node in nodes if len({_ops_at(drawings[i], [node])[0] for i in members}) > 1]
+        alike = {i: drawings[i] for i in members}
+        varying = _varying_nodes(alike)
         names = list(first["operations"])
         templates: dict[str, int] = {}
-        for i in members:
-            ops = _ops_at(drawings[i], vary)
-            t = templates.setdefault(_template(drawings[i].get("notation", ""), ops), len(templates))
-            code = "".join(DIGITS[names.index(op)] for op in ops)
-            drawn[i] = code + (f":{g}:{t}" if g or t else "")
-        shared = {name: first[name] for name in ("operations", "cells", "sequence")}
-        graphs.append({**shared, "vary": vary, "templates": list(templates)})
+        for i, drawing in alike.items():
+            ops = _ops_at(drawing, varying)
+            template = _template(drawing.get("notation", ""), ops)
+            t = templates.setdefault(template, len(templates))
+            # The first graph and its first template are named by nothing: most points have them.
+            where = f":{g}:{t}" if g or t else ""
+            drawn[i] = "".join(DIGITS[names.index(op)] for op in ops) + where
+        graph = {name: first[name] for name in ("operations", "cells", "sequence")}
+        graphs.append(graph | {"vary": varying, "templates": list(templates)})
     return {"graphs": graphs, "drawn": drawn}
+
+
+def _varying_nodes(drawings: Mapping[int, Mapping[str, Any]]) -> list[Node]:
+    """The nodes (cell, place) whose operation is not the same in all drawings of one structure."""
+    first = next(iter(drawings.values()))
+    varying = []
+    for u, cell in enumerate(first["cells"]):
+        for k in range(len(cell["ops"])):
+            ops = {drawing["cells"][u]["ops"][k] for drawing in drawings.values()}
+            if len(ops) > 1:
+                varying.append((u, k))
+    return varying
 
 
 def pack_within(drawings: Mapping[int, Mapping[str, Any]], n: int, limit: int) -> dict[str, Any]:

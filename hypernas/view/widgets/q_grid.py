@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hypernas.lab.metrics import student_interval
 from hypernas.view.widgets.view import DATA_LIMIT, WrongInput, compact_json
 
 if TYPE_CHECKING:
@@ -21,21 +22,6 @@ DEFAULTS = {"space": "nasbench201", "dataset": "cifar10", "images": "digits", "l
 GROUP = ("space", "dataset", "n_train", "images", "reading", "learn_u", "q", "profile", "method", "epochs")
 CURVES = ("loss_pred", "loss_hyper", "weight_pred", "weight_hyper")
 POINTS_OF_A_CURVE = (50, 30, 20, 14, 10, 7, 5)
-
-
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | tuple[None, None]:
-    """Student's interval for the mean of at least two values.
-
-    >>> interval([0.7])
-    (None, None)
-    """
-    from scipy import stats
-
-    if len(values) < 2:
-        return None, None
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    mean = float(np.mean(values))
-    return mean - half, mean + half
 
 
 def _missing(value: Any) -> bool:
@@ -75,9 +61,16 @@ def rows_of(frame: pd.DataFrame | Sequence[Mapping[str, Any]]) -> list[dict[str,
     return [plain_row(row) for row in records]
 
 
+def _rounded(value: float, digits: int = 5) -> float:
+    """A number with so many significant digits: what a chart of a few hundred pixels can show."""
+    return float(f"{value:.{digits}g}")
+
+
 def _mean(values: Sequence[Any]) -> float | None:
-    known = [float(v) for v in values if not _missing(v) and math.isfinite(float(v))]
-    return float(f"{np.mean(known):.5g}") if known else None
+    """The mean of the finite values; None where there is none."""
+    known = [float(value) for value in values if not _missing(value)]
+    finite = [value for value in known if math.isfinite(value)]
+    return _rounded(float(np.mean(finite))) if finite else None
 
 
 def _curves(histories: Sequence[Any], n: int) -> dict[str, list[float | None]] | None:
@@ -86,42 +79,64 @@ def _curves(histories: Sequence[Any], n: int) -> dict[str, list[float | None]] |
     if not known:
         return None
     length = min(len(history) for history in known)
-    at = np.unique(np.linspace(0, length - 1, min(n, length)).round().astype(int))
-    curves: dict[str, list[Any]] = {"epoch": [int(known[0][k].get("epoch", k)) for k in at]}
+    spread = np.linspace(0, length - 1, min(n, length))
+    places = np.unique(spread.round().astype(int)).tolist()
+    curves: dict[str, list[Any]] = {"epoch": [int(known[0][place].get("epoch", place)) for place in places]}
     for name in CURVES:
-        values = [_mean([history[k].get(name) for history in known]) for k in at]
-        if any(value is not None for value in values):
-            curves[name] = [value if value is None else float(f"{value:.4g}") for value in values]
+        means = []
+        for place in places:
+            mean = _mean([history[place].get(name) for history in known])
+            means.append(mean if mean is None else _rounded(mean, 4))
+        if any(mean is not None for mean in means):
+            curves[name] = means
     return curves
+
+
+def _setting(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a run is: rows with the same setting differ in the seed alone."""
+    return tuple(row[name] for name in GROUP)
+
+
+def _run(members: Sequence[Mapping[str, Any]], order: int, n: int) -> dict[str, Any]:
+    """One run of the explorer from its rows, a seed each; curves have at most n points."""
+    first = members[0]
+    taus = [row["kendall_tau"] for row in members]
+    low, high = student_interval(taus)
+    return {
+        "n_train": first["n_train"],
+        "images": first["images"],
+        "reading": first["reading"],
+        "q": first["q"],
+        "epochs": first["epochs"],
+        "space": f"{first['space']} {first['dataset']}",
+        "u": "learned" if first["learn_u"] else "fixed",
+        "tau": _mean(taus),
+        "tau_low": _mean([low]),
+        "tau_high": _mean([high]),
+        "seeds": len(members),
+        "target_accuracy": _mean([row["target_accuracy"] for row in members]),
+        "seconds": _mean([row["seconds"] for row in members]),
+        "live": first["profile"] == "live",
+        "order": order,
+        "curves": _curves([row["history"] for row in members], n),
+    }
 
 
 def runs(rows: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:
     """One run a setting, in the order of their first rows: means over seeds, tau with its interval."""
-    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in GROUP), []).append(row)
-    found = []
-    for order, members in enumerate(groups.values()):
-        first = members[0]
-        taus = [row["kendall_tau"] for row in members]
-        low, high = interval(taus)
-        run = {name: first[name] for name in ("n_train", "images", "reading", "q", "epochs")}
-        run |= {"space": f"{first['space']} {first['dataset']}", "u": "learned" if first["learn_u"] else "fixed"}
-        run |= {"tau": _mean(taus), "tau_low": _mean([low]), "tau_high": _mean([high]), "seeds": len(members)}
-        run |= {name: _mean([row[name] for row in members]) for name in ("target_accuracy", "seconds")}
-        run |= {"live": first["profile"] == "live", "order": order}
-        found.append(run | {"curves": _curves([row["history"] for row in members], n)})
-    return found
+        groups.setdefault(_setting(row), []).append(row)
+    return [_run(members, order, n) for order, members in enumerate(groups.values())]
 
 
 def grid(rows: Sequence[Mapping[str, Any]], newest: Mapping[str, Any] | None = None, note: str = "") -> dict[str, Any]:
     """The explorer's data; `newest` is the row it opens with. Curves get as many points as the page can carry."""
+    settings = list(dict.fromkeys(_setting(row) for row in rows))
+    opened = None if newest is None else settings.index(_setting(newest))
     data: dict[str, Any] = {}
     for n in POINTS_OF_A_CURVE:
-        found = runs(rows, n)
-        keys = list(dict.fromkeys(tuple(row[name] for name in GROUP) for row in rows))
-        opened = None if newest is None else keys.index(tuple(newest[name] for name in GROUP))
-        data = {"kind": "explorer", "runs": found, "newest": opened, "note": note}
+        data = {"kind": "explorer", "runs": runs(rows, n), "newest": opened, "note": note}
         if len(compact_json(data)) <= DATA_LIMIT:
             break
     return data

@@ -1,0 +1,65 @@
+"""Records of a long run in a file, a line each, so that a stop loses none."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hypernas.errors import UserError
+
+
+class Journal:
+    """The `records` of the run that `identity` names: those of the file at `path`, and those added; no path, no file.
+
+    The first line of the file is the identity. A line that a kill tore is left out. Raises UserError for a file of
+    another run, and for one that cannot be written, with `remedy` as the end of the sentence.
+    """
+
+    def __init__(self, path: Path | None, identity: Any, remedy: str) -> None:
+        self.path, self.remedy = path, remedy
+        self.records: list[Any] = []
+        if path is None:
+            return
+        whole = _parsed(path)
+        if whole and whole[0] != identity:
+            raise UserError(f"{path} belongs to other settings, {whole[0]}: delete it or {remedy}")
+        self.records = whole[1:]
+        # Anew and without torn lines, so that what is added does not continue one of them.
+        temporary = path.with_name(f"{path.name}.new")
+        self._write(temporary, "wb", [identity, *self.records])
+        os.replace(temporary, path)
+
+    def add(self, records: Iterable[Any]) -> None:
+        records = list(records)
+        if self.path is not None:
+            self._write(self.path, "ab", records)
+        self.records += records
+
+    def remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, mode: str, records: Iterable[Any]) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open(mode) as file:
+                file.write("".join(json.dumps(record) + "\n" for record in records).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"{path} must be writable, got {error.strerror}: free space or {self.remedy}") from error
+
+
+def _parsed(path: Path) -> list[Any]:
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
