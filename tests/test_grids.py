@@ -53,7 +53,7 @@ def test_a_choice_leaves_what_it_says_and_never_nothing():
     assert told == {(True, 1.25, "printed", 78): 3, (True, 1.25, "text", 78): 3}
     with pytest.raises(UserError, match="got none with q=7"):
         grids.grid("preference", only={"q": "7"})
-    with pytest.raises(UserError, match="the grid must be one of nasbench101, .*components, .* got 'everything'"):
+    with pytest.raises(UserError, match=r"the grid must be one of nasbench101, .*components, .* got 'everything'"):
         grids.grid("everything")
 
 
