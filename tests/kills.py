@@ -40,7 +40,7 @@ COMMANDS = {
                   "--seed", "100"],
     "train": [
         "train", "--arch", "arch.txt", "--images", "digits", "--epochs", "2", "--channels", "4", "--n-images", "200",
-        "--batch", "50", "--threads", "1",
+        "--batch", "50", "--auxiliary", "0", "--threads", "1",
     ],
     "run": ["run", "page.ipynb", "-o", "out"],
 }  # fmt: skip

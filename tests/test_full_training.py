@@ -41,6 +41,12 @@ def file(tmp_path, monkeypatch, images):
     return path
 
 
+def state_of(path: Path) -> Path:
+    """The only checkpoint beside an architecture's file."""
+    (kept,) = path.parent.glob(f"{path.name}.*.checkpoint")
+    return kept
+
+
 class Line(torch.nn.Module):
     """Two numbers and a running one, in place of a network."""
 
@@ -93,7 +99,7 @@ def test_images_are_moved_mirrored_and_lose_one_square():
 
 def test_a_stopped_training_goes_on_to_the_same_bits_and_its_row_is_recorded(file, tmp_path, monkeypatch):
     straight = full_training.run(file, SMALL)
-    weights = torch.load(f"{file}.checkpoint", weights_only=True)["parameters"]
+    weights = torch.load(state_of(file), weights_only=True)["parameters"]
     calls = []
 
     def stopped(x, rng, cutout):
@@ -111,7 +117,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits_and_its_row_is_recorded(fil
     torch.rand(3)
     resumed = full_training.run(again, SMALL)
     assert calls == [4, 4, 4]
-    same = torch.load(f"{again}.checkpoint", weights_only=True)["parameters"]
+    same = torch.load(state_of(again), weights_only=True)["parameters"]
     assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
     facts = ("test_accuracy", "train_accuracy", "loss", "n_parameters", "settings")
     assert [resumed[name] for name in facts] == [straight[name] for name in facts]
@@ -160,6 +166,8 @@ def test_a_wrong_file_is_told_what_is_wrong(tmp_path, content, told):
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
         ({"drop_path": 1.0}, "drop_path must be below 1, got 1"),
         ({"auxiliary": float("nan")}, "auxiliary must be at least 0, got nan"),
+        ({"channels": 0}, "channels must be at least 1, got 0"),
+        ({"n_images": -1}, "n_images must be at least 0, got -1"),
         ({"seed": -1}, "seed must be from 0 to 4294967295, got -1"),
         ({"seed": 2**32}, "seed must be from 0 to 4294967295, got 4294967296"),
     ],
@@ -222,6 +230,15 @@ def test_force_trains_again_what_is_finished(file, monkeypatch):
     assert calls == [4] * SMALL.epochs
     full_training.run(file, SMALL, force=True)
     assert calls == [4] * SMALL.epochs * 2
+
+
+def test_another_seed_or_recipe_of_one_file_trains_beside_what_is_there(file, monkeypatch):
+    monkeypatch.setattr(type(spaces.get("darts")), "network", lambda *_, **sizes: Small(3 * 32 * 32, 2))
+    for recipe in (SMALL, replace(SMALL, seed=1), replace(SMALL, epochs=1)):
+        row = full_training.run(file, recipe)
+        assert (row["seed"], row["settings"]["epochs"]) == (recipe.seed, recipe.epochs)
+    assert len(list(file.parent.glob("found.txt.*.checkpoint"))) == 3
+    assert len(Results.of("training").rows()) == 3
 
 
 def test_a_folder_that_cannot_keep_the_state_is_refused_before_images_are_read(file, monkeypatch, tmp_path_factory):

@@ -32,8 +32,8 @@ from hypernas.cli import options
 def train(arch: Path, space: str, threads: int | None, device: str, force: bool, as_json: bool, **recipe: Any) -> None:
     """Train one found network as DARTS trains its own, and record its accuracy.
 
-    The state is kept beside the file, ARCH.checkpoint: the command may be stopped at any moment and repeated. By
-    default the settings are the published ones, for a GPU.
+    The state is kept beside the file, one ARCH.*.checkpoint for each seed and recipe: the command may be stopped at
+    any moment and repeated. By default the settings are the published ones, for a GPU.
     """
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -76,7 +77,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "channels": 1, "batch": 2, "auxiliary": 0, "cutout": 0, "drop_path": 0}
+        least = {"epochs": 1, "channels": 1, "batch": 2, "n_images": 0, "auxiliary": 0, "cutout": 0, "drop_path": 0}
         for name, lowest in least.items():
             if not getattr(self, name) >= lowest:
                 raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
@@ -158,12 +159,22 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float((torch.cat(parts) == labels).double().mean() * 100)
 
 
+def checkpoint_of(path: Path, key: str) -> Path:
+    """Where the state of a training is kept: beside the architecture's file, one file for each seed and recipe.
+
+    >>> checkpoint_of(Path("found.txt"), "key of a row").name
+    'found.txt.133c3d44.checkpoint'
+    """
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    return path.with_name(f"{path.name}.{digest}.checkpoint")
+
+
 def run(
     path: Path, recipe: Recipe, space: str = "darts", device: str = "cpu", force: bool = False, progress: Any = False
 ) -> Row:
     """The recorded row of the training of the network in file `path`; a training that was stopped goes on.
 
-    Its state is kept beside the file, as `<path>.checkpoint`, and stays there: it holds the weights. With `force` a
+    Its state is kept beside the file (see `checkpoint_of`) and stays there: it holds the weights. With `force` a
     training that is finished is done again.
     """
     chosen, architecture = read_architecture(path, space)
@@ -186,7 +197,7 @@ def run(
         network = chosen.network(
             architecture, channels=recipe.channels, n_classes=loaded.n_classes, auxiliary=recipe.auxiliary > 0
         ).to(device)
-    checkpoint = Checkpoint(path.with_name(f"{path.name}.checkpoint"), anew=force, needed=True)
+    checkpoint = Checkpoint(checkpoint_of(path, key), anew=force, needed=True)
     made, began = stamp(device), time.perf_counter()
     history = fit(network, loaded, recipe, checkpoint, f"{key} {loaded.source}", progress)
     row |= {"test_accuracy": accuracy(network, loaded.test_images, loaded.test_labels)}
