@@ -188,8 +188,12 @@ class GraphBatch:
 def collate(architectures: Sequence[Architecture], space: Any = None, graph_form: str = "") -> GraphBatch:
     """Architectures, all in `graph_form` where that is known -> GraphBatch, padded to the largest of each axis.
 
-    Raises UserError for an operation that is not of the space.
+    Raises UserError for what is no architecture, and for an operation that is not of the space.
     """
+    given = architectures if isinstance(architectures, list | tuple) else [architectures]
+    for one in given:
+        if not isinstance(one, Architecture):
+            raise UserError(f"collate needs a list of architectures, got {one!r:.80}")
     if not architectures:
         raise UserError("collate needs at least one architecture, got none")
     cells = [cell for architecture in architectures for cell in architecture.cells]

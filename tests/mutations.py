@@ -39,6 +39,7 @@ TEXTS = (
     "x" * 300, "1" * 400, "9" * 19, str(2**64), "-0", "+5", "5.", ".5", "1e-300", "1,", "NaN",
     "<img src=x onerror=alert(1)>",
     "</script>", "nasbench201 ", "NASBENCH201", "nasbench", "hypernas-", "cpu0", "cuda:99", "gpu", "mps",
+    "a/" * 2000 + "b",
 )  # fmt: skip
 
 
@@ -55,6 +56,7 @@ def command(family: str, words: list[str]) -> Case:
     """A case of the command line, run in this process."""
 
     def call() -> None:
+        before = {path for path in Path().rglob("*") if path.is_file()}
         result = CliRunner().invoke(main, words)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -63,6 +65,9 @@ def command(family: str, words: list[str]) -> Case:
         message = result.stderr.strip() if result.exit_code else ""
         if result.exit_code and ("Traceback" in message or not message):
             raise AssertionError(f"no sentence: {message[-200:]!r}")
+        left = {path for path in Path().rglob("*") if path.is_file()} - before
+        if result.exit_code == 2 and left:
+            raise AssertionError(f"refused, but left {sorted(map(str, left))}")
 
     return Case(family, " ".join(words)[:300], call)
 
@@ -79,7 +84,8 @@ COMMANDS: dict[str, list[tuple[str, str]]] = {
         ("--oracle", "table"), ("--max-params", "1e9"), ("--profile", "quick"), ("--device", "cpu"), ("--threads", "1"),
     ],
     "zero-cost": [("--space", "nasbench201_depth"), ("--methods", "params"), ("--n", "3"), ("--seed", "100")],
-    "label": [("--space", "nasbench201"), ("--n", "2"), ("--epochs", "1"), ("--seeds", "1"), ("--images", "nosuch")],
+    "label": [("--space", "nasbench201"), ("--n", "2"), ("--epochs", "1"), ("--seeds", "1"), ("--images", "nosuch"),
+              ("--out", "table.parquet")],
     "train": [("--arch", "missing.txt"), ("--space", "darts"), ("--epochs", "1"), ("--channels", "4"), ("--seed", "0")],
     "table": [("", "few_shot"), ("--format", "csv")],
     "run": [("", "missing.ipynb"), ("-o", "out"), ("--name", "again")],
@@ -165,7 +171,7 @@ def interface(rng: random.Random, number: int) -> Iterator[Case]:
     benchmark = hypernas.Benchmark("nasbench201", "cifar10")
     graphs = benchmark.graphs("contracted")
     values = [
-        *OBJECTS, *TEXTS[:40], 1e300, -5, 10**30, np.float64(1.5), torch.tensor(3), torch.device("cpu"), "cpu", 0, 1, 7,
+        *OBJECTS, *TEXTS, 1e300, -5, 10**30, np.float64(1.5), torch.tensor(3), torch.device("cpu"), "cpu", 0, 1, 7,
         np.array([1, 2]), [1, 2], range(3),
     ]  # fmt: skip
     labels = benchmark.validation[:12]

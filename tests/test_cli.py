@@ -208,6 +208,7 @@ def test_a_setting_has_the_same_two_names_in_every_command_that_trains(hypernas,
         "--n-train 5 --set epochs",
         "--n-train 5 --set epochs=2 --epochs 3",
         "--n-train 5 --threads 0",
+        f"--n-train 5 --threads {2**64}",
         "--n-train 5 --device cuda:7",
         "--n-train 5 --device gpu",
         "--n-train 5 --nothing",
@@ -218,6 +219,21 @@ def test_bad_input_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, w
     code, out, err = hypernas(*EXPERIMENT, *words.split())
     assert (code, out, len(err)) == (2, [], 1)
     assert err[0].startswith("Error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "label --space nasbench101 --out {deep}/table.parquet",
+        "run {deep}/page.ipynb",
+        "train --arch {deep}/cell.txt",
+    ],
+)
+def test_a_path_of_two_thousand_folders_is_one_sentence(hypernas, tmp_path, words):
+    code, out, err = hypernas(*words.format(deep=f"{tmp_path}/{2000 * 'a/'}").split())
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "a path must have at most 500 folders, got 200" in err[0]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -178,6 +178,8 @@ def test_pruning_drops_dead_ends_and_contracting_keeps_the_sum():
         (lambda: Architecture((Cell((0, 1), TWO),), (0, 1)), "sequence must index the 1 cells"),
         (lambda: Architecture((Cell((0, 1), TWO),), ()), "sequence must index the 1 cells"),
         (lambda: collate([]), "at least one architecture"),
+        (lambda: collate("0:3"), "needs a list of architectures, got '0:3'"),
+        (lambda: collate([None]), "needs a list of architectures, got None"),
         (
             lambda: collate([Architecture((Cell((0, 9), TWO),), (0,))], spaces.get("nasbench201")),
             "from 0 to 6 .* got 9",

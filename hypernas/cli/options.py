@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+# No system opens a path of so many folders, and making them one by one would exhaust Python's stack.
+MOST_FOLDERS = 500
+
 
 class UserPath(click.Path):
     """A path whose `~` is the user's home, however it was quoted."""
@@ -20,6 +23,8 @@ class UserPath(click.Path):
             path = path.expanduser()
         except RuntimeError:
             self.fail(f"there is no home for the ~ of {value}: write the path whole", parameter, context)
+        if len(path.parts) > MOST_FOLDERS:
+            self.fail(f"a path must have at most {MOST_FOLDERS} folders, got {len(path.parts)}", parameter, context)
         return super().convert(path, parameter, context)
 
 
