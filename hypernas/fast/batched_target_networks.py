@@ -1,7 +1,8 @@
-"""Many target networks in one pass: equal layers of all architectures become one batched layer.
+"""Many target networks in one pass; the oracle is `method.target_network.run`, network by network.
 
-The fast twin of `target.run`. A static plan groups the layers over architectures (dynamic batching) and gives every
-value its place, so that nothing is stacked or taken apart; nothing is computed that no architecture asks for.
+Equal layers of all architectures become one batched layer. A static plan groups the layers over architectures (dynamic
+batching) and gives every value its place, so that nothing is stacked or taken apart; nothing is computed that no
+architecture asks for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from hypernas.fast.plan import BatchedOp, BufferKey, Plan
 from hypernas.method.target_network import Layer
 
 Buffers = dict[BufferKey, Tensor]
+# By group: the weights as a leaf, and as matrices that autograd takes back to it.
+Matrices = dict[int, tuple[Tensor, Tensor]]
 
 
 def run_batched(plan: Plan, weights: Sequence[Tensor], stems: Tensor) -> Tensor:
@@ -36,19 +39,27 @@ class Local:
 
     @classmethod
     def run(
-        cls, op: BatchedOp, x: Tensor, other: Tensor | None, weights: Sequence[Tensor], kinds: Sequence[Layer]
+        cls,
+        op: BatchedOp,
+        x: Tensor,
+        other: Tensor | None,
+        weights: Sequence[Tensor],
+        kinds: Sequence[Layer],
     ) -> Local:
-        leaves = [leaf.detach().requires_grad_() for leaf in (x, *([] if other is None else [other]), *weights)]
+        """The op on x (G, M, C, H, W), on what a gate multiplies it by if it is one, and on its weights."""
+        x = _leaf(x)
+        other = None if other is None else _leaf(other)
+        weights = [_leaf(weight) for weight in weights]
         with torch.enable_grad():
-            y = apply(
-                op.layer, leaves[0], None if other is None else leaves[1], leaves[len(leaves) - len(weights) :], kinds
-            )
-        return cls(leaves, other is not None, y)
+            y = apply(op.layer, x, other, weights, kinds)
+        inputs = [x] if other is None else [x, other]
+        return cls([*inputs, *weights], other is not None, y)
 
     def back(self, g: Tensor, gweights: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """The gradients of both inputs from that of the output; those of the weights go to `gweights`."""
         if not self.y.requires_grad:
             return None, None
+        # An op that does nothing hands on its input, and autograd has no gradient of a leaf by itself.
         if self.y is self.leaves[0]:
             return g.clone(), None
         gx, *others = torch.autograd.grad(self.y, self.leaves, g)
@@ -59,6 +70,11 @@ class Local:
         return gx, others[0] if self.two else None
 
 
+def _leaf(x: Tensor) -> Tensor:
+    """The same values, where autograd's way back ends."""
+    return x.detach().requires_grad_()
+
+
 class Run(torch.autograd.Function):
     """An op reads its input from the buffers and writes its output to its place there; gradients take the same ways.
 
@@ -67,27 +83,20 @@ class Run(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, keep: bool, stems: Tensor, *weights: Tensor) -> Tensor:
-        buffers = {plan.stems: _arena(plan, plan.stems, stems, stems.shape)}
-        buffers[plan.stems][: len(stems)] = stems
-        matrices: dict[int, tuple[Tensor, Tensor]] = {}
+        room = _arena(plan, plan.stems, stems, stems.shape)
+        room[: len(stems)] = stems
+        buffers = {plan.stems: room}
+        matrices: Matrices = {}
         tape = []
         for op in plan.ops:
-            x, kinds = read(op, buffers), [plan.groups[group].runs for group, _, _ in op.kernels]
-            if is_dense(op.layer, x):
-                for (group, _, _), layer in zip(op.kernels, kinds, strict=True):
-                    if group not in matrices:
-                        matrices[group] = _matrices(weights[group], layer, *x.shape[3:])
-                sides = [-(-side // op.layer.stride) for side in x.shape[3:]]
-                out = place(op, buffers, plan, (len(x), x.shape[1], op.layer.c_out, *sides))
-                chosen = [matrices[i][1][lo:hi] for i, lo, hi in op.kernels]
-                done: Dense | Local = Dense.run(op.layer, x, chosen, out)
-            else:
-                other = read(op, buffers, 1) if any(each.port for each in op.reads) else None
-                done = Local.run(op, x, other, [weights[i][lo:hi] for i, lo, hi in op.kernels], kinds)
-                place(op, buffers, plan, done.y.shape).copy_(done.y.detach())
+            x = read(op, buffers)
+            run_op = _run_dense if is_dense(op.layer, x) else _run_local
+            done = run_op(op, x, plan, buffers, weights, matrices)
             if keep:
                 tape.append((op, done))
-        ctx.plan, ctx.tape, ctx.n = plan, tape, len(stems)
+        ctx.plan = plan
+        ctx.tape = tape
+        ctx.n = len(stems)
         ctx.buffers, ctx.matrices, ctx.weights = buffers, matrices, weights
         return buffers[plan.output].index_select(0, plan.last)
 
@@ -96,10 +105,15 @@ class Run(torch.autograd.Function):
         plan = ctx.plan
         buffers = {buffer: torch.zeros_like(values) for buffer, values in ctx.buffers.items()}
         buffers[plan.output].index_add_(0, plan.last, gradients[0])
-        ends = [torch.empty_like(ctx.matrices[i][1] if i in ctx.matrices else w) for i, w in enumerate(ctx.weights)]
+        # The gradient of each group, of its matrices where it ran as such.
+        ends = []
+        for i, weight in enumerate(ctx.weights):
+            _, as_run = ctx.matrices.get(i, (weight, weight))
+            ends.append(torch.empty_like(as_run))
         for op, done in reversed(ctx.tape):
             g = buffers[op.makes][op.start : op.stop]
-            gx, other = done.back(g, [ends[group][lo:hi] for group, lo, hi in op.kernels])
+            gweights = [ends[group][start:stop] for group, start, stop in op.kernels]
+            gx, other = done.back(g, gweights)
             spread(op, gx, buffers)
             spread(op, other, buffers, port=1)
         for i, (weight, matrix) in ctx.matrices.items():
@@ -107,42 +121,83 @@ class Run(torch.autograd.Function):
         return None, None, buffers[plan.stems][: ctx.n], *ends
 
 
-def _matrices(weight: Tensor, layer: Layer, h: int, w: int) -> tuple[Tensor, Tensor]:
-    """A group as a leaf, and as matrices that autograd takes back to it."""
-    with torch.enable_grad():
-        leaf = weight.detach().requires_grad_()
-        return leaf, as_matrix(leaf, layer, h, w)
+def _run_dense(
+    op: BatchedOp,
+    x: Tensor,
+    plan: Plan,
+    buffers: Buffers,
+    weights: Sequence[Tensor],
+    matrices: Matrices,
+) -> Dense:
+    """The op as products, which write to its place; a group becomes matrices when the first op needs it."""
+    g, m, _, h, w = x.shape
+    parts = []
+    for group, start, stop in op.kernels:
+        if group not in matrices:
+            leaf = _leaf(weights[group])
+            with torch.enable_grad():
+                matrices[group] = leaf, as_matrix(leaf, plan.groups[group].runs, h, w)
+        _, matrix = matrices[group]
+        parts.append(matrix[start:stop])
+    stride = op.layer.stride
+    out = place(op, buffers, plan, (g, m, op.layer.c_out, -(-h // stride), -(-w // stride)))
+    return Dense.run(op.layer, x, parts, out)
+
+
+def _run_local(
+    op: BatchedOp,
+    x: Tensor,
+    plan: Plan,
+    buffers: Buffers,
+    weights: Sequence[Tensor],
+    matrices: Matrices,
+) -> Local:
+    """The op as autograd takes it back, copied to its place; `matrices` stays as it is."""
+    has_gate = any(source.port for source in op.reads)
+    other = read(op, buffers, 1) if has_gate else None
+    kinds = [plan.groups[group].runs for group, _, _ in op.kernels]
+    parts = [weights[group][start:stop] for group, start, stop in op.kernels]
+    done = Local.run(op, x, other, parts, kinds)
+    place(op, buffers, plan, done.y.shape).copy_(done.y.detach())
+    return done
 
 
 def read(op: BatchedOp, buffers: Buffers, port: int = 0) -> Tensor:
     """The input (G, M, c_in, H, W) of an op: the sum of what its reads bring."""
     x: Tensor | None = None
     c = op.layer.c_in
-    for each in op.reads:
-        if each.port != port:
+    for source in op.reads:
+        if source.port != port:
             continue
-        values = buffers[each.buffer].index_select(0, each.slots)[:, :, : each.stop - each.start]
-        if x is None and each.rows is None and each.stop - each.start == c:
+        width = source.stop - source.start
+        values = buffers[source.buffer].index_select(0, source.slots)
+        values = values[:, :, :width]
+        # The first read of all channels in all layers is the input so far; any other is added to zeros.
+        if x is None and source.rows is None and width == c:
             x = values
             continue
-        x = values.new_zeros(op.size, values.shape[1], c, *values.shape[3:]) if x is None else x
-        part = x[:, :, each.start : each.stop]
-        if each.rows is None:
+        if x is None:
+            m, _, h, w = values.shape[1:]
+            x = values.new_zeros(op.size, m, c, h, w)
+        part = x[:, :, source.start : source.stop]
+        if source.rows is None:
             part += values
         else:
-            part.index_add_(0, each.rows, values)
+            part.index_add_(0, source.rows, values)
     assert x is not None
     return x
 
 
 def spread(op: BatchedOp, g: Tensor | None, buffers: Buffers, port: int = 0) -> None:
     """Add the gradient (G, M, c_in, H, W) of an op's input to those of the values that it read."""
-    for each in op.reads:
-        if g is None or each.port != port:
+    for source in op.reads:
+        if g is None or source.port != port:
             continue
-        part = g[:, :, each.start : each.stop]
-        part = part if each.rows is None else part.index_select(0, each.rows)
-        buffers[each.buffer][:, :, : each.stop - each.start].index_add_(0, each.slots, part)
+        part = g[:, :, source.start : source.stop]
+        if source.rows is not None:
+            part = part.index_select(0, source.rows)
+        width = source.stop - source.start
+        buffers[source.buffer][:, :, :width].index_add_(0, source.slots, part)
 
 
 def place(op: BatchedOp, buffers: Buffers, plan: Plan, shape: Sequence[int]) -> Tensor:

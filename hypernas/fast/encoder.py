@@ -43,22 +43,39 @@ class Cells(NamedTuple):
     pool: Tensor
     kind: Tensor
 
-    def at(self, position: Position, seeds: Tensor, sequence: Tensor) -> Cells:
+    def at(
+        self,
+        position: Position,
+        seeds: Tensor,
+        sequence: Tensor,
+    ) -> Cells:
         """Those at a position, where the sequences have the cells `sequence` (S, b)."""
         rows: tuple[Any, ...] = (slice(None), slice(None), position.unique)
         if position.unique is None:
-            rows = seeds, torch.arange(sequence.shape[1], device=sequence.device), sequence.clamp(min=0)
+            architectures = torch.arange(sequence.shape[1], device=sequence.device)
+            rows = seeds, architectures, sequence.clamp(min=0)
+        # Small cells need no more than their own nodes; a node has two rows of edges, one a direction.
         n = position.n_nodes
+        v = self.v[rows][:, :, :n]
         edges = self.edges[rows][:, :, : 2 * n, : 2 * n]
-        return Cells(self.v[rows][:, :, :n], edges, self.pool[rows][:, :, :n], self.kind[rows])
+        pool = self.pool[rows][:, :, :n]
+        return Cells(v, edges, pool, self.kind[rows])
 
 
-def _positions(mask: Tensor, kind: Tensor, sequence: Tensor) -> list[Position]:
+def _positions(
+    mask: Tensor,
+    kind: Tensor,
+    sequence: Tensor,
+) -> list[Position]:
     """mask (S, n, U, N), kind (S, n, U), sequence (S, n, C), on the host -> one `Position` for each of C."""
     most_nodes = mask.sum(-1).amax((0, 1)).tolist()
     positions = []
     for column in sequence.unbind(2):
-        kinds = kind.gather(2, column.clamp(min=0)[..., None])[..., 0][column >= 0].unique().tolist()
+        # -1 stands where a network has no cell any more.
+        present = column >= 0
+        cell = column.clamp(min=0)[..., None]
+        kind_here = kind.gather(2, cell)[..., 0]
+        kinds = kind_here[present].unique().tolist()
         unique = int(column[0, 0])
         if unique >= 0 and (column == unique).all():
             positions.append(Position(unique, most_nodes[unique], kinds))
@@ -72,35 +89,52 @@ class BatchedEncoder:
 
     recordable = True  # No step looks at a value on the host, so a GPU can record it.
 
-    def __init__(self, encoder: Any, graphs: Sequence[GraphBatch], device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        graphs: Sequence[GraphBatch],
+        device: str,
+        dtype: torch.dtype,
+    ) -> None:
         self.context = encoder.context
         self.n_layers = encoder.n_layers
-        ops, adjacency, mask, kind, sequence = (
-            torch.stack([getattr(batch, name) for batch in graphs])
-            for name in ("ops", "adjacency", "mask", "kind", "sequence")
-        )
+        ops = torch.stack([batch.ops for batch in graphs])
+        adjacency = torch.stack([batch.adjacency for batch in graphs])
+        mask = torch.stack([batch.mask for batch in graphs])
+        kind = torch.stack([batch.kind for batch in graphs])
+        sequence = torch.stack([batch.sequence for batch in graphs])
         self.positions = _positions(mask, kind, sequence)
         self.ops = ops.to(device)
         self.kind = kind.to(device)
         self.sequence = sequence.to(device)
         mask = mask.to(device)
-        self.edges = _both_directions(propagation(adjacency.to(device), mask, dtype))
-        self.pool = mask.to(dtype) / mask.sum(-1, keepdim=True).clamp(min=1)
+        along_and_against = propagation(adjacency.to(device), mask, dtype)
+        self.edges = _both_directions(along_and_against)
+        n_nodes = mask.sum(-1, keepdim=True)
+        # Weights of the mean over real nodes; a cell without any keeps zeros instead of 0 / 0.
+        self.pool = mask.to(dtype) / n_nodes.clamp(min=1)
         self.seeds = torch.arange(len(graphs), device=device)[:, None]
 
-    def __call__(self, parameters: Parameters, index: Tensor, want_nodes: bool = True) -> tuple[Tensor, Tensor | None]:
+    def __call__(
+        self,
+        parameters: Parameters,
+        index: Tensor,
+        want_nodes: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
         """Architectures index (S, b) -> embedding h (S, b, D), and if wanted node features (S, C, b, N, D)."""
         at = self.seeds, index.to(self.ops.device)
         sequence = self.sequence[at]
-        cells = Cells(self._node_features(parameters, self.ops[at]), self.edges[at], self.pool[at], self.kind[at])
+        v = self._node_features(parameters, self.ops[at])
+        cells = Cells(v, self.edges[at], self.pool[at], self.kind[at])
         gcns = self._weights(parameters)
-        z = total = cells.v.new_zeros(*sequence.shape[:2], cells.v.shape[-1])
-        first_layers: dict[int, dict[int, Tensor]] = {}
+        s, b, _ = sequence.shape
+        z = total = v.new_zeros(s, b, v.shape[-1])
+        first_layers: dict[int | None, dict[int, Tensor]] = {}
         nodes = []
         for i, position in enumerate(self.positions):
             cell = cells.at(position, self.seeds, sequence[:, :, i])
             # A cell that comes again has the same first layer, but for the context.
-            first = first_layers.get(position.unique) if position.unique is not None else None
+            first = first_layers.get(position.unique)
             if first is None:
                 first = {k: _layer(cell.v, gcns[k][0], cell.edges) for k in position.kinds}
             if position.unique is not None:
@@ -108,26 +142,42 @@ class BatchedEncoder:
             context = self._context(parameters, z, i)
             outputs = [_gcn(first[k], context, gcns[k], cell.edges) for k in position.kinds]
             # Where a position has cells of both kinds, both GCNs run on all: half is wasted, but nothing is sorted.
-            x = outputs[0] if len(outputs) == 1 else torch.where(cell.kind[..., None, None] == 0, *outputs)
+            x = outputs[0]
+            if len(outputs) > 1:
+                normal = cell.kind[..., None, None] == 0
+                x = torch.where(normal, *outputs)
             pooled = torch.einsum("sbn,sbnd->sbd", cell.pool, x)
             present = (sequence[:, :, i] >= 0)[..., None]
             z = torch.where(present, pooled, z)
             total = total + pooled * present
             if want_nodes:
-                nodes.append(F.pad(x, (0, 0, 0, self.ops.shape[3] - position.n_nodes)))
-        h = total / (sequence >= 0).sum(2, keepdim=True)
+                missing = self.ops.shape[3] - position.n_nodes
+                nodes.append(F.pad(x, (0, 0, 0, missing)))
+        n_cells = (sequence >= 0).sum(2, keepdim=True)
+        h = total / n_cells
         return h, torch.stack(nodes, 1) if want_nodes else None
 
-    def _node_features(self, parameters: Parameters, ops: Tensor) -> Tensor:
+    def _node_features(
+        self,
+        parameters: Parameters,
+        ops: Tensor,
+    ) -> Tensor:
         """ops (S, b, U, N) -> what the first layer reads but for the context (S, b, U, N, D)."""
         v = rows_by_model(parameters["embedding.weight"], ops)
         if self.context != "concat":
             return v
-        weight, bias = parameters["join.weight"], parameters["join.bias"]
+        weight = parameters["join.weight"]
+        bias = parameters["join.bias"]
         own = weight[:, :, : weight.shape[1]]  # The join of [v, z] is linear: one half of it is for v, one for z.
-        return torch.baddbmm(bias[:, None], v.flatten(1, 3), own.transpose(1, 2)).view(v.shape)
+        joined = torch.baddbmm(bias[:, None], v.flatten(1, 3), own.mT)
+        return joined.view(v.shape)
 
-    def _context(self, parameters: Parameters, z: Tensor, i: int) -> Tensor | None:
+    def _context(
+        self,
+        parameters: Parameters,
+        z: Tensor,
+        i: int,
+    ) -> Tensor | None:
         """What is added to every node of the cells at position i, (S, b, D), from features z of the cells before."""
         if self.context == "position":
             return parameters["position"][:, None, i].expand(z.shape)
@@ -149,26 +199,40 @@ class BatchedEncoder:
 class EncoderByModel:
     """Any other encoder module, run model by model: that of GHN, and the ablations of the graph network."""
 
-    def __init__(self, encoder: nn.Module, graphs: Sequence[GraphBatch], device: str) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        graphs: Sequence[GraphBatch],
+        device: str,
+    ) -> None:
         self.encoder = encoder
         # A module says so itself if its forward pass looks at no value on the host, so that a GPU can record it.
         self.recordable = getattr(encoder, "recordable", False)
         self.graphs = [batch.to(device) for batch in graphs]
         self.device = device
 
-    def __call__(self, parameters: Parameters, index: Tensor, want_nodes: bool = True) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self,
+        parameters: Parameters,
+        index: Tensor,
+        want_nodes: bool = True,
+    ) -> tuple[Tensor, Tensor]:
         """As `BatchedEncoder.__call__`."""
         embeddings, nodes = [], []
         for s, graphs in enumerate(self.graphs):
             own = {name: parameter[s] for name, parameter in parameters.items()}
-            h, features = functional_call(self.encoder, own, (graphs[index[s].to(self.device)],))
+            batch = graphs[index[s].to(self.device)]
+            h, features = functional_call(self.encoder, own, (batch,))
             embeddings.append(h)
             nodes.append(features.transpose(0, 1))
         return torch.stack(embeddings), torch.stack(nodes)
 
 
 def encoder_pass(
-    encoder: nn.Module, graphs: Sequence[GraphBatch], device: str, dtype: torch.dtype
+    encoder: nn.Module,
+    graphs: Sequence[GraphBatch],
+    device: str,
+    dtype: torch.dtype,
 ) -> BatchedEncoder | EncoderByModel:
     """What encodes the architectures of S models that have encoders like this one."""
     if is_directed_gcn(encoder):
@@ -190,25 +254,37 @@ def _both_directions(propagate: Tensor) -> Tensor:
     return blocks.view(*lead, 2 * n, 2 * n)
 
 
-def _gcn(first: Tensor, context: Tensor | None, weights: Sequence[Tensor], edges: Tensor) -> Tensor:
+def _gcn(
+    first: Tensor,
+    context: Tensor | None,
+    weights: Sequence[Tensor],
+    edges: Tensor,
+) -> Tensor:
     """The layers of Eq. 1 on node features v + c, context c (S, b, D) the same at every node or None -> (S, b, N, D).
 
     `first` is the first layer of v alone: a row of E sums to 1/2, so E (v + c) W = E v W + c W / 2.
     """
     if context is not None:
-        first = first + torch.bmm(context, 0.5 * weights[0])[:, :, None]
+        same_at_all = torch.bmm(context, 0.5 * weights[0])
+        first = first + same_at_all[:, :, None]
     x = _both(first.relu())
     for weight in weights[1:]:
         x = _both(_layer(x, weight, edges).relu_())
     return x
 
 
-def _layer(x: Tensor, weight: Tensor, edges: Tensor) -> Tensor:
+def _layer(
+    x: Tensor,
+    weight: Tensor,
+    edges: Tensor,
+) -> Tensor:
     """E x W of both directions: x (S, b, N, D), [W+ | W-] (S, D, 2D), edges (S, b, 2N, 2N) -> (S, b, N, 2D)."""
     s, b, n, d = x.shape
     both = torch.bmm(x.reshape(s, b * n, d), weight)
     # Row i of `both` is (x_i W+, x_i W-), so the same memory has a row for each node and direction.
-    propagated = torch.bmm(edges.reshape(s * b, 2 * n, 2 * n), both.view(s * b, 2 * n, d))
+    rows = both.view(s * b, 2 * n, d)
+    blocks = edges.reshape(s * b, 2 * n, 2 * n)
+    propagated = torch.bmm(blocks, rows)
     return propagated.view(s, b, n, 2 * d)
 
 

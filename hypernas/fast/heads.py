@@ -13,18 +13,24 @@ from torch import Tensor
 from hypernas.method.hypernetwork import Shape
 
 Limit = tuple[int, int]
+# How many channels out and in of a head are used, and the side t of the middle taps.
 Block = tuple[int, int, int]
 
 
 def head_of(
-    parameters: Mapping[str, Tensor], limits: Mapping[int, Limit], kernel: int, prefix: str = ""
+    parameters: Mapping[str, Tensor],
+    limits: Mapping[int, Limit],
+    kernel: int,
+    prefix: str = "",
 ) -> tuple[Tensor, Tensor, Limit]:
     """Weight (S, O*I*k*k, W), bias (S, O*I*k*k) and limit (O, I) of the head for a kernel size.
 
     A size without a head has that of the largest kernel: a hypernetwork of one head makes a maximal tensor.
     """
     own = own_kernel(limits, kernel)
-    return parameters[f"{prefix}{own}.weight"], parameters[f"{prefix}{own}.bias"], limits[own]
+    weight = parameters[f"{prefix}{own}.weight"]
+    bias = parameters[f"{prefix}{own}.bias"]
+    return weight, bias, limits[own]
 
 
 def own_kernel(limits: Mapping[int, Limit], kernel: int) -> int:
@@ -41,66 +47,126 @@ class HeadOutputs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, limit: Limit, shapes: tuple[Shape, ...], taps: tuple[int, ...],
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor,
+        limit: Limit,
+        shapes: tuple[Shape, ...],
+        taps: tuple[int, ...],
         *features: Tensor,
-    ):  # fmt: skip
+    ):
         ctx.save_for_backward(weight, *features)
-        ctx.blocks = [(*_used(shape, limit), t) for shape, t in zip(shapes, taps, strict=True)]
-        ctx.shapes, ctx.limit, made = shapes, limit, []
-        for shape, block, x in zip(shapes, ctx.blocks, features, strict=True):
-            rows, offset = _rows(weight, limit, block), _rows(bias[..., None], limit, block)
-            y = torch.baddbmm(offset.transpose(1, 2), x, rows.transpose(1, 2)).mul_(_scale(shape))
-            o, i, t = block
-            made.append(_tile(y.view(*x.shape[:2], o, i, t, t), shape))
-        return tuple(made)
+        ctx.shapes, ctx.limit = shapes, limit
+        ctx.blocks = []
+        weights = []
+        for shape, t, x in zip(shapes, taps, features, strict=True):
+            o, i = _used(shape, limit)
+            block = o, i, t
+            ctx.blocks.append(block)
+            rows = _rows(weight, limit, block)
+            offset = _rows(bias[..., None], limit, block)
+            y = torch.baddbmm(offset.mT, x, rows.mT)
+            y = y.mul_(_scale(shape))
+            s, g, _ = x.shape
+            made = y.view(s, g, o, i, t, t)
+            weights.append(_tile(made, shape))
+        return tuple(weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor):
         weight, *features = ctx.saved_tensors
-        gweight, gbias = torch.zeros_like(weight), weight.new_zeros(*weight.shape[:2], 1)
+        gweight = torch.zeros_like(weight)
+        gbias = weight.new_zeros(*weight.shape[:2], 1)
         gfeatures = []
-        for shape, block, x, g in zip(ctx.shapes, ctx.blocks, features, gradients, strict=True):
-            g = _untile(g, shape, *block[:2]).reshape(*x.shape[:2], -1) * _scale(shape)
-            gfeatures.append(torch.bmm(g, _rows(weight, ctx.limit, block)))
+        steps = zip(ctx.shapes, ctx.blocks, features, gradients, strict=True)
+        for shape, block, x, g in steps:
+            o, i, _ = block
+            g = _untile(g, shape, o, i).flatten(2)
+            g = g * _scale(shape)
+            rows = _rows(weight, ctx.limit, block)
+            gfeatures.append(torch.bmm(g, rows))
+            # Autograd would fill a zero tensor of the whole head for each shape; these views add in place.
             place = _block(gweight, ctx.limit, block)
-            place += torch.bmm(g.transpose(1, 2), x).view(place.shape)
+            place += torch.bmm(g.mT, x).view(place.shape)
             place = _block(gbias, ctx.limit, block)
             place += g.sum(1).view(place.shape)
+        # Limit, shapes and taps are no tensors and have no gradient.
         return gweight, gbias[..., 0], None, None, None, *gfeatures
 
 
 def _used(shape: Shape, limit: Limit) -> tuple[int, int]:
-    return min(shape[0], limit[0]), min(shape[1], limit[1])
+    """How many channels out and in a head of this limit makes of a shape; the rest repeats them."""
+    c_out, c_in, _, _ = shape
+    most_out, most_in = limit
+    return min(c_out, most_out), min(c_in, most_in)
 
 
 def _scale(shape: Shape) -> float:
-    return (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
+    """He's deviation of weights (c_out, c_in, k, k)."""
+    _, c_in, height, width = shape
+    fan_in = c_in * height * width
+    return (2 / fan_in) ** 0.5
 
 
-def _block(parameter: Tensor, limit: Limit, block: Block) -> Tensor:
+def _block(
+    parameter: Tensor,
+    limit: Limit,
+    block: Block,
+) -> Tensor:
     """(S, O*I*k*k, W) -> its view (S, o, i, t, t, W), the middle taps."""
     s, rows, width = parameter.shape
-    (o, i, t), k = block, isqrt(rows // (limit[0] * limit[1]))
+    o, i, t = block
+    most_out, most_in = limit
+    k = isqrt(rows // (most_out * most_in))
     middle = slice((k - t) // 2, (k + t) // 2)
-    return parameter.view(s, *limit, k, k, width)[:, :o, :i, middle, middle]
+    whole = parameter.view(s, most_out, most_in, k, k, width)
+    return whole[:, :o, :i, middle, middle]
 
 
-def _rows(parameter: Tensor, limit: Limit, block: Block) -> Tensor:
-    return _block(parameter, limit, block).reshape(parameter.shape[0], -1, parameter.shape[2])
+def _rows(
+    parameter: Tensor,
+    limit: Limit,
+    block: Block,
+) -> Tensor:
+    """(S, O*I*k*k, W) -> (S, o*i*t*t, W)."""
+    return _block(parameter, limit, block).flatten(1, 4)
 
 
 def _tile(y: Tensor, shape: Shape) -> Tensor:
     """(S, G, o, i, t, t) repeated to c_out x c_in."""
+    c_out, c_in, _, _ = shape
     o, i = y.shape[2:4]
-    if (o, i) == shape[:2]:
+    if (o, i) == (c_out, c_in):
         return y
-    return y.repeat(1, 1, -(-shape[0] // o), -(-shape[1] // i), 1, 1)[:, :, : shape[0], : shape[1]]
+    down, across = _repeats(shape, o, i)
+    repeated = y.repeat(1, 1, down, across, 1, 1)
+    return repeated[:, :, :c_out, :c_in]
 
 
-def _untile(g: Tensor, shape: Shape, o: int, i: int) -> Tensor:
+def _repeats(
+    shape: Shape,
+    o: int,
+    i: int,
+) -> tuple[int, int]:
+    """How often o x i channels are laid side by side to cover c_out x c_in."""
+    c_out, c_in, _, _ = shape
+    return -(-c_out // o), -(-c_in // i)
+
+
+def _untile(
+    g: Tensor,
+    shape: Shape,
+    o: int,
+    i: int,
+) -> Tensor:
     """The gradient of `_tile`: (S, G, c_out, c_in, t, t) summed over the repeats to (S, G, o, i, t, t)."""
-    if (o, i) == shape[:2]:
+    c_out, c_in, _, _ = shape
+    if (o, i) == (c_out, c_in):
         return g
-    out, across = -(-shape[0] // o), -(-shape[1] // i)
-    g = F.pad(g, (0, 0, 0, 0, 0, across * i - shape[1], 0, out * o - shape[0]))
-    return g.unflatten(3, (across, i)).unflatten(2, (out, o)).sum((2, 4))
+    down, across = _repeats(shape, o, i)
+    # The last repeat may be cut off; zeros make it whole. `pad` counts axes from the last.
+    beyond_in = across * i - c_in
+    beyond_out = down * o - c_out
+    g = F.pad(g, (0, 0, 0, 0, 0, beyond_in, 0, beyond_out))
+    blocks = g.unflatten(3, (across, i)).unflatten(2, (down, o))
+    return blocks.sum((2, 4))

@@ -1,11 +1,14 @@
-"""Target networks with learned weights of their own, many trained side by side."""
+"""Target networks with learned weights of their own, many trained side by side.
+
+The oracle is `method.target_network.run` with one network's weights, trained alone.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,35 +28,47 @@ class Networks:
     """
 
     def __init__(
-        self, programs: Sequence[Program], seeds: Sequence[int], c_image: int, n_classes: int,
+        self,
+        programs: Sequence[Program],
+        seeds: Sequence[int],
+        c_image: int,
+        n_classes: int,
         drawn: Sequence[Mapping[Any, Tensor]] = (),
-    ) -> None:  # fmt: skip
-        self.programs, self.seeds, static_plan = programs, seeds, StaticPlan.of(programs)
-        self.plan, self.weight_owners = static_plan.plan, static_plan.weight_owners()
-        drawn = drawn or [
-            draw(program, seed, c_image, n_classes) for program, seed in zip(programs, seeds, strict=True)
-        ]
-
-        def stack(part: Sequence[tuple[int, Any]]) -> Tensor:
-            return torch.stack([drawn[p][key] for p, key in part]).requires_grad_()
-
-        everyone = range(len(programs))
-        self.ends = {name: stack([(p, name) for p in everyone]) for name in ("stem", "classifier", "bias")}
-        self.kernels = [stack(each) for each in self.weight_owners]
+    ) -> None:
+        self.programs = programs
+        self.seeds = seeds
+        static_plan = StaticPlan.of(programs)
+        self.plan = static_plan.plan
+        self.weight_owners = static_plan.weight_owners()
+        if not drawn:
+            pairs = zip(programs, seeds, strict=True)
+            drawn = [draw(program, seed, c_image, n_classes) for program, seed in pairs]
+        # Stem and classifier have one shape in all networks; kernels are stacked group by group, as the plan runs them.
+        self.ends: dict[str, Tensor] = {}
+        for name in ("stem", "classifier", "bias"):
+            rows = [weights[name] for weights in drawn]
+            self.ends[name] = torch.stack(rows).requires_grad_()
+        self.kernels = []
+        for owners in self.weight_owners:
+            rows = [drawn[network][layer] for network, layer in owners]
+            self.kernels.append(torch.stack(rows).requires_grad_())
 
     def logits(self, images: Tensor) -> Tensor:
         """images (P, M, C, H, W), a batch a network -> (P, M, K)."""
         first = self.programs[0]
         stems = layers.stem(self.ends["stem"], images[:, None], first.stem_stride)
         maps = batched.run_batched(self.plan, self.kernels, stems)
-        return layers.classify(self.ends["classifier"], self.ends["bias"], maps, first.norm_last)[:, 0]
+        logits = layers.classify(self.ends["classifier"], self.ends["bias"], maps, first.norm_last)
+        return logits[:, 0]
 
     def fit(self, images: Tensor, labels: Tensor, schedule: Schedule) -> None:
         """Train on images (M, C, H, W), labels (M,); the seed of a network fixes the order in which it sees them."""
 
         def loss(index: Tensor, _: Any) -> tuple[Tensor, dict[str, Tensor]]:
             logits = self.logits(images[index])
-            values = F.cross_entropy(logits.flatten(0, 1), labels[index].flatten(), reduction="none")
+            targets = labels[index].flatten()
+            values = F.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+            # The mean of each network; in their sum no gradient passes from one to another.
             values = values.view(index.shape).mean(1)
             return values.sum(), {"loss": values.detach()}
 
@@ -62,24 +77,38 @@ class Networks:
     @torch.no_grad()
     def accuracies(self, images: Tensor, labels: Tensor) -> Tensor:
         """Percent (P,) of the images (M, C, H, W) that each network names right, all in one batch."""
-        answers = self.logits(images.expand(len(self.programs), *images.shape)).argmax(-1)
-        return (answers == labels).double().mean(1) * 100
+        same_for_all = images.expand(len(self.programs), *images.shape)
+        answers = self.logits(same_for_all).argmax(-1)
+        right = (answers == labels).double()
+        return right.mean(1) * 100
 
 
 def draw(
-    program: Program, seed: int, c_image: int, n_classes: int, own: Mapping[int, int] | None = None
+    program: Program,
+    seed: int,
+    c_image: int,
+    n_classes: int,
+    own: Mapping[int, int] | None = None,
 ) -> dict[Any, Tensor]:
     """He initialisation, the same whatever is trained beside it; a layer's weights are found by its index.
 
     One generator draws them all, but for layers that have a seed of their `own`.
     """
-    generator, seeds = torch.Generator().manual_seed(seed), own or {}
+    generator = torch.Generator().manual_seed(seed)
+    seeds = own or {}
     shapes: dict[Any, tuple[int, ...]] = {"stem": (program.channels, c_image, 3, 3)}
-    shapes |= {i: layer.weight_shape for i, layer in enumerate(program.layers) if layer.weight is not None}
+    for i, layer in enumerate(program.layers):
+        if layer.weight is not None:
+            shapes[i] = layer.weight_shape
     shapes["classifier"] = (n_classes, program.c_last)
-    gain = {"classifier": 1.0}
     drawn = {}
     for key, shape in shapes.items():
-        source = torch.Generator().manual_seed(seeds[key]) if key in seeds else generator
-        drawn[key] = torch.randn(shape, generator=source) * (gain.get(key, 2.0) / float(np.prod(shape[1:]))) ** 0.5
-    return drawn | {"bias": torch.zeros(n_classes)}
+        source = generator
+        if key in seeds:
+            source = torch.Generator().manual_seed(seeds[key])
+        # Half of what a layer makes is lost to the ReLU behind it; behind the classifier there is none.
+        gain = 1.0 if key == "classifier" else 2.0
+        fan_in = math.prod(shape[1:])
+        drawn[key] = torch.randn(shape, generator=source) * (gain / fan_in) ** 0.5
+    drawn["bias"] = torch.zeros(n_classes)
+    return drawn

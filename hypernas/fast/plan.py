@@ -1,4 +1,6 @@
-"""A plan for many programs at once: which of their layers run as one, and where their values lie.
+"""A plan for many programs at once, which runs as `method.target_network.run` does, its oracle, one by one.
+
+It says which of their layers run as one, and where their values lie.
 
 Layers at the same cell and depth and of the same shape form an op. The values of one shape lie side by side in a
 buffer; a layer reads places of buffers and writes a place of one. `batched_target_networks` runs a plan.

@@ -1,4 +1,6 @@
-"""Programs as arrays, so that thousands of layers are planned by a few NumPy calls; there is nothing to compute here.
+"""Programs as arrays, read as `method.target_network.run`, the oracle, reads them one by one.
+
+So a few NumPy calls plan thousands of layers.
 
 A layer is planned by what it is: `op` layers run as one if they stand at the same cell and depth and have the same
 operation and shape, a `group` of weights has one shape, a `buffer` holds values of one shape. Each of these keys gets a

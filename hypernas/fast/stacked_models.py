@@ -15,10 +15,11 @@ class StackedModels:
 
     def __init__(self, models: Sequence[nn.Module], device: str = "cpu") -> None:
         self.models = models
-        by_model = [dict(model.named_parameters()) for model in models]
         self.parameters: dict[str, Tensor] = {}
-        for name, first in by_model[0].items():
-            stacked = torch.stack([parameters[name].detach() for parameters in by_model]).to(device)
+        for name, first in models[0].named_parameters():
+            rows = [model.get_parameter(name).detach() for model in models]
+            stacked = torch.stack(rows).to(device)
+            # A new leaf: the models keep their own values until `write_back`.
             self.parameters[name] = stacked.requires_grad_(first.requires_grad)
 
     @torch.no_grad()
@@ -35,13 +36,16 @@ class VmapPass:
     `sets` has for each model what it reads of its n architectures, each field (n, ...).
     """
 
+    # No step looks at a value on the host, so a GPU can record it.
     recordable = True
 
     def __init__(self, models: Sequence[Any], sets: Sequence[Sequence[Tensor]], device: str) -> None:
         self.model = models[0]
         self.stack = StackedModels(models, device)
         self.trained = list(self.stack.parameters.values())
-        self.fields = [torch.stack(field).to(device) for field in zip(*sets, strict=True)]
+        self.fields = []
+        for field in zip(*sets, strict=True):
+            self.fields.append(torch.stack(field).to(device))
         self.seeds = torch.arange(len(models), device=device)[:, None]
 
     def __call__(self, index: Tensor, noise: Tensor) -> Tensor:
@@ -50,8 +54,15 @@ class VmapPass:
         inputs = tuple(field[self.seeds, index] for field in self.fields)
         return torch.vmap(self._one_model)(self.stack.parameters, inputs, noise)
 
-    def _one_model(self, parameters: dict[str, Tensor], inputs: tuple[Tensor, ...], noise: Tensor) -> Tensor:
-        return torch.func.functional_call(self.model, parameters, (*inputs, noise))
+    def _one_model(
+        self,
+        parameters: dict[str, Tensor],
+        inputs: tuple[Tensor, ...],
+        noise: Tensor,
+    ) -> Tensor:
+        """The pass of one model, which `torch.vmap` lifts to S."""
+        arguments = (*inputs, noise)
+        return torch.func.functional_call(self.model, parameters, arguments)
 
     def write_back(self) -> None:
         self.stack.write_back()
@@ -64,14 +75,17 @@ def below(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def linear(parameters: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
     """The linear layers called `name` of S models: x (S, R, D) -> (S, R, E)."""
-    weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-    return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+    weight = parameters[f"{name}.weight"]
+    bias = parameters[f"{name}.bias"]
+    return torch.baddbmm(bias[:, None], x, weight.mT)
 
 
 def regress(parameters: Mapping[str, Tensor], h: Tensor, prefix: str = "regressor.") -> Tensor:
     """The regressors of S models: embeddings h (S, b, D) -> standardised accuracy (S, b)."""
-    hidden = F.relu(linear(parameters, f"{prefix}hidden", h))
-    return linear(parameters, f"{prefix}out", hidden)[..., 0]
+    hidden = linear(parameters, f"{prefix}hidden", h)
+    hidden = F.relu(hidden)
+    out = linear(parameters, f"{prefix}out", hidden)
+    return out[..., 0]
 
 
 def rows_by_model(tables: Tensor, index: Tensor) -> Tensor:
@@ -81,6 +95,9 @@ def rows_by_model(tables: Tensor, index: Tensor) -> Tensor:
     seed would differ in their last bits. `index_select` sums in one order.
     """
     s, r, d = tables.shape
-    first_row = r * torch.arange(s, device=index.device).view(-1, *[1] * (index.ndim - 1))
-    rows = (first_row + index).flatten().to(tables.device)
-    return tables.reshape(-1, d).index_select(0, rows).view(*index.shape, d)
+    first_row = r * torch.arange(s, device=index.device)
+    rows = index.flatten(1) + first_row[:, None]
+    rows = rows.flatten().to(tables.device)
+    # All tables as one, so that a row of model s lies s * R rows further down.
+    picked = tables.reshape(-1, d).index_select(0, rows)
+    return picked.view(*index.shape, d)
