@@ -314,9 +314,17 @@ def guided(
 
 
 def ensemble(
-    task: Task, trials: Trials, n: int, *,
-    predictor: str = "hypernas-p", first: int = 0, members: int = 5, population: int = 50, generations: int = 5,
-) -> list[Candidate]:  # fmt: skip
+    task: Task,
+    trials: Trials,
+    n: int,
+    *,
+    predictor: str = "hypernas-p",
+    first: int = 0,
+    step: int = 10,
+    members: int = 3,
+    population: int = 50,
+    generations: int = 5,
+) -> list[Candidate]:
     """As `guided`, with `members` trainings that differ in the seed; each names its best in turn.
 
     The members agree where labels are near and differ where they are far, so that a batch holds what is thought best
@@ -329,12 +337,14 @@ def ensemble(
     def mean(candidates: Sequence[Candidate]) -> np.ndarray:
         return np.mean([predict(candidates) for predict in members_predict], 0)
 
-    found = [candidate for candidate in breed(task, trials, mean, population, generations) if task.fits(candidate)]
+    whole = task.domain.rows is None
+    found = breed(task, trials, mean, population, generations) if whole else task.new(task.domain.rows, trials.taken)
+    found = [candidate for candidate in found if task.fits(candidate)]
     if not found:
         return []
     rankings = [iter(order(predict(found)).tolist()) for predict in members_predict]
     batch: list[int] = []
-    for ranking in islice(cycle(rankings), min(n, len(found))):
+    for ranking in islice(cycle(rankings), min(n, step, len(found))):
         batch.append(next(place for place in ranking if place not in batch))
     return [found[place] for place in batch]
 
@@ -358,6 +368,13 @@ def _ranked(candidates: list[Candidate], predict: Predict) -> list[Candidate]:
     return [candidates[i] for i in order(predict(candidates))] if candidates else []
 
 
+def tpe(task: Task, trials: Trials, n: int) -> list[Candidate]:
+    """The tree-structured Parzen estimator of Optuna, with its own defaults, over the choices of a space."""
+    from hypernas.search.parzen import suggest
+
+    return [suggest(task, trials)]
+
+
 METHODS: dict[str, Method] = {
     "random": random_search,
     "evolution": evolution,
@@ -365,6 +382,7 @@ METHODS: dict[str, Method] = {
     "guided": guided,
     "pareto": guided,
     "ensemble": ensemble,
+    "tpe": tpe,
 }
 # `pareto` is `guided` for every size: those come first that no smaller one is predicted to beat, of all sizes alike.
 OBJECTIVES = {"pareto": (Objective("flops", -1), Objective(ACCURACY))}
