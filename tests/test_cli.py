@@ -221,6 +221,25 @@ def test_a_table_is_printed_in_three_formats(hypernas, monkeypatch):
     assert [line["n_seeds"] for line in table if line["space"] == "toy"] == [2]
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp950", "ascii"])
+def test_a_table_is_printed_whatever_the_code_page(encoding):
+    result = python("from hypernas.cli import main; main()", "table", "few_shot", PYTHONIOENCODING=encoding)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "0.618 +- " in result.stdout or "0.618 ± " in result.stdout or " (5)" in result.stdout
+
+
+def test_a_minus_that_a_code_page_lacks_is_a_hyphen():
+    code = "from hypernas.cli import main, click; main.add_command(click.command('say')(lambda: click.echo('−0.05')))"
+    result = python(f"{code}; main()", "say", PYTHONIOENCODING="cp1252")
+    assert (result.returncode, result.stdout) == (0, "-0.05\n")
+
+
+def test_a_quoted_home_is_the_home(hypernas, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = hypernas("run", "~/absent.ipynb")
+    assert (code, err) == (2, [f"Error: the notebook must be a file, {tmp_path}/absent.ipynb is not"])
+
+
 def test_an_unknown_table_is_one_sentence(hypernas):
     code, out, err = hypernas("table", "slow_shot")
     assert (code, out, len(err)) == (2, [], 1)

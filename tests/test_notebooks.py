@@ -1,5 +1,6 @@
 """Claims about running notebooks, and every notebook of the repository in the quick profile."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +18,7 @@ from hypernas.lab import notebooks
 from hypernas.lab.notebooks import check_parameters
 
 nbformat = pytest.importorskip("nbformat")
-pytest.importorskip("papermill")
+papermill = pytest.importorskip("papermill")
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = """profile: str = "quick"  # quick | standard | paper
@@ -138,6 +140,77 @@ def test_a_notebook_runs_with_its_parameters_and_leaves_one_file(notebook, tmp_p
     assert result.stdout.strip() == str(out / "small.ipynb")
     assert printed(out / "small.ipynb") == "standard 156 2.0 [39, 78] None\n"
     assert [path.name for path in out.iterdir()] == ["small.ipynb"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", ".hidden", "", "x" * 300, "a\\b"])
+def test_a_name_that_is_a_path_is_refused_as_a_name(notebook, tmp_path, name):
+    with pytest.raises(UserError, match="the name of an executed notebook must be a file name of at most 200 bytes"):
+        notebooks.run(notebook, {}, tmp_path / "out", name)
+    assert list(tmp_path.iterdir()) == [notebook]
+
+
+def executed(folder, parameters):
+    """What papermill leaves, without running anything."""
+    folder.mkdir(exist_ok=True)
+    node = nbformat.v4.new_notebook(metadata={"papermill": {"parameters": parameters}})
+    nbformat.write(node, folder / "small.ipynb")
+    return (folder / "small.ipynb").read_bytes()
+
+
+def test_a_run_with_other_parameters_replaces_nothing_unless_forced(notebook, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    before = executed(out, {"n_train": 156})
+    with pytest.raises(UserError, match=r"small\.ipynb was executed with n_train 156: choose --name or -o, or replace"):
+        notebooks.run(notebook, {"q": "2"}, out)
+    assert (out / "small.ipynb").read_bytes() == before
+    calls = []
+
+    def execute(source, target, values, **options):
+        calls.append((values, options["kernel_name"]))
+        shutil.copy(source, target)
+
+    monkeypatch.setattr(notebooks, "_papermill", lambda: SimpleNamespace(
+        execute_notebook=execute, inspect_notebook=papermill.inspect_notebook
+    ))  # fmt: skip
+    notebooks.run(notebook, {"n_train": "156"}, out)
+    executed(out, {"n_train": 156})
+    notebooks.run(notebook, {"q": "2"}, out, force=True)
+    assert calls == [({"n_train": 156}, "python3"), ({"q": 2.0}, "python3")]
+    (out / "small.ipynb").write_text("mine")
+    with pytest.raises(UserError, match="an executed notebook must replace another one"):
+        notebooks.run(notebook, {}, out)
+
+
+def test_a_notebook_on_a_full_disk_claims_to_keep_nothing(notebook, tmp_path, monkeypatch):
+    def execute(source, target, values, **options):
+        Path(target).write_bytes(b"")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(notebooks, "_papermill", lambda: SimpleNamespace(
+        execute_notebook=execute, inspect_notebook=papermill.inspect_notebook
+    ))  # fmt: skip
+    with pytest.raises(notebooks.NotebookFailed, match=r"No space left on device\); nothing that ran could be kept"):
+        notebooks.run(notebook, {}, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_one(notebook, tmp_path, monkeypatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for process in (gone.pid, os.getpid()):
+        (tmp_path / f".other.{process}.ipynb").write_text("")
+    notebooks._remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [f".other.{os.getpid()}.ipynb"]
+
+
+@pytest.mark.notebook
+def test_a_notebook_without_a_kernel_runs(tmp_path):
+    cells = [nbformat.v4.new_code_cell("n = 1  # 1..3", metadata={"tags": ["parameters"]})]
+    path = tmp_path / "bare.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell("print(n)")]), path)
+    result = hypernas_run(path, "-p", "n", 2, "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert printed(tmp_path / "out" / "bare.ipynb") == "2\n"
 
 
 @pytest.mark.notebook

@@ -109,6 +109,12 @@ def test_any_network_of_pytorch_can_be_scored(name, batch):
     assert math.isfinite(scored(name, plain(), *batch))
 
 
+def test_a_network_without_convolutions_has_no_score_of_its_maps_or_kernels(batch):
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.ReLU(), nn.Linear(5, 10))
+    assert np.isnan([proxies.get(name)(linear, *batch) for name in ("zen", "eznas")]).all()
+    assert np.isfinite(proxies.get("gradnorm")(linear, *batch))
+
+
 @pytest.mark.parametrize("name", [name for name in proxies.names() if name not in WITH_LABELS])
 def test_these_know_nothing_of_labels(name, network, batch):
     images, labels = batch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -20,11 +22,31 @@ from hypernas.cli.trials import ask_command, tell_command, trials_command
 from hypernas.cli.zero_cost import zero_cost
 from hypernas.errors import UserError
 
+# What code pages of terminals lack, in characters that all of them have.
+PLAIN = {"−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "→": "->", "…": "...", "≥": ">=", "≤": "<="}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of codecs: characters that a terminal lacks, written with those that it has."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?") for character in lacking), error.end
+
+
+def _print_anywhere() -> None:
+    """Have no character end a command, whatever the code page of the terminal."""
+    codecs.register_error("hypernas", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="hypernas")
+
 
 class Commands(click.Group):
     """A group whose mistakes of a user, and files that it cannot use, are one sentence on stderr and exit code 2."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        _print_anywhere()
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except UserError as error:
@@ -146,17 +168,19 @@ def table(name: str, form: str) -> None:
 
 
 @main.command()
-@click.argument("notebook", type=click.Path(path_type=Path))
+@click.argument("notebook", type=options.PATH)
 @click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE")
 @click.option("--profile", help="The notebook's parameter `profile`: quick, standard or paper.")
-@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), default="executed", show_default=True)
+@click.option("-o", "--output", "folder", type=options.PATH, default="executed", show_default=True)
 @click.option("--name", help="Name of the executed notebook, by default that of NOTEBOOK.")
+@click.option("--force", is_flag=True, help="Replace a notebook that was executed with other parameters.")
 def run(
     notebook: Path,
     parameters: tuple[tuple[str, str], ...],
     profile: str | None,
     folder: Path,
     name: str | None,
+    force: bool,
 ) -> None:
     """Execute NOTEBOOK with checked parameters into the folder -o; a failed one is kept, named."""
     from hypernas.lab import notebooks
@@ -166,7 +190,7 @@ def run(
     if len(chosen) < len(given):
         raise UserError(f"every parameter must be given once, got {', '.join(key for key, _ in given)}")
     try:
-        click.echo(notebooks.run(notebook, chosen, folder, name))
+        click.echo(notebooks.run(notebook, chosen, folder, name, force=force))
     except notebooks.NotebookFailed as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

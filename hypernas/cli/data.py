@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from hypernas.cli import options
+
 
 @click.group()
 def data() -> None:
@@ -71,9 +73,7 @@ def check(space: str, dataset: str | None) -> None:
 @click.option("--cells-per-stage", type=int, default=3, show_default=True, help="Cells between two downsamplings.")
 @click.option("--stem-stride", type=int, default=2, show_default=True, help="Stride of the stem.")
 @click.option("--learning-rate", type=float, default=1e-2, show_default=True, help="Adam's rate in the first half.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Table to write, by default data/benchmarks/SPACE.parquet."
-)
+@click.option("--out", type=options.PATH, help="Table to write, by default data/benchmarks/SPACE.parquet.")
 @click.option("--processes", type=click.IntRange(min=1), help="Processes, by default one a core.")
 @click.option("--force", is_flag=True, help="Replace a table made with other settings.")
 def label(out: Path | None, processes: int | None, force: bool, **recipe: Any) -> None:

@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
+
+class UserPath(click.Path):
+    """A path whose `~` is the user's home, however it was quoted."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
+        path = Path(value)
+        try:
+            path = path.expanduser()
+        except RuntimeError:
+            self.fail(f"there is no home for the ~ of {value}: write the path whole", parameter, context)
+        return super().convert(path, parameter, context)
+
+
+PATH = UserPath()
 space = click.option("--space", required=True, help="Search space.")
 dataset = click.option("--dataset", help="Dataset of the benchmark table.  [default: the first one present]")
 seed = click.option("--seed", default="0", show_default=True, help="Seed, several with commas, or 0:5.")

@@ -13,7 +13,7 @@ from hypernas.cli import options
 
 
 @click.command()
-@click.option("--arch", type=click.Path(path_type=Path), required=True, help="Text of a genotype, or JSON of a search.")
+@click.option("--arch", type=options.PATH, required=True, help="Text of a genotype, or JSON of a search.")
 @click.option("--space", default="darts", show_default=True, help="Search space, where the file does not name it.")
 @click.option("--images", default="cifar10", show_default=True, help="Images to train on.")
 @click.option("--n-images", type=int, default=0, show_default=True, help="As many of them, 0 for all.")

@@ -12,7 +12,7 @@ from hypernas.cli import options
 from hypernas.cli.rows import pairs
 from hypernas.errors import UserError
 
-journal_argument = click.argument("journal", type=click.Path(path_type=Path))
+journal_argument = click.argument("journal", type=options.PATH)
 worker_option = click.option("--worker", default="", help="Name of who asks; gets back what it has not told.")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ from hypernas.errors import UserError
 from hypernas.training.settings import checked, typed
 
 KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+PYTHON_KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+# File systems allow 255 bytes; the temporary name and the ending take the rest.
+LONGEST_NAME = 200
 NUMBER = r"-?\d+(?:\.\d+)?"
 
 
@@ -61,18 +67,30 @@ def _in_range(name: str, value: Any, comment: str) -> None:
             raise UserError(f"{name} must be one of {', '.join(allowed)}, got {value}")
 
 
+def _read(path: Path) -> Any:
+    """A notebook, with Python as its kernel where it names none. Raises UserError for a file that is none."""
+    _papermill()
+    import nbformat
+
+    if not path.is_file():
+        raise UserError(f"the notebook must be a file, {path} is not")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except Exception as error:
+        raise UserError(f"the notebook must be a readable .ipynb file, {path} is not") from error
+    notebook.metadata.setdefault("kernelspec", dict(PYTHON_KERNEL))
+    return notebook
+
+
 def check_parameters(path: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What of `chosen` differs from the notebook's `parameters` cell, with the types of that cell.
 
     Raises UserError for a name that the cell does not have, a value of another type, and one out of range:
     the range in the parameter's comment, and the rules of `hypernas.training.settings.RULES` under the same names.
     """
-    if not path.is_file():
-        raise UserError(f"the notebook must be a file, {path} is not")
+    notebook = _read(path)
     try:
-        known = _papermill().inspect_notebook(str(path))
-    except UserError:
-        raise
+        known = _papermill().inspect_notebook(notebook)
     except Exception as error:
         raise UserError(f"the notebook must be a readable .ipynb file, {path} is not") from error
     values = {}
@@ -97,40 +115,112 @@ def _rename_cells(path: Path, name: str) -> None:
     nbformat.write(notebook, path)
 
 
+def _checked_name(name: str) -> str:
+    """The name of an executed notebook. Raises UserError for one that is a path or no name at all."""
+    if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", name) or len(name.encode()) > LONGEST_NAME:
+        rule = f"the name of an executed notebook must be a file name of at most {LONGEST_NAME} bytes without folders"
+        raise UserError(f"{rule}, got {name!r}: choose the folder with -o")
+    return name
+
+
+def _check_replaces_its_own(done: Path, values: Mapping[str, Any]) -> None:
+    """Raise UserError where `done` stands already and was executed with other parameters than `values`."""
+    if not done.exists():
+        return
+    try:
+        parameters = json.loads(done.read_bytes())["metadata"]["papermill"]["parameters"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"an executed notebook must replace another one, {done} is none: choose --name or -o") from None
+    if parameters != json.loads(json.dumps(values)):
+        told = ", ".join(f"{name} {value}" for name, value in parameters.items()) or "no parameters"
+        raise UserError(f"{done} was executed with {told}: choose --name or -o, or replace it with --force")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary notebooks of processes that are gone."""
+    for path in folder.glob(".*.*.ipynb"):
+        number = path.name.removesuffix(".ipynb").rpartition(".")[2]
+        if number.isdigit() and not _is_running(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _is_no_socket_error(record: logging.LogRecord) -> bool:
+    return "ZMQError" not in repr(record.exc_info)
+
+
+@contextmanager
+def _without_socket_errors() -> Iterator[None]:
+    """Drop what Jupyter's client logs when it is torn down in the middle of a cell: it sends to closed sockets."""
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(_is_no_socket_error)
+    yield
+    # An interrupted run never comes here, and its last coroutines are collected when the process ends.
+    logger.removeFilter(_is_no_socket_error)
+
+
 def run(
     path: str | Path,
     parameters: Mapping[str, Any],
     folder: str | Path,
     name: str | None = None,
     progress: bool = True,
+    force: bool = False,
 ) -> Path:
     """Execute a notebook with `parameters` -> `folder/<name>.ipynb`, by default under its own name.
 
-    The file appears when it is done. Raises UserError for wrong parameters, and NotebookFailed for an error
-    in a cell; what ran until then is kept as `<name>.failed.ipynb`.
+    The file appears when it is done. Raises UserError for wrong parameters and, unless `force`, where the file is there
+    with others, and NotebookFailed for an error in a cell; what ran until then is kept as `<name>.failed.ipynb`.
     """
-    path, folder = Path(path), Path(folder)
+    path, folder = Path(path).expanduser(), Path(folder).expanduser()
+    stem = _checked_name(path.stem if name is None else name)
     values = check_parameters(path, parameters)
-    stem = name or path.stem
     done, failed = folder / f"{stem}.ipynb", folder / f"{stem}.failed.ipynb"
     if done.resolve() == path.resolve():
         raise UserError(f"the executed notebook must not replace {path}: choose another folder with -o")
+    if not force:
+        _check_replaces_its_own(done, values)
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     temporary = folder / f".{stem}.{os.getpid()}.ipynb"
+    kernel = _read(path).metadata["kernelspec"]
     try:
-        _papermill().execute_notebook(str(path), str(temporary), values, progress_bar=progress)
+        with _without_socket_errors():
+            _papermill().execute_notebook(
+                str(path),
+                str(temporary),
+                values,
+                progress_bar=progress,
+                kernel_name=kernel["name"],
+                language=kernel.get("language", PYTHON_KERNEL["language"]),
+            )
+        if stem != path.stem:
+            _rename_cells(temporary, stem)
+        os.replace(temporary, done)
     except Exception as error:
-        kind, text = getattr(error, "ename", type(error).__name__), str(getattr(error, "evalue", error))
-        reason = f"{kind}: {text}".splitlines()[0]
-        if not temporary.exists():
-            raise NotebookFailed(f"{path} failed before its first cell ({reason})") from error
-        os.replace(temporary, failed)
-        raise NotebookFailed(f"{path} failed ({reason}); what ran is kept as {failed}") from error
-    except BaseException:
+        raise NotebookFailed(_keep_failed(path, error, temporary, failed)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    if stem != path.stem:
-        _rename_cells(temporary, stem)
-    os.replace(temporary, done)
     failed.unlink(missing_ok=True)
     return done
+
+
+def _keep_failed(path: Path, error: Exception, temporary: Path, failed: Path) -> str:
+    """Keep what ran as `failed`, and say so in a sentence; on a full disk there may be nothing to keep."""
+    kind, text = getattr(error, "ename", type(error).__name__), str(getattr(error, "evalue", error))
+    reason = f"{kind}: {text}".splitlines()[0]
+    try:
+        json.loads(temporary.read_bytes())
+        os.replace(temporary, failed)
+    except (OSError, ValueError):
+        return f"{path} failed ({reason}); nothing that ran could be kept in {failed.parent}"
+    return f"{path} failed ({reason}); what ran is kept as {failed}"

@@ -63,7 +63,8 @@ class Tape(TorchFunctionMode):
         self.norm = norm
         self.layers: list[tuple[Tensor, Tensor]] = []
         self.relus: list[Tensor] = []
-        self.features = torch.empty(0)
+        # Without any map zen is the mean of nothing, nan.
+        self.features = torch.empty(0, 1)
 
     def __torch_function__(
         self, function: Any, types: Sequence[type], args: Any = (), kwargs: dict[str, Any] | None = None
@@ -225,6 +226,8 @@ def eznas(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     """
     gradients = _gradients(network, torch.randn_like(images), labels)
     kernels = [g.sign() for g in gradients if g.ndim == 4 and g.shape[2] == g.shape[3]]
+    if not kernels:
+        return math.nan
     return torch.stack([torch.linalg.slogdet(k).logabsdet.sigmoid().norm() for k in kernels]).sum()
 
 
