@@ -45,7 +45,7 @@ COMMANDS = {
     "run": ["run", "page.ipynb", "-o", "out"],
 }  # fmt: skip
 # What tells one run from another of the same thing.
-UNEQUAL = ("seconds", "started", "device", "commit")
+UNEQUAL = ("seconds", "seconds_per_architecture", "started", "device", "commit")
 
 
 def notebook() -> str:

@@ -108,6 +108,19 @@ def test_padding_and_batch_mates_change_nothing(context, double, network):
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
+def test_positions_that_no_architecture_reaches_change_nothing(context, double, network):
+    """As where a training set of shallow networks is taken from a table that has deeper ones."""
+    model = predictor(context)
+    padded = collate([network("010"), network("01"), network("0101010101")])[:2]
+    index = torch.arange(2)[None]
+    (_, h, nodes), (_, right, right_nodes) = (encoded([model], [batch], index) for batch in (padded, padded.trimmed()))
+    close(h, right)
+    c, n = right_nodes.shape[1], right_nodes.shape[3]
+    mask = real(padded.trimmed()).transpose(0, 1)
+    close(nodes[0, :c, :, :n][mask], right_nodes[0][mask])
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
 def test_depth_changes_an_embedding_only_through_its_own_cells(context, double, network):
     """Node features of the cells before do not move, and the embedding is the mean with the added cells in it."""
     deep = network("001010")

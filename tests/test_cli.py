@@ -95,6 +95,8 @@ def hypernas(monkeypatch, tmp_path, capsys):
 def python(code, *words, **changed):
     command = [sys.executable, "-c", code, *words]
     encoding = changed.get("PYTHONIOENCODING", "utf-8")
+    if encoding == "ascii":
+        encoding = "utf-8"  # Click takes a stream of ASCII for one that nobody has set up, and writes UTF-8.
     environment = {**os.environ, **changed}
     return subprocess.run(command, capture_output=True, encoding=encoding, env=environment, timeout=60)
 

@@ -80,7 +80,8 @@ def _positions(
         if unique >= 0 and (column == unique).all():
             positions.append(Position(unique, most_nodes[unique], kinds))
         else:
-            positions.append(Position(None, mask.shape[3], kinds))
+            # Padding that no network of this training reaches still needs a GCN to run; nothing of it is counted.
+            positions.append(Position(None, mask.shape[3], kinds or [0]))
     return positions
 
 
