@@ -51,7 +51,8 @@ def _split(path: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Labelled
 
 def _read_npz(path: Path) -> tuple[Labelled, Labelled]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a file open that it was given by name and that is damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in {*WHOLE, *PARTS} & {*file.files}}
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} must be a whole npz file of plain arrays, got {type(error).__name__}") from error

@@ -336,7 +336,8 @@ def _resume(
     """The history of a training that was stopped, whose state goes into parameters and optimizer."""
     path = checkpoint.path
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings(action="ignore"):  # a pickle in its place is refused, with one sentence
+            state = torch.load(path, weights_only=True, map_location="cpu")
     except UNREADABLE as error:
         raise UserError(f"a checkpoint must be a file of this library, {path} cannot be read; delete it") from error
     if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:

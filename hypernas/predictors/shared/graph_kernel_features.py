@@ -245,9 +245,9 @@ class GraphKernelFeatures:
     def _read_file(self) -> None:
         """Take what is on disk; a file that cannot be read is computed again."""
         try:
-            with np.load(self.path) as arrays:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 ids, rows = arrays["ids"], arrays["rows"]
-        except (OSError, ValueError, KeyError):
+        except Exception:  # a damaged file can raise anything
             return
         if rows.shape == (len(ids), self.kept_rows.shape[1]):
             self.kept_ids, self.kept_rows = ids, rows
