@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import torch
 
-from hypernas import spaces
+from hypernas import predictors, spaces
 from hypernas.data import plugins
 from hypernas.errors import UserError
 from hypernas.spaces.base import SearchSpace
@@ -141,3 +141,10 @@ def test_a_seed_stands_for_its_generator_and_nothing_else_does():
 def test_what_is_no_text_is_one_sentence(name, wrong):
     with pytest.raises(UserError, match="architecture must be written as text, got"):
         spaces.get(name).parse(wrong)
+
+
+@pytest.mark.parametrize("name", [{}, [], None, 5])
+@pytest.mark.parametrize("get", [spaces.get, predictors.get])
+def test_what_is_no_name_is_one_sentence(get, name):
+    with pytest.raises(UserError, match="must be a name or a path, got "):
+        get(name)

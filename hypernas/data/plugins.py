@@ -51,6 +51,8 @@ class Registry:
         """
         if isinstance(name, Path) or (isinstance(name, str) and name.endswith(".py")):
             return self._from_path(Path(name))
+        if not isinstance(name, str):
+            raise UserError(f"{self.what} must be a name or a path, got {name!r:.80}")
         files = self._files()
         if name in files:
             return self.accept(name, self._provided(files[name], name))
