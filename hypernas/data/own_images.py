@@ -11,6 +11,7 @@ from hypernas.errors import UserError
 
 # Pictures of other sizes are resized to the side of CIFAR-10, which all spaces can halve often enough.
 SIDE = 32
+# A fifth is for test, as of the digits.
 TEST_SHARE = 0.2
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 WHOLE = ("images", "labels")
@@ -41,7 +42,11 @@ def read_own(name: str) -> tuple[Labelled, Labelled, str]:
     return train, test, source
 
 
-def _split(path: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Labelled, Labelled]:
+def _split(
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[Labelled, Labelled]:
     _check(path, images, labels)
     order = np.random.default_rng(0).permutation(len(labels))
     n_test = int(TEST_SHARE * len(labels))
@@ -52,26 +57,27 @@ def _split(path: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Labelled
 def _read_npz(path: Path) -> tuple[Labelled, Labelled]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in {*WHOLE, *PARTS} & {*file.files}}
+            present = {*WHOLE, *PARTS} & {*file.files}
+            arrays = {name: file[name] for name in present}
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} must be a whole npz file of plain arrays, got {type(error).__name__}") from error
     names = WHOLE if {*WHOLE} <= arrays.keys() else PARTS
     if not {*names} <= arrays.keys():
         held = ", ".join(sorted(arrays)) or "none of these"
         raise UserError(f"{path} must hold {' and '.join(WHOLE)}, or {', '.join(PARTS)}, got {held}")
-    for images, labels in zip(names[::2], names[1::2], strict=True):
-        if arrays[images].ndim not in (3, 4) or arrays[labels].ndim != 1:
-            got = f"{arrays[images].shape} and {arrays[labels].shape}"
-            raise UserError(f"{images} and {labels} in {path} must have 3 or 4 axes and one, got {got}")
-    pairs = [
-        (_channels_first(path, arrays[images]), arrays[labels])
-        for images, labels in zip(names[::2], names[1::2], strict=True)
-    ]
+    pairs = []
+    for name, name_of_labels in zip(names[::2], names[1::2], strict=True):
+        images, labels = arrays[name], arrays[name_of_labels]
+        if images.ndim not in (3, 4) or labels.ndim != 1:
+            got = f"{images.shape} and {labels.shape}"
+            raise UserError(f"{name} and {name_of_labels} in {path} must have 3 or 4 axes and one, got {got}")
+        pairs.append((_channels_first(path, images), labels))
     if names is WHOLE:
         return _split(path, *pairs[0])
-    for own_images, own_labels in pairs:
-        _check(path, own_images, own_labels)
-    return pairs[0], pairs[1]
+    for images, labels in pairs:
+        _check(path, images, labels)
+    train, test = pairs
+    return train, test
 
 
 def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:
@@ -90,13 +96,16 @@ def _read_folder(path: Path) -> Labelled:
         from PIL import Image
     except ImportError as error:
         raise UserError("pictures need Pillow: pip install 'hypernas[book]'") from error
-    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    # Hidden folders are those of other programs, such as .ipynb_checkpoints.
+    folders = [folder for folder in path.iterdir() if folder.is_dir()]
+    classes = sorted(folder for folder in folders if not folder.name.startswith("."))
     pictures: list[np.ndarray] = []
     labels: list[int] = []
     for label, folder in enumerate(classes):
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
         if not files:
-            raise UserError(f"a class folder must hold pictures ({', '.join(sorted(ENDINGS))}), {folder} holds none")
+            endings = ", ".join(sorted(ENDINGS))
+            raise UserError(f"a class folder must hold pictures ({endings}), {folder} holds none")
         pictures += [_picture(Image, file) for file in files]
         labels += [label] * len(files)
     if len(classes) < 2:
@@ -113,11 +122,18 @@ def _picture(image: Any, file: Path) -> np.ndarray:
         raise UserError(f"a picture must be whole, {file} is not ({error}): remove or mend it") from error
 
 
-def _check(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    if len(images) != len(labels) or len(images) < 2:
-        raise UserError(f"{path} must hold a label an image and two or more, got {len(labels)} and {len(images)}")
-    if images.shape[2] != images.shape[3] or images.shape[2] % 4:
-        raise UserError(f"images of {path} must be square with sides of a multiple of 4, got {images.shape[2:]}")
+def _check(
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> None:
+    n, n_labels = len(images), len(labels)
+    if n != n_labels or n < 2:
+        raise UserError(f"{path} must hold a label an image and two or more, got {n_labels} and {n}")
+    height, width = images.shape[2:]
+    # Target networks halve their maps twice.
+    if height != width or height % 4:
+        raise UserError(f"images of {path} must be square with sides of a multiple of 4, got {height, width}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise UserError(f"labels of {path} must be whole numbers from 0 up, got {labels[:3].tolist()}")
     if not np.isfinite(images).all():
