@@ -93,7 +93,11 @@ class Architecture:
         return Architecture(tuple(cells), tuple(first.sequence.tolist()), first.notation)
 
 
-def _cell(ops: Tensor, adjacency: Tensor, kind: int) -> Cell:
+def _cell(
+    ops: Tensor,
+    adjacency: Tensor,
+    kind: int,
+) -> Cell:
     """Operations (N,), edge counts (N, N) -> a cell."""
     rows = tuple(tuple(row) for row in adjacency.tolist())
     return Cell(tuple(ops.tolist()), rows, kind)
@@ -185,7 +189,11 @@ class GraphBatch:
         return canonical.function_ids(*arrays)
 
 
-def collate(architectures: Sequence[Architecture], space: Any = None, graph_form: str = "") -> GraphBatch:
+def collate(
+    architectures: Sequence[Architecture],
+    space: Any = None,
+    graph_form: str = "",
+) -> GraphBatch:
     """Architectures, all in `graph_form` where that is known -> GraphBatch, padded to the largest of each axis.
 
     Raises UserError for what is no architecture, and for an operation that is not of the space.

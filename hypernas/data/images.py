@@ -60,10 +60,10 @@ def check_images(name: str) -> list[str]:
     if own_images.is_own(name):
         return [name]
     parts = name.split("+")
-    if len(set(parts)) < len(parts) or not set(parts) <= set(_LOADERS):
-        raise UserError(
-            f"images must be one of {', '.join(image_names())}, different ones joined by +, or a path, got {name!r}"
-        )
+    different = set(parts)
+    if len(different) < len(parts) or not different <= set(_LOADERS):
+        known = ", ".join(image_names())
+        raise UserError(f"images must be one of {known}, different ones joined by +, or a path, got {name!r}")
     return parts
 
 
@@ -93,7 +93,9 @@ def load_images(name: str, n_images: int = 0) -> Images:
         raise UserError(f"n_images must be from 1 to {n} for {name}, or 0 for all, got {n_images}")
     if not n_images:
         return images
-    chosen = torch.from_numpy(np.random.default_rng(0).permutation(n)[:n_images])
+    # Seed 0 always: which images they are is no part of a training's chance.
+    order = np.random.default_rng(0).permutation(n)
+    chosen = torch.from_numpy(order[:n_images])
     return replace(
         images,
         train_images=images.train_images[chosen],
@@ -124,8 +126,9 @@ def _standardised(
     deviation = train[0].std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
 
     def tensors(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-        scaled = ((images - mean) / np.maximum(deviation, 1e-8)).astype(np.float32)
-        return torch.from_numpy(scaled), torch.from_numpy(labels.astype(np.int64))
+        # A channel of one colour stays 0 instead of 0 / 0.
+        scaled = (images - mean) / np.maximum(deviation, 1e-8)
+        return torch.from_numpy(scaled.astype(np.float32)), torch.from_numpy(labels.astype(np.int64))
 
     n_classes = int(train[1].max()) + 1
     return Images(name, *tensors(*train), *tensors(*test), n_classes=n_classes, source=source)
@@ -170,8 +173,10 @@ def _cifar10() -> Images:
 def _fashion_mnist() -> Images:
     """Fashion-MNIST from its four IDX files; a border of two pixels makes 32 x 32 of 28 x 28, which can be halved."""
     found = {name: find(name) for name in FASHION_MNIST}
-    if missing := [f"`hypernas data fetch {name}`" for name, path in found.items() if path is None]:
-        raise _missing("fashion-mnist", f"{', '.join(missing)}, install Debian's dataset-fashion-mnist")
+    missing = [f"`hypernas data fetch {name}`" for name, path in found.items() if path is None]
+    if missing:
+        commands = ", ".join(missing)
+        raise _missing("fashion-mnist", f"{commands}, install Debian's dataset-fashion-mnist")
     parts = [_idx(name, path, 1 if "labels" in name else 3) for name, path in found.items() if path is not None]
     for name, shown, labels in zip(FASHION_MNIST[::2], parts[::2], parts[1::2], strict=True):
         if shown.shape[1:] != (28, 28) or labels.shape != shown.shape[:1]:
@@ -213,13 +218,14 @@ def _digits_random_labels() -> Images:
 
 def _noise() -> Images:
     """Gaussian images of the digits' shape, with the digits' labels permuted."""
-    digits, rng = _digits(), np.random.default_rng(2)
-    train, test = (
-        torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32))
-        for images in (digits.train_images, digits.test_images)
-    )
+    digits = _digits()
+    rng = np.random.default_rng(2)
+    # Another seed than that of the labels, so that they are independent.
+    train = rng.standard_normal(digits.train_images.shape, dtype=np.float32)
+    test = rng.standard_normal(digits.test_images.shape, dtype=np.float32)
+    noise = replace(digits, name="noise", train_images=torch.from_numpy(train), test_images=torch.from_numpy(test))
     source = "Gaussian noise of 8 x 8 pixels with random labels, 1,437 images for training and 360 for test"
-    return _dealt_out(replace(digits, name="noise", train_images=train, test_images=test, source=source))
+    return _dealt_out(replace(noise, source=source))
 
 
 def _dealt_out(images: Images) -> Images:
@@ -231,14 +237,21 @@ def _dealt_out(images: Images) -> Images:
 
 def _mixture(parts: Sequence[Images], kind: Kind) -> Images:
     """All images of the parts in a fixed random order, of the smallest side and the most channels, classes in a row."""
-    offsets = np.cumsum([0, *(part.n_classes for part in parts[:-1])]).tolist()
+    # The classes of a part are numbered after those of the parts before it.
+    n_classes = [part.n_classes for part in parts[:-1]]
+    offsets = np.cumsum([0, *n_classes]).tolist()
 
     def joined(which: str) -> Labelled:
-        images = [F.adaptive_avg_pool2d(getattr(part, f"{which}_images"), kind.side) for part in parts]
-        labels = [getattr(part, f"{which}_labels") + offset for part, offset in zip(parts, offsets, strict=True)]
-        order = np.random.default_rng(0).permutation(sum(map(len, labels)))
-        shown = torch.cat([image.expand(-1, kind.channels, -1, -1) for image in images]).numpy()
-        return shown[order], torch.cat(labels).numpy()[order]
+        all_images, all_labels = [], []
+        for part, offset in zip(parts, offsets, strict=True):
+            images = F.adaptive_avg_pool2d(getattr(part, f"{which}_images"), kind.side)
+            # Grey images beside coloured ones get the same value in each channel.
+            all_images.append(images.expand(-1, kind.channels, -1, -1))
+            all_labels.append(getattr(part, f"{which}_labels") + offset)
+        images = torch.cat(all_images).numpy()
+        labels = torch.cat(all_labels).numpy()
+        order = np.random.default_rng(0).permutation(len(labels))
+        return images[order], labels[order]
 
     name = "+".join(part.name for part in parts)
     source = "; ".join(part.source for part in parts)

@@ -29,7 +29,7 @@ def propagation(adjacency: Tensor, mask: Tensor, dtype: torch.dtype = torch.floa
     """
     edges = adjacency.to(dtype)
     itself = torch.diag_embed(mask.to(dtype))
-    both = torch.stack([edges, edges.transpose(-1, -2)]) + itself
+    both = torch.stack([edges, edges.mT]) + itself
     # A padded node has no edge and no self-loop: the clamp keeps its row 0 instead of 0 / 0.
     n_neighbours = both.sum(-1, keepdim=True).clamp(min=1)
     # The factor 1/2 of Eq. 1 is folded in, since ReLU(x) / 2 = ReLU(x / 2).
@@ -48,7 +48,9 @@ class DirectedGCNLayer(nn.Module):
     def forward(self, x: Tensor, propagate: Tensor) -> Tensor:
         """x (B, N, D), propagate (2, B, N, N), which holds the 1/2 -> (B, N, D)."""
         along, against = propagate
-        return F.relu(along @ (x @ self.weight[0])) + F.relu(against @ (x @ self.weight[1]))
+        forward = along @ (x @ self.weight[0])
+        backward = against @ (x @ self.weight[1])
+        return F.relu(forward) + F.relu(backward)
 
 
 class GlobalEncoder(nn.Module):
@@ -94,8 +96,9 @@ class GlobalEncoder(nn.Module):
         nodes = []
         for i in range(batch.sequence.shape[1]):
             # Networks differ in length: past its end a network keeps its z and adds nothing to the sum.
-            present = (batch.sequence[:, i] >= 0)[:, None]
-            cell = rows, batch.sequence[:, i].clamp(min=0)
+            unique = batch.sequence[:, i]
+            present = (unique >= 0)[:, None]
+            cell = rows, unique.clamp(min=0)
             mask = batch.mask[cell]
             v = self._inject(self.embedding(batch.ops[cell]), z, i)  # V(i) <- {v + z(i-1)}
             x = self._cell(v, batch.adjacency[cell], mask, batch.kind[cell])  # V~(i) = G(E(i), V(i))

@@ -42,7 +42,11 @@ LEAST = 1e-12
 class MixerBlock(nn.Module):
     """A small network along the layers, then one along the features, each added to what it reads."""
 
-    def __init__(self, length: int, width: int) -> None:
+    def __init__(
+        self,
+        length: int,
+        width: int,
+    ) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.along = nn.Linear(length, width)
@@ -50,7 +54,11 @@ class MixerBlock(nn.Module):
         self.wide = nn.Linear(width, 2 * width)
         self.narrow = nn.Linear(2 * width, width)
 
-    def forward(self, h: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
         """h (B, L, D), mask (B, L, 1) -> (B, L, D)."""
         columns = (self.norms[0](h) * mask).transpose(1, 2)
         mixed = self.back(F.gelu(self.along(columns))).transpose(1, 2)
@@ -65,7 +73,12 @@ class ParZCModel(nn.Module):
     center: Tensor
     scale: Tensor
 
-    def __init__(self, length: int, width: int, n_blocks: int) -> None:
+    def __init__(
+        self,
+        length: int,
+        width: int,
+        n_blocks: int,
+    ) -> None:
         super().__init__()
         self.length = length
         self.seed = 0
@@ -88,7 +101,12 @@ class ParZCModel(nn.Module):
         spread = self.scale.clamp(min=1e-6)
         return ((statistics - self.center) / spread).clamp(-FAR, FAR)
 
-    def forward(self, statistics: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+    def forward(
+        self,
+        statistics: Tensor,
+        mask: Tensor,
+        noise: Tensor,
+    ) -> Tensor:
         """noise (D,) of the last layer, zeros for its mean."""
         real = mask[..., None].to(statistics.dtype)
         h = self.embedding(statistics) * real
@@ -139,7 +157,12 @@ class ParZC(ImagePredictor):
     divergence: float = 1e-3
     image_batch: int = 64
 
-    def statistics(self, graphs: GraphBatch, length: int, seed: int) -> tuple[Tensor, Tensor]:
+    def statistics(
+        self,
+        graphs: GraphBatch,
+        length: int,
+        seed: int,
+    ) -> tuple[Tensor, Tensor]:
         """Of B architectures (B, length, 3), mask (B, length), with images and weights drawn from `seed`; equal graphs
         are run once."""
         first, inverse = graphs.distinct()
@@ -162,7 +185,11 @@ class ParZC(ImagePredictor):
         model.seed = self.seed
         return model
 
-    def new_pass(self, models: Sequence[ParZCModel], graphs: Sequence[GraphBatch]) -> StatisticsPass:
+    def new_pass(
+        self,
+        models: Sequence[ParZCModel],
+        graphs: Sequence[GraphBatch],
+    ) -> StatisticsPass:
         """Each model learns the scale of its training set's statistics first."""
         sets = []
         for model, batch in zip(models, graphs, strict=True):
@@ -171,12 +198,22 @@ class ParZC(ImagePredictor):
             sets.append((model.standardise(statistics), mask))
         return StatisticsPass(models, sets, self.device)
 
-    def inputs(self, run: StatisticsPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+    def inputs(
+        self,
+        run: StatisticsPass,
+        index: Tensor,
+        generators: list[np.random.Generator],
+    ) -> tuple[Tensor, ...]:
         """Architectures (S, b), the noise of the Bayesian layer (S, W)."""
         noise = [generator.standard_normal(self.width, np.float32) for generator in generators]
         return index, torch.from_numpy(np.stack(noise))
 
-    def loss_of(self, run: StatisticsPass, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(
+        self,
+        run: StatisticsPass,
+        labels: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         """1 less the soft Kendall tau of index (S, b), and the divergence of the last layer."""
         index, noise = inputs
         predicted = run(index, noise.to(self.device, torch.get_default_dtype()))
@@ -235,7 +272,11 @@ def _identities(graphs: GraphBatch) -> np.ndarray:
     return node_ids(ops, adjacency, mask).T.reshape(b, u, n)
 
 
-def _names(program: Program, sequence: list[int], identities: np.ndarray) -> dict[int, tuple[int, int]]:
+def _names(
+    program: Program,
+    sequence: list[int],
+    identities: np.ndarray,
+) -> dict[int, tuple[int, int]]:
     """The layers with weights by index: position of the cell, and a number that says which node or edge of it."""
     names = {}
     for i, layer in enumerate(program.layers):
@@ -251,7 +292,11 @@ def _names(program: Program, sequence: list[int], identities: np.ndarray) -> dic
 
 
 def _weights(
-    program: Program, names: dict[int, tuple[int, int]], seed: int, c_image: int, n_classes: int
+    program: Program,
+    names: dict[int, tuple[int, int]],
+    seed: int,
+    c_image: int,
+    n_classes: int,
 ) -> dict[Any, Tensor]:
     """The weights of a network, float64, those of a layer drawn from the seed and its name."""
     own = {}

@@ -14,6 +14,7 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch, collate
 from hypernas.predictors.shared.features import count
 
+# The rank among the nearest rows of the one that replaces a mutation which the table lacks, on average.
 NEAREST = 10
 Candidate = Any  # hashable
 
@@ -38,7 +39,8 @@ class Domain(Protocol):
 
 def function_id(space: Any, architecture: Architecture) -> int:
     """An integer that is equal for architectures of one function."""
-    return int(collate([space.canonical(architecture)], space).function_ids()[0])
+    batch = collate([space.canonical(architecture)], space)
+    return int(batch.function_ids()[0])
 
 
 class Pool:
@@ -48,9 +50,13 @@ class Pool:
     """
 
     def __init__(self, benchmark: Any) -> None:
-        self.benchmark, self.space, self.source = benchmark, benchmark.space, benchmark.table.source
-        self.rows: list[int] = np.flatnonzero(np.isfinite(np.asarray(benchmark.validation))).tolist()
-        ids = benchmark.graphs("contracted")[self.rows].function_ids().tolist()
+        self.benchmark = benchmark
+        self.space = benchmark.space
+        self.source = benchmark.table.source
+        has_label = np.isfinite(np.asarray(benchmark.validation))
+        self.rows: list[int] = np.flatnonzero(has_label).tolist()
+        labelled = benchmark.graphs("contracted")[self.rows]
+        ids = labelled.function_ids().tolist()
         self._key = dict(zip(self.rows, ids, strict=True))
         self._rows_by_key = defaultdict(list)
         for row, key in self._key.items():
@@ -70,9 +76,13 @@ class Pool:
         twins = self._rows_by_key.get(function_id(self.space, child))
         if twins:
             return twins[rng.integers(len(twins))]
-        distance = (self._codes != self._codes[self._place[row]]).sum(1)
+        code = self._codes[self._place[row]]
+        distance = (self._codes != code).sum(1)
+        # Equally near rows stand in random order; the row itself is the first, and a rank at least 1.
         order = np.lexsort((rng.random(len(distance)), distance))
-        return self.rows[order[min(int(rng.geometric(1 / NEAREST)), len(order) - 1)]]
+        rank = int(rng.geometric(1 / NEAREST))
+        last = len(order) - 1
+        return self.rows[order[min(rank, last)]]
 
     @cached_property
     def _place(self) -> dict[int, int]:
@@ -117,9 +127,10 @@ class Pool:
         column = self.benchmark.table.columns.get(name)
         if column is None:
             column = self.space.hardware(self.benchmark.dataset).get(name)
-        if column is None or np.ndim(column) != 1 or not np.issubdtype(np.asarray(column).dtype, np.number):
+        if column is None or np.ndim(column) != 1:
             return None
-        return np.asarray(column, float)
+        column = np.asarray(column)
+        return column.astype(float) if np.issubdtype(column.dtype, np.number) else None
 
     def accuracy(self, row: int) -> float:
         """The label, percent."""
@@ -150,7 +161,8 @@ class WholeSpace:
         return [self._key[one] for one in architectures]
 
     def graphs(self, architectures: Sequence[Architecture], graph_form: str) -> GraphBatch:
-        return collate([self.space.canonical(one, graph_form) for one in architectures], self.space, graph_form)
+        canonical = [self.space.canonical(one, graph_form) for one in architectures]
+        return collate(canonical, self.space, graph_form)
 
     def architecture(self, architecture: Architecture) -> Architecture:
         return architecture

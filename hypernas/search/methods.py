@@ -76,7 +76,12 @@ class Trials:
         self.labelled: dict[int, tuple[Candidate, Values]] = {}
         self.taken: set[int] = set()
 
-    def tell(self, key: int, candidate: Candidate, values: Values) -> None:
+    def tell(
+        self,
+        key: int,
+        candidate: Candidate,
+        values: Values,
+    ) -> None:
         self.taken.add(key)
         self.answers.append((candidate, values))
         self.labelled.setdefault(key, (candidate, values))
@@ -116,7 +121,11 @@ class Task:
         names = [quantity.name for quantity in (*self.objectives, *self.limits)]
         return [name for name in dict.fromkeys(names) if name not in self.measures]
 
-    def measure(self, name: str, candidates: Sequence[Candidate]) -> np.ndarray:
+    def measure(
+        self,
+        name: str,
+        candidates: Sequence[Candidate],
+    ) -> np.ndarray:
         return np.array([self.measures[name](candidate) for candidate in candidates], float)
 
     def excess(self, candidate: Candidate) -> float:
@@ -155,7 +164,11 @@ class Task:
                 return child
         return self.draw()
 
-    def new(self, candidates: Sequence[Candidate], taken: set[int] | dict[int, Any]) -> list[Candidate]:
+    def new(
+        self,
+        candidates: Sequence[Candidate],
+        taken: set[int] | dict[int, Any],
+    ) -> list[Candidate]:
         """Of `candidates` the first of each function that is not `taken`, in the order of the last of each."""
         by_key: dict[int, Candidate] = {}
         keyed = list(zip(self.domain.keys(candidates), candidates, strict=True))
@@ -165,7 +178,11 @@ class Task:
             by_key[key] = candidate
         return [candidate for key, candidate in reversed(by_key.items()) if key not in taken]
 
-    def start(self, trials: Trials, n: int) -> list[Candidate]:
+    def start(
+        self,
+        trials: Trials,
+        n: int,
+    ) -> list[Candidate]:
         """Random architectures of as many new functions as `n` trials still lack; fewer where nothing new is drawn.
 
         At least one where there are not yet two labels to learn from.
@@ -184,7 +201,12 @@ class Task:
                 drawn[key] = candidate
         return list(drawn.values())
 
-    def fit(self, predictor: str, trials: Trials, members: int = 1) -> list[Predict]:
+    def fit(
+        self,
+        predictor: str,
+        trials: Trials,
+        members: int = 1,
+    ) -> list[Predict]:
         """Train on all that has a label -> a function for each of `members` trainings that differ in the seed:
         candidates -> objectives (n, objectives), the larger the better.
 
@@ -204,12 +226,20 @@ class Task:
                 )
         return [partial(self._predicted, {name: fitted[name][m] for name in fitted}) for m in range(members)]
 
-    def _predicted(self, fitted: Mapping[str, Any], candidates: Sequence[Candidate]) -> np.ndarray:
+    def _predicted(
+        self,
+        fitted: Mapping[str, Any],
+        candidates: Sequence[Candidate],
+    ) -> np.ndarray:
         graphs = self.domain.graphs(candidates, self.graph_form)
         told = {name: np.asarray(method.predict(graphs), np.float64) for name, method in fitted.items()}
         return self.values(candidates, told)
 
-    def values(self, candidates: Sequence[Candidate], told: Mapping[str, np.ndarray]) -> np.ndarray:
+    def values(
+        self,
+        candidates: Sequence[Candidate],
+        told: Mapping[str, np.ndarray],
+    ) -> np.ndarray:
         """Objectives (n, objectives), the larger the better, from columns of what is `told` or predicted.
 
         Those outside a limit that needs a trial are -inf.
@@ -257,12 +287,23 @@ def sizes_by_budget(queries: int) -> dict[str, int]:
     return {"population": population, "tournament": max(2, population // 5)}
 
 
-def random_search(task: Task, trials: Trials, n: int) -> list[Candidate]:
+def random_search(
+    task: Task,
+    trials: Trials,
+    n: int,
+) -> list[Candidate]:
     """A random architecture."""
     return [task.draw()]
 
 
-def evolution(task: Task, trials: Trials, n: int, *, population: int = 50, tournament: int = 10) -> list[Candidate]:
+def evolution(
+    task: Task,
+    trials: Trials,
+    n: int,
+    *,
+    population: int = 50,
+    tournament: int = 10,
+) -> list[Candidate]:
     """Regularised evolution (Real et al. 2019): mutate the best of a few at random; the oldest dies."""
     candidate = task.draw()
     alive = trials.answers[-population:]
@@ -274,7 +315,13 @@ def evolution(task: Task, trials: Trials, n: int, *, population: int = 50, tourn
 
 
 def top_k(
-    task: Task, trials: Trials, n: int, *, predictor: str = "np", first: int = 0, candidates: int = 2000
+    task: Task,
+    trials: Trials,
+    n: int,
+    *,
+    predictor: str = "np",
+    first: int = 0,
+    candidates: int = 2000,
 ) -> list[Candidate]:
     """Train on `first` random architectures, then ask for the others from the highest prediction down.
 
@@ -349,7 +396,13 @@ def ensemble(
     return [found[place] for place in batch]
 
 
-def breed(task: Task, trials: Trials, predict: Predict, population: int, generations: int) -> list[Candidate]:
+def breed(
+    task: Task,
+    trials: Trials,
+    predict: Predict,
+    population: int,
+    generations: int,
+) -> list[Candidate]:
     """New architectures, the most promising first: all rows of a table, or what evolution by prediction finds."""
     if task.domain.rows is not None:
         return _ranked(task.new(task.domain.rows, trials.taken), predict)
@@ -368,7 +421,11 @@ def _ranked(candidates: list[Candidate], predict: Predict) -> list[Candidate]:
     return [candidates[i] for i in order(predict(candidates))] if candidates else []
 
 
-def tpe(task: Task, trials: Trials, n: int) -> list[Candidate]:
+def tpe(
+    task: Task,
+    trials: Trials,
+    n: int,
+) -> list[Candidate]:
     """The tree-structured Parzen estimator of Optuna, with its own defaults, over the choices of a space."""
     from hypernas.search.parzen import suggest
 

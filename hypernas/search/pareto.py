@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# Its multiples, modulo 1, fill an interval evenly however few of them are taken.
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -19,12 +20,14 @@ def pareto_front(*columns: np.ndarray | Sequence[float]) -> np.ndarray:
     >>> pareto_front(-cost, accuracy).tolist()
     [0, 3]
     """
-    values = np.stack([np.asarray(column, float) for column in columns], 1)
+    values = np.array(columns, float).T
     # Sorted by the first objective, then by the others: whatever beats a row stands before it.
     order = np.lexsort(-values.T[::-1])
     if values.shape[1] == 2:
+        # Of two objectives a row need only be better in the second than all before it.
         second = values[order, 1]
-        best_before = np.maximum.accumulate(np.concatenate([[-np.inf], second]))[:-1]
+        best = np.maximum.accumulate(second)
+        best_before = np.concatenate([[-np.inf], best[:-1]])
         return order[second > best_before]
     front: list[int] = []
     for row in order.tolist():
@@ -40,12 +43,14 @@ def by_front(values: np.ndarray) -> np.ndarray:
     The first few of a front lie all along it, so that a batch holds all sizes alike. What is not finite comes last.
     """
     finite = np.isfinite(values).all(1)
-    left, last = np.flatnonzero(finite), np.flatnonzero(~finite)
+    left = np.flatnonzero(finite)
+    last = np.flatnonzero(~finite)
     order: list[int] = []
     while len(left):
         front = pareto_front(*values[left].T)
-        # Multiples of the golden ratio, modulo 1, fill an interval evenly however few of them are taken.
-        spread = np.argsort(np.arange(len(front)) * GOLDEN % 1)
-        order += left[front[spread]].tolist()
+        multiples = np.arange(len(front)) * GOLDEN
+        spread = np.argsort(multiples % 1)
+        rows = left[front[spread]]
+        order += rows.tolist()
         left = np.delete(left, front)
     return np.array([*order, *last], int)

@@ -25,15 +25,23 @@ def suggest(task: Task, trials: Trials) -> Candidate:
         raise UserError("the method tpe needs Optuna: pip install 'hypernas[optuna]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choices, encode, decode = choices_of(task.domain.space)
-    distributions = {name: optuna.distributions.CategoricalDistribution(values) for name, values in choices.items()}
+    categorical = optuna.distributions.CategoricalDistribution
+    distributions = {name: categorical(values) for name, values in choices.items()}
+    # A seed of Optuna has 31 bits.
     sampler = optuna.samplers.TPESampler(seed=int(task.rng.integers(2**31)))
-    study = optuna.create_study(directions=["maximize"] * len(task.objectives), sampler=sampler)
-    objectives = task.answered(trials.answers) if trials.answers else np.zeros((0, 1))
+    directions = ["maximize"] * len(task.objectives)
+    study = optuna.create_study(directions=directions, sampler=sampler)
+    objectives = np.zeros((0, 1))
+    if trials.answers:
+        objectives = task.answered(trials.answers)
+    # A search keeps no state between its questions, so all answers are told to a new study.
     for (candidate, _), values in zip(trials.answers, objectives.tolist(), strict=True):
         assignment = encode(task.domain.architecture(candidate))
         told = {name: distributions[name] for name in assignment}
-        study.add_trial(optuna.create_trial(params=dict(assignment), distributions=told, values=values))
-    candidate = task.domain.candidate(decode(study.ask(distributions).params))
+        trial = optuna.create_trial(params=dict(assignment), distributions=told, values=values)
+        study.add_trial(trial)
+    suggested = decode(study.ask(distributions).params)
+    candidate = task.domain.candidate(suggested)
     return candidate if task.fits(candidate) else task.draw()
 
 
@@ -48,12 +56,15 @@ def choices_of(
         return space.choices, space.assignment, space.architecture
     rng = np.random.default_rng(0)
     notations = [space.sample(rng).notation for _ in range(SAMPLES)]
-    if len({len(notation) for notation in notations}) > 1:
+    lengths = {len(notation) for notation in notations}
+    if len(lengths) > 1:
         raise UserError(f"tpe needs a space of choices, or of notations of one length, got {space.name}")
-    characters = {f"place {i}": sorted(set(column)) for i, column in enumerate(zip(*notations, strict=True))}
+    columns = zip(*notations, strict=True)
+    characters = {f"place {i}": sorted(set(column)) for i, column in enumerate(columns)}
 
     def encode(architecture: Architecture) -> Assignment:
-        return dict(zip(characters, space.canonical(architecture, "raw").notation, strict=True))
+        notation = space.canonical(architecture, "raw").notation
+        return dict(zip(characters, notation, strict=True))
 
     def decode(assignment: Assignment) -> Architecture:
         return space.parse("".join(assignment[name] for name in characters))

@@ -47,7 +47,11 @@ class NASBench201(SearchSpace):
     defaults: ClassVar[dict[str, Any]] = {"n_layers": 6, "width": 72, "hyper_layers": 3, "hyper_width": 96}
     _sequence = ((0,) * CELLS_PER_STAGE + (1,)) * (STAGES - 1) + (0,) * CELLS_PER_STAGE
 
-    def encode(self, edge_ops: np.ndarray, graph_form: str) -> GraphBatch:
+    def encode(
+        self,
+        edge_ops: np.ndarray,
+        graph_form: str,
+    ) -> GraphBatch:
         """Operations (B, 6) of the edges, ids into `ops` -> GraphBatch."""
         cells = cell_graphs(edge_ops, graph_form)
         return with_second_cell(*cells, REDUCTION_CELL, self._sequence, self)
@@ -76,7 +80,11 @@ class NASBench201(SearchSpace):
         ordered = [NASLIB_OPS[numbers[NASLIB_EDGES.index(edge)]] for edge in EDGES]
         return self._architecture(np.array([ordered]), "raw")
 
-    def _architecture(self, edge_ops: np.ndarray, graph_form: str) -> Architecture:
+    def _architecture(
+        self,
+        edge_ops: np.ndarray,
+        graph_form: str,
+    ) -> Architecture:
         architecture = self.encode(edge_ops, graph_form).architecture(0)
         return Architecture(architecture.cells, architecture.sequence, format_cell(edge_ops[0]))
 
@@ -88,19 +96,35 @@ class NASBench201(SearchSpace):
     def sample(self, rng: np.random.Generator) -> Architecture:
         return self._architecture(rng.integers(NONE, POOL + 1, (1, 6)), "raw")
 
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutate(
+        self,
+        architecture: Architecture,
+        rng: np.random.Generator,
+    ) -> Architecture:
         """One edge gets another operation."""
         return self._architecture(change_edge(self._edge_ops(architecture)[0], rng)[None], "raw")
 
-    def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
+    def canonical(
+        self,
+        architecture: Architecture,
+        graph_form: str = "contracted",
+    ) -> Architecture:
         """The architecture's function: pruned, and with skip connections contracted."""
         return self._architecture(self._edge_ops(architecture), graph_form)
 
-    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
+    def graphs(
+        self,
+        table: Table,
+        graph_form: str,
+    ) -> GraphBatch:
         return self.encode(table.columns["edge_ops"], graph_form)
 
     def build(
-        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 5, stem_stride: int = 1
+        self,
+        architecture: Architecture,
+        channels: int = 16,
+        cells_per_stage: int = 5,
+        stem_stride: int = 1,
     ) -> Program:
         """The network as a Program. With fewer than 5 cells a stage, the first ones of each stage are built."""
         check_cells_per_stage(cells_per_stage, CELLS_PER_STAGE)
@@ -138,7 +162,11 @@ class NASBench201(SearchSpace):
         source = "embedded table of the package analog-nasbench 0.1.3 (all 15,625 cells re-trained on CIFAR-10)"
         return Table(source, "re-trained", {"edge_ops": edge_ops}, accuracy, accuracy)
 
-    def _official(self, path: Any, dataset: str) -> Table:
+    def _official(
+        self,
+        path: Any,
+        dataset: str,
+    ) -> Table:
         n = 5 ** len(EDGES)
         accuracies = {"test200": (n, 3), "val200_cifar10": (n,), "val200_in16_partial": (n,)}
         arrays = load_npz(path, {"ops": (n, 6), "op_names": 1, **accuracies})

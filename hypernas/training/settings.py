@@ -22,6 +22,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "paper": {"epochs": 200, "images": "cifar10", "channels": 16, "cells_per_stage": 5, "stem_stride": 1},
 }
 MAX_SEED = 2**32 - 1  # that of NumPy's older generators, which scikit-learn draws from
+# Settings that a row names even where they are defaults: tables of the book are grouped by them.
 RECORDED = ("context", "loss", "q", "reading", "epochs", "images")
 
 
@@ -29,22 +30,31 @@ def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in names, f"one of {', '.join(names)}"
 
 
+def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value >= least, f"at least {least}"
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+# For a setting: what a value must obey, and the same in words.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "n_train": (lambda value: value >= 2, "at least 2"),
+    "n_train": _at_least(2),
     "seed": (lambda value: 0 <= value <= MAX_SEED, f"from 0 to {MAX_SEED}"),
-    "epochs": (lambda value: value >= 1, "at least 1"),
-    "q": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
-    "learning_rate": (lambda value: math.isfinite(value) and value > 0, "a finite number above 0"),
-    "weight_decay": (lambda value: value >= 0, "at least 0"),
+    "epochs": _at_least(1),
+    "q": (_positive, "a finite number above 0"),
+    "learning_rate": (_positive, "a finite number above 0"),
+    "weight_decay": _at_least(0),
     "subsample": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
-    "image_batch": (lambda value: value >= 2, "at least 2"),
+    "image_batch": _at_least(2),
     "profile": _one_of(*PROFILES),
     "protocol": _one_of("clean", "pinat"),
     "graph_form": _one_of(*GRAPH_FORMS),
-    "n_images": (lambda value: value >= 0, "at least 0"),
+    "n_images": _at_least(0),
     "n_test": (lambda value: value == 0 or value >= 2, "at least 2, or 0 for all"),
-    "max_flops": (lambda value: value >= 0, "at least 0"),
-    "max_params": (lambda value: value >= 0, "at least 0"),
+    "max_flops": _at_least(0),
+    "max_params": _at_least(0),
     "oracle": _one_of("table", "surrogate"),
     "reading": _one_of("printed", "text"),
 }
@@ -78,7 +88,9 @@ def typed(name: str, value: Any, kind: type | None) -> Any:
             literal = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             literal = value
-        value = float(value) if kind is float and value.strip().lstrip("+-") in ("nan", "inf") else literal
+        # No literal of Python, but numbers that a rule then refuses by name.
+        no_number = value.strip().lstrip("+-") in ("nan", "inf")
+        value = float(value) if kind is float and no_number else literal
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             value = float(value)

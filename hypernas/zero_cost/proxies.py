@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -19,17 +19,22 @@ from torch.overrides import TorchFunctionMode
 from hypernas.data.plugins import Registry
 from hypernas.errors import UserError
 
+# Deviation of the change of zen's Gaussian images, whose own is 1, as in the authors' code.
+ZEN_STEP = 1e-2
+# What a user writes.
 Proxy = Callable[[nn.Module, Tensor, Tensor], float | Tensor]
-PROXIES: dict[str, Callable[[nn.Module, Tensor, Tensor], float]] = {}
+# As it is registered: a float, and the network stays as it is.
+Guarded = Callable[[nn.Module, Tensor, Tensor], float]
+PROXIES: dict[str, Guarded] = {}
 
 
-def proxy(score: Proxy) -> Callable[[nn.Module, Tensor, Tensor], float]:
+def proxy(score: Proxy) -> Guarded:
     """Register `score` under its name; what is registered is `guarded`."""
     PROXIES[score.__name__] = guarded(score)
     return PROXIES[score.__name__]
 
 
-def guarded(score: Proxy) -> Callable[[nn.Module, Tensor, Tensor], float]:
+def guarded(score: Proxy) -> Guarded:
     """`score` on a copy of the network; what it returns is a number, nan where it is not finite.
 
     The copy has no gradients, is in training mode and every parameter of it is learned, so that weights, gradients,
@@ -38,14 +43,16 @@ def guarded(score: Proxy) -> Callable[[nn.Module, Tensor, Tensor], float]:
 
     @wraps(score)
     def scored(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-        fresh = copy.deepcopy(network).train().requires_grad_(True)
-        value = float(torch.as_tensor(score(fresh, images, labels), dtype=torch.float64).detach())
+        fresh = copy.deepcopy(network)
+        fresh.train().requires_grad_(True)
+        answer = score(fresh, images, labels)
+        value = float(torch.as_tensor(answer, dtype=torch.float64).detach())
         return value if math.isfinite(value) else math.nan
 
     return scored
 
 
-def _accept(name: str, score: Any) -> Callable[[nn.Module, Tensor, Tensor], float]:
+def _accept(name: str, score: Any) -> Guarded:
     if not callable(score):
         raise UserError(f"a zero-cost method must be a function of network, images, labels, got {score!r} for {name}")
     return guarded(score)
@@ -57,10 +64,11 @@ REGISTRY = Registry("zero-cost method", "hypernas.zero_cost", "PROXIES", _accept
 
 def names() -> list[str]:
     """Every proxy, ours first and the cheap ones of them first."""
-    return [*PROXIES, *(name for name in REGISTRY.names() if name not in PROXIES)]
+    others = [name for name in REGISTRY.names() if name not in PROXIES]
+    return [*PROXIES, *others]
 
 
-def get(name: str) -> Callable[[nn.Module, Tensor, Tensor], float]:
+def get(name: str) -> Guarded:
     """The proxy called `name`, ours or that of a plugin. Raises UserError for an unknown one."""
     if name in PROXIES:
         return PROXIES[name]
@@ -85,25 +93,40 @@ class Tape(TorchFunctionMode):
         self.features = torch.empty(0, 1)
 
     def __torch_function__(
-        self, function: Any, types: Sequence[type], args: Any = (), kwargs: dict[str, Any] | None = None
+        self,
+        function: Any,
+        types: Sequence[type],
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        # PyTorch calls this in place of each of its functions, while the tape is entered.
         if function is F.batch_norm and not self.norm:
             return args[0]
         out = function(*args, **(kwargs or {}))
         if function in (F.conv2d, F.linear):
-            self.layers.append((args[1], out))
+            weight = args[1]
+            self.layers.append((weight, out))
         if function in (F.relu, torch.relu):
             self.relus.append(args[0])
-        if isinstance(out, Tensor) and out.ndim == 4 and out.shape[2:].numel() > 1 and len(out) > 0:
+        if _is_map(out):
             self.features = out
         return out
+
+
+def _is_map(out: Any) -> bool:
+    """Whether it holds images of more than one pixel."""
+    if not isinstance(out, Tensor) or out.ndim != 4:
+        return False
+    return out.shape[2:].numel() > 1 and len(out) > 0
 
 
 def _run(network: nn.Module, images: Tensor, norm: bool = True) -> tuple[Tensor, Tape]:
     """The logits (M, K), and what was computed on the way."""
     with Tape(norm) as tape:
         out = network(images)
-    return out[0] if isinstance(out, tuple) else out, tape
+    # Some networks return more beside their logits: those of DARTS, a second classifier's.
+    logits = out[0] if isinstance(out, tuple) else out
+    return logits, tape
 
 
 def _weights(network: nn.Module) -> list[Tensor]:
@@ -111,10 +134,31 @@ def _weights(network: nn.Module) -> list[Tensor]:
     return [parameter for parameter in network.parameters() if parameter.ndim > 1]
 
 
-def _gradients(network: nn.Module, images: Tensor, labels: Tensor, again: bool = False) -> tuple[Tensor, ...]:
-    """Of the mean cross-entropy, for each of the weights; zeros for one without a path to the logits."""
-    loss = F.cross_entropy(_run(network, images)[0], labels)
-    return torch.autograd.grad(loss, _weights(network), create_graph=again, materialize_grads=True)
+def _gradients(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    again: bool = False,
+) -> tuple[Tensor, ...]:
+    """Of the mean cross-entropy, for each of the weights; zeros for one without a path to the logits.
+
+    `again`: they can be differentiated once more.
+    """
+    logits, _ = _run(network, images)
+    loss = F.cross_entropy(logits, labels)
+    weights = _weights(network)
+    return torch.autograd.grad(loss, weights, create_graph=again, materialize_grads=True)
+
+
+def _total(values: Iterable[Tensor]) -> Tensor:
+    """The sum of numbers, a tensor each, layer by layer."""
+    return torch.stack(list(values)).sum()
+
+
+def _saliency(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """The sum of |w g| over all weights."""
+    products = [w * g for w, g in zip(weights, gradients, strict=True)]
+    return _total(product.abs().sum() for product in products)
 
 
 @proxy
@@ -133,7 +177,7 @@ def flops(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 @proxy
 def l2norm(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     """Sum over the layers of the Euclidean norm of their weights (Abdelfattah et al. 2021)."""
-    return torch.stack([weight.norm() for weight in _weights(network)]).sum()
+    return _total(weight.norm() for weight in _weights(network))
 
 
 @proxy
@@ -146,10 +190,11 @@ def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tenso
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.abs_()
-    logits, _ = _run(network, torch.ones_like(images[:1], dtype=torch.float64), norm=False)
+    ones = torch.ones_like(images[:1], dtype=torch.float64)
+    logits, _ = _run(network, ones, norm=False)
     weights = _weights(network)
     gradients = torch.autograd.grad(logits.sum(), weights, materialize_grads=True)
-    return torch.stack([(w * g).abs().sum() for w, g in zip(weights, gradients, strict=True)]).sum()
+    return _saliency(weights, gradients)
 
 
 @proxy
@@ -160,11 +205,15 @@ def nwot(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     Two images that are alike to every unit make it -inf, and so nan.
     """
     _, tape = _run(network, images)
-    kernel = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
+    n_images = len(images)
+    kernel = torch.zeros(n_images, n_images, dtype=torch.float64, device=images.device)
     for x in tape.relus:
         active = (x > 0).flatten(1).to(images.dtype)
         on = active.sum(1)
-        kernel += 2 * (active @ active.T) + (active.shape[1] - on[:, None] - on)
+        both_on = active @ active.T
+        # Units that are off in both: all, less those on in one or the other, which counts those on in both twice.
+        rest = active.shape[1] - on[:, None] - on
+        kernel += 2 * both_on + rest
     return torch.linalg.slogdet(kernel).logabsdet
 
 
@@ -183,22 +232,27 @@ def zen(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     for weight in _weights(network):
         weight.normal_()
     x = torch.randn_like(images)
-    before, after = (_run(network, each)[1].features for each in (x, x + 1e-2 * torch.randn_like(x)))
-    change = (before - after).abs().flatten(1).sum(1).mean()
-    return change.log() + sum(norm.running_var.mean().sqrt().log() for norm in norms if norm.running_var is not None)
+    near = x + ZEN_STEP * torch.randn_like(x)
+    _, tape = _run(network, x)
+    _, tape_near = _run(network, near)
+    difference = (tape.features - tape_near.features).abs()
+    change = difference.flatten(1).sum(1).mean()
+    variances = [norm.running_var for norm in norms if norm.running_var is not None]
+    scales = sum(variance.mean().sqrt().log() for variance in variances)
+    return change.log() + scales
 
 
 @proxy
 def gradnorm(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     """Sum over the layers of the Euclidean norm of the gradient of their weights (Abdelfattah et al. 2021)."""
-    return torch.stack([gradient.norm() for gradient in _gradients(network, images, labels)]).sum()
+    return _total(gradient.norm() for gradient in _gradients(network, images, labels))
 
 
 @proxy
 def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     """Sum of |w g|, what the loss loses when a weight is taken away (Lee et al. 2019)."""
     gradients = _gradients(network, images, labels)
-    return torch.stack([(w * g).abs().sum() for w, g in zip(_weights(network), gradients, strict=True)]).sum()
+    return _saliency(_weights(network), gradients)
 
 
 @proxy
@@ -209,10 +263,17 @@ def fisher(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor
     """
     logits, tape = _run(network, images)
     weights, outputs = zip(*tape.layers, strict=True)
-    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), outputs, materialize_grads=True)
-    each = [(y * g).flatten(2).sum(2) if y.ndim > 2 else y * g for y, g in zip(outputs, gradients, strict=True)]
-    channels = [part.square().mean(0).sum() / 2 * w[0].numel() for w, part in zip(weights, each, strict=True)]
-    return torch.stack(channels).sum()
+    loss = F.cross_entropy(logits, labels)
+    gradients = torch.autograd.grad(loss, outputs, materialize_grads=True)
+    layers = []
+    for weight, y, gradient in zip(weights, outputs, gradients, strict=True):
+        product = y * gradient
+        if product.ndim > 2:
+            product = product.flatten(2).sum(2)
+        channels = product.square().mean(0).sum()
+        weights_a_channel = weight[0].numel()
+        layers.append(channels / 2 * weights_a_channel)
+    return _total(layers)
 
 
 @proxy
@@ -223,13 +284,18 @@ def zico(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     then all of Table 6 sees the same images.
     """
     halves = zip(images.chunk(2), labels.chunk(2), strict=True)
+    by_half = [_gradients(network, x, y) for x, y in halves]
     total = 0.0
-    for parts in zip(*(_gradients(network, x, y) for x, y in halves), strict=True):
+    for parts in zip(*by_half, strict=True):
         gradient = torch.stack(parts)
         deviation = gradient.std(0, correction=0)
+        mean = gradient.abs().mean(0)
+        # A weight with one gradient in both halves would be infinite; one that does not learn has 0 in both.
         varies = deviation > 0
-        ratio = float((gradient.abs().mean(0)[varies] / deviation[varies]).double().sum())
-        total += math.log(ratio) if ratio > 0 else 0.0
+        ratios = mean[varies] / deviation[varies]
+        ratio = float(ratios.double().sum())
+        if ratio > 0:
+            total += math.log(ratio)
     return total
 
 
@@ -242,11 +308,15 @@ def eznas(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     from the batch; because its description gives the four steps and calls it a weighted count of parameters, but says
     neither how layers are joined nor what the noise is labelled with.
     """
-    gradients = _gradients(network, torch.randn_like(images), labels)
-    kernels = [g.sign() for g in gradients if g.ndim == 4 and g.shape[2] == g.shape[3]]
-    if not kernels:
-        return math.nan
-    return torch.stack([torch.linalg.slogdet(k).logabsdet.sigmoid().norm() for k in kernels]).sum()
+    noise = torch.randn_like(images)
+    norms = []
+    for gradient in _gradients(network, noise, labels):
+        # A determinant is that of a square kernel.
+        if gradient.ndim == 4 and gradient.shape[2] == gradient.shape[3]:
+            kernels = gradient.sign()
+            determinants = torch.linalg.slogdet(kernels).logabsdet
+            norms.append(determinants.sigmoid().norm())
+    return _total(norms) if norms else math.nan
 
 
 @proxy
@@ -258,7 +328,10 @@ def grasp(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
     """
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = images.contiguous()
-    weights, gradients = _weights(network), _gradients(network, images, labels, again=True)
-    length = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
+    weights = _weights(network)
+    gradients = _gradients(network, images, labels, again=True)
+    # The gradient of g'g, one g held fixed, is H g.
+    length = _total((g.detach() * g).sum() for g in gradients)
     curved = torch.autograd.grad(length, weights, materialize_grads=True)
-    return -torch.stack([(w * h).sum() for w, h in zip(weights, curved, strict=True)]).sum()
+    products = [w * h for w, h in zip(weights, curved, strict=True)]
+    return -_total(product.sum() for product in products)

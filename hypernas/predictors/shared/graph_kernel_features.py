@@ -62,7 +62,11 @@ def path_moments(cells: Cells, operations: list[int]) -> np.ndarray:
     return np.where(np.isfinite(features), features, -1.0)
 
 
-def _moments(cells: Cells, weights: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def _moments(
+    cells: Cells,
+    weights: np.ndarray,
+    counted: np.ndarray,
+) -> np.ndarray:
     """Weight, sum and sum of squares (B, N, 3, K) of what is counted (B, N, K) on the paths that end at each node.
 
     A path has the product of the `weights` (B, N, N) of its edges.
@@ -213,7 +217,12 @@ class GraphKernelFeatures:
         groups["nodes"] = neighbourhoods(self.sequence(graphs))
         return groups
 
-    def _keep(self, ids: np.ndarray, graphs: GraphBatch, index: np.ndarray) -> None:
+    def _keep(
+        self,
+        ids: np.ndarray,
+        graphs: GraphBatch,
+        index: np.ndarray,
+    ) -> None:
         """Compute the features of the architectures at `index`, which `ids` name, and keep them."""
         parts = [self.kept_rows]
         for start in range(0, len(index), CHUNK):

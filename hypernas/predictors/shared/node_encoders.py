@@ -28,12 +28,22 @@ class MessagePassing(nn.Module):
     direction and a sum over edges grows without bound along 17 cells of 6 layers.
     """
 
-    def __init__(self, width: int, n_layers: int, layer: str) -> None:
+    def __init__(
+        self,
+        width: int,
+        n_layers: int,
+        layer: str,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_pyg_layer(layer, width) for _ in range(n_layers))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(n_layers))
 
-    def forward(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
         """x (B, N, D), adjacency (B, N, N) edge counts, mask (B, N) -> (B, N, D), zero where there is no node."""
         edges = edges_of_union(adjacency, mask)
         nodes = x[mask]
@@ -46,9 +56,21 @@ def edges_of_union(adjacency: Tensor, mask: Tensor) -> Tensor:
     """The edges (2, 2E) of B graphs as one graph of their real nodes: both directions, each as often as it counts."""
     number = mask.flatten().cumsum(0).view(mask.shape) - 1
     graph, i, j = adjacency.nonzero(as_tuple=True)
-    edges = torch.stack([number[graph, i], number[graph, j]])
-    edges = edges.repeat_interleave(adjacency[graph, i, j].long(), 1)
+    source = number[graph, i]
+    target = number[graph, j]
+    edges = torch.stack([source, target])
+    count = adjacency[graph, i, j].long()
+    edges = edges.repeat_interleave(count, 1)
     return torch.cat([edges, edges.flip(0)], 1)
+
+
+def _two_layers(width: int) -> nn.Sequential:
+    """A network of one hidden layer, all of one width."""
+    return nn.Sequential(
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+    )
 
 
 def _pyg_layer(name: str, width: int) -> nn.Module:
@@ -56,7 +78,8 @@ def _pyg_layer(name: str, width: int) -> nn.Module:
     from torch_geometric.nn import GATConv, GINConv, TransformerConv
 
     if name == "gin":
-        return GINConv(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)))
+        return GINConv(_two_layers(width))
+    # Four heads share the width evenly, or two, or one where it is odd.
     heads = math.gcd(width, 4)
     layer = {"gat": GATConv, "transformer": TransformerConv}[name]
     return layer(width, width // heads, heads=heads)
@@ -74,36 +97,55 @@ class GatedGNN(nn.Module):
     deeper than the GCN.
     """
 
-    def __init__(self, width: int, virtual_edges: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        virtual_edges: bool = False,
+    ) -> None:
         super().__init__()
         self.update = nn.GRUCell(width, width)
-        self.messages = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)) for _ in range(1 + virtual_edges)
-        )
+        # One kind of message along edges, another along virtual ones.
+        n_kinds = 2 if virtual_edges else 1
+        self.messages = nn.ModuleList(_two_layers(width) for _ in range(n_kinds))
 
-    def forward(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
         """x (B, N, D), adjacency (B, N, N) upper triangular, mask (B, N) -> (B, N, D)."""
         edges = [adjacency.to(x.dtype)]
         if len(self.messages) > 1:
             edges.append(virtual_edges(adjacency).to(x.dtype))
-        x = self._visit(x, edges, range(x.shape[1]))
-        return self._visit(x, [weights.mT for weights in edges], range(x.shape[1] - 1, -1, -1))
+        order = range(x.shape[1])
+        x = self._visit(x, edges, order)
+        against = [weights.mT for weights in edges]
+        return self._visit(x, against, order[::-1])
 
-    def _visit(self, x: Tensor, edges: list[Tensor], order: range) -> Tensor:
+    def _visit(
+        self,
+        x: Tensor,
+        edges: list[Tensor],
+        order: range,
+    ) -> Tensor:
         """Update the nodes of x (B, N, D) in this order; edges (B, N, N) of each kind weigh what u sends to v."""
         received = torch.zeros_like(x)
         states: list[Tensor] = [x] * len(order)
         for u in order:
             states[u] = self.update(received[:, u], x[:, u])
             for message, weights in zip(self.messages, edges, strict=True):
-                received = torch.addcmul(received, weights[:, u, :, None], message(states[u])[:, None])
+                sent = message(states[u])
+                received = torch.addcmul(received, weights[:, u, :, None], sent[:, None])
         return torch.stack(states, 1)
 
 
 def virtual_edges(adjacency: Tensor) -> Tensor:
     """adjacency (B, N, N) -> 1 / shortest path where that has 2 to 50 edges, else 0 (GHN-2, Knyazev et al. 2021)."""
     paths = shortest_paths(adjacency)
-    return torch.where((paths > 1) & (paths <= LONGEST_PATH), 1 / paths, 0.0)
+    # Paths of one edge are edges already.
+    joined = (paths > 1) & (paths <= LONGEST_PATH)
+    return torch.where(joined, 1 / paths, 0.0)
 
 
 def shortest_paths(adjacency: Tensor) -> Tensor:
@@ -113,12 +155,16 @@ def shortest_paths(adjacency: Tensor) -> Tensor:
     tensor([0., 1., 2.])
     """
     b, n, _ = adjacency.shape
-    step = torch.ones(adjacency.shape, device=adjacency.device).masked_fill(adjacency == 0, math.inf)
-    same = torch.eye(n, dtype=torch.bool, device=adjacency.device)
-    paths = torch.full((b, n, n), math.inf, device=adjacency.device).masked_fill(same, 0.0)
+    device = adjacency.device
+    step = torch.ones(adjacency.shape, device=device)
+    step = step.masked_fill(adjacency == 0, math.inf)
+    same = torch.eye(n, dtype=torch.bool, device=device)
+    paths = torch.full((b, n, n), math.inf, device=device)
+    paths = paths.masked_fill(same, 0.0)
     # The last edge of a path to j comes from a node before j, to which all shortest paths are known by then.
     for j in range(1, n):
-        through = (paths[:, :, :j] + step[:, None, :j, j]).amin(2)
+        lengths = paths[:, :, :j] + step[:, None, :j, j]
+        through = lengths.amin(2)
         paths[:, :, j] = torch.minimum(paths[:, :, j], through)
     return paths
 
@@ -136,19 +182,34 @@ ENCODERS = ("gcn", *NETWORKS)
 class NodeEncoder(GlobalEncoder):
     """The global encoder with another graph network, one for normal and one for reduction cells."""
 
-    def __init__(self, n_ops: int, n_layers: int, width: int, context: str, network: str) -> None:
+    def __init__(
+        self,
+        n_ops: int,
+        n_layers: int,
+        width: int,
+        context: str,
+        network: str,
+    ) -> None:
         super().__init__(n_ops, 0, width, context)
         self.n_layers = n_layers
         self.gcn = nn.ModuleList(NETWORKS[network](width, n_layers) for _ in range(KINDS))
 
-    def _cell(self, x: Tensor, adjacency: Tensor, mask: Tensor, kind: Tensor) -> Tensor:
+    def _cell(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+        mask: Tensor,
+        kind: Tensor,
+    ) -> Tensor:
         out = torch.zeros_like(x)
         for k, network in enumerate(self.gcn):
             rows = (kind == k).nonzero()[:, 0]
+            # Most often all cells at a position are of one kind, and nothing is taken apart.
             if len(rows) == len(kind):
                 return network(x, adjacency, mask)
             if len(rows):
-                out = out.index_copy(0, rows, network(x[rows], adjacency[rows], mask[rows]))
+                part = network(x[rows], adjacency[rows], mask[rows])
+                out = out.index_copy(0, rows, part)
         return out
 
 
@@ -162,7 +223,12 @@ class NetworkEncoder(nn.Module):
 
     recordable = True  # No step looks at a value on the host, so a GPU can record it.
 
-    def __init__(self, n_ops: int, width: int = 32, virtual_edges: bool = False) -> None:
+    def __init__(
+        self,
+        n_ops: int,
+        width: int = 32,
+        virtual_edges: bool = False,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(n_ops, width)
         self.network = GatedGNN(width, virtual_edges=virtual_edges)
@@ -170,9 +236,11 @@ class NetworkEncoder(nn.Module):
     def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """B architectures of C cells -> mean of all nodes h (B, D), and node features (B, C, N, D)."""
         ops, adjacency, mask = unrolled(batch)
-        nodes = self.network(self.embedding(ops), adjacency, mask) * mask[..., None]
+        nodes = self.network(self.embedding(ops), adjacency, mask)
+        nodes = nodes * mask[..., None]
         h = nodes.sum(1) / mask.sum(1, keepdim=True)
-        return h, nodes.unflatten(1, (batch.sequence.shape[1], -1))
+        n_cells = batch.sequence.shape[1]
+        return h, nodes.unflatten(1, (n_cells, -1))
 
 
 def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,7 +250,8 @@ def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
     """
     rows = torch.arange(len(batch), device=batch.ops.device)[:, None]
     unique = batch.sequence.clamp(min=0)
-    mask = batch.mask[rows, unique] & (batch.sequence >= 0)[..., None]
+    present = batch.sequence >= 0
+    mask = batch.mask[rows, unique] & present[..., None]
     inside = batch.adjacency[rows, unique] * mask[..., None]
     b, c, n = mask.shape
     last = mask & (inside.sum(3) == 0)
@@ -191,5 +260,8 @@ def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
     for i in range(c):
         adjacency[:, i, :, i] = inside[:, i]
         if i:
-            adjacency[:, i - 1, :, i] = last[:, i - 1, :, None] & first[:, i, None]
-    return batch.ops[rows, unique].flatten(1), adjacency.view(b, c * n, c * n), mask.flatten(1)
+            feeds = last[:, i - 1, :, None] & first[:, i, None]
+            adjacency[:, i - 1, :, i] = feeds
+    ops = batch.ops[rows, unique].flatten(1)
+    whole = adjacency.view(b, c * n, c * n)
+    return ops, whole, mask.flatten(1)

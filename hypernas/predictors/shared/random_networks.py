@@ -111,7 +111,11 @@ class RandomNetworks:
     operation.
     """
 
-    def __init__(self, n_ops: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        n_ops: int,
+        seed: int = 0,
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
         families = len(FAMILIES)
         self.start = torch.randn(families, NETWORKS, 1, WIDTH, generator=generator)
@@ -143,7 +147,12 @@ class RandomNetworks:
             readouts.append(mean.flatten(1).numpy())
         return readouts
 
-    def _both_passes(self, number: int, context: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    def _both_passes(
+        self,
+        number: int,
+        context: Tensor,
+        cells: Cells,
+    ) -> tuple[Tensor, Tensor]:
         """The values (N, R, B, k) of the nodes of R networks after the forward and after the backward pass."""
         n = cells.ops.shape[1]
         edges = torch.from_numpy(cells.edges).float()
@@ -162,7 +171,15 @@ class RandomNetworks:
             backward[j] = torch.where(sinks[:, j], forward[j], value) * mask[:, j]
         return forward, backward
 
-    def _update(self, number: int, direction: int, cells: Cells, j: int, message: Tensor, own: Tensor | None) -> Tensor:
+    def _update(
+        self,
+        number: int,
+        direction: int,
+        cells: Cells,
+        j: int,
+        message: Tensor,
+        own: Tensor | None,
+    ) -> Tensor:
         """The values (R, B, k) of node j from its message, and on the way back from its `own` value before."""
         family = FAMILIES[number]
         message = family.normalise(message)
@@ -177,7 +194,11 @@ class RandomNetworks:
         return family.keep * message + (1 - family.keep) * family.activation(mixed)
 
 
-def _gathered(values: Tensor, counts: Tensor, neighbours: range) -> Tensor:
+def _gathered(
+    values: Tensor,
+    counts: Tensor,
+    neighbours: range,
+) -> Tensor:
     """values (N, R, B, k), edge counts (B, N) -> the sum (R, B, k) over the neighbours."""
     message = torch.zeros_like(values[0])
     for i in neighbours:

@@ -7,19 +7,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def pairwise_logistic(predicted: Tensor, target: Tensor) -> Tensor:
+def pairwise_logistic(
+    predicted: Tensor,
+    target: Tensor,
+) -> Tensor:
     """predicted, target (..., B) -> (...,): the logistic loss of every ordered pair, its label which one is better."""
     # i along the last axis but one, j along the last.
     difference = predicted.unsqueeze(-1) - predicted.unsqueeze(-2)
     better = target.unsqueeze(-1) > target.unsqueeze(-2)
     better = better.to(predicted.dtype)
-    losses = F.softplus(-difference) * better
+    losses = F.softplus(-difference)
+    losses = losses * better
+    total = losses.sum((-1, -2))
     n_pairs = better.sum((-1, -2))
     # Equal targets make no pair, and no loss.
-    return losses.sum((-1, -2)) / n_pairs.clamp(min=1)
+    return total / n_pairs.clamp(min=1)
 
 
-def soft_kendall(predicted: Tensor, target: Tensor, alpha: float) -> Tensor:
+def soft_kendall(
+    predicted: Tensor,
+    target: Tensor,
+    alpha: float,
+) -> Tensor:
     """predicted, target (..., B) -> (...,): 1 less a Kendall tau that can be differentiated, with steepness `alpha`.
 
     The tau is the mean over all pairs of tanh(alpha * (p_i - p_j) * (t_i - t_j)); DiffKendall (Zheng et al. 2023).
@@ -32,5 +41,9 @@ def soft_kendall(predicted: Tensor, target: Tensor, alpha: float) -> Tensor:
     i, j = torch.triu_indices(b, b, 1)
     predicted_gap = predicted[..., i] - predicted[..., j]
     target_gap = target[..., i] - target[..., j]
-    agreement = torch.tanh(alpha * (predicted_gap * target_gap))
-    return 1 - agreement.sum(-1) / max(1, len(i))
+    product = predicted_gap * target_gap
+    agreement = torch.tanh(alpha * product)
+    # A single architecture has no pair, and a tau of 0.
+    n_pairs = max(1, len(i))
+    tau = agreement.sum(-1) / n_pairs
+    return 1 - tau

@@ -58,12 +58,21 @@ def neighbours(x: Tensor, adjacency: Tensor) -> Tensor:
 class PermutationInvariant(nn.Module):
     """What a node's neighbours are, in whatever order: a function of the sums of functions of each neighbour."""
 
-    def __init__(self, d_in: int, hidden: int, d_out: int) -> None:
+    def __init__(
+        self,
+        d_in: int,
+        hidden: int,
+        d_out: int,
+    ) -> None:
         super().__init__()
         self.inner = nn.Linear(d_in, 2 * hidden)
         self.outer = nn.Linear(2 * hidden, d_out)
 
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+    ) -> Tensor:
         """x (B, T, D), adjacency (B, T, T) -> (B, T, D')."""
         inner = F.relu(self.inner(x))
         sums = neighbours(inner, adjacency)
@@ -85,7 +94,12 @@ class Attention(nn.Module):
             joined += shape.d_head
         self.join = nn.Linear(joined, shape.d_model, bias=False)
 
-    def forward(self, x: Tensor, seen: Tensor, adjacency: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        seen: Tensor,
+        adjacency: Tensor,
+    ) -> Tensor:
         """x (B, T, D), seen (B, 1 or H, T, T) bool: which nodes a node attends to -> (B, T, D)."""
         b, t, _ = x.shape
         projected = self.project(x).view(b, t, 3, self.n_heads, self.d_head)
@@ -109,7 +123,11 @@ class FeedForward(nn.Module):
         self.outer = nn.Linear(shape.d_inner, shape.d_model)
         self.passed = nn.Linear(shape.d_model, shape.d_inner, bias=False) if shape.relations else None
 
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+    ) -> Tensor:
         h = self.inner(x)
         if self.passed is not None:
             h = h + neighbours(self.passed(x), adjacency)
@@ -124,7 +142,13 @@ class Block(nn.Module):
         self.attention, self.feed_forward = Attention(shape), FeedForward(shape)
         self.norms = nn.ModuleList(nn.LayerNorm(shape.d_model) for _ in range(2))
 
-    def forward(self, x: Tensor, seen: Tensor, adjacency: Tensor, keep: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        seen: Tensor,
+        adjacency: Tensor,
+        keep: Tensor,
+    ) -> Tensor:
         """keep (2, B, T, D) or (2, 1, 1, 1): what dropout leaves of each part."""
         attended = keep[0] * self.attention(x, seen, adjacency)
         x = self.norms[0](x + attended)
@@ -138,7 +162,13 @@ class GraphTransformer(nn.Module):
     `columns` are the unique cells that it reads, `n_nodes` the width of a row of their Laplacian.
     """
 
-    def __init__(self, n_ops: int, n_nodes: int, columns: Columns, shape: Shape) -> None:
+    def __init__(
+        self,
+        n_ops: int,
+        n_nodes: int,
+        columns: Columns,
+        shape: Shape,
+    ) -> None:
         super().__init__()
         d = shape.d_model
         self.n_nodes, self.columns, self.shape = n_nodes, columns, shape
@@ -158,7 +188,13 @@ class GraphTransformer(nn.Module):
         return 2 + 2 * self.shape.n_blocks
 
     def forward(
-        self, ops: Tensor, cell: Tensor, mask: Tensor, adjacency: Tensor, positions: Tensor, keep: Tensor
+        self,
+        ops: Tensor,
+        cell: Tensor,
+        mask: Tensor,
+        adjacency: Tensor,
+        positions: Tensor,
+        keep: Tensor,
     ) -> Tensor:
         """The fields of `Tokens`; keep (n_dropouts, B, T, D) scales what dropout leaves, (n_dropouts, 1, 1, 1) all."""
         adjacency = adjacency.to(self.hidden.weight.dtype)
@@ -206,7 +242,11 @@ class Tokens(NamedTuple):
     positions: Tensor
 
 
-def tokens(graphs: GraphBatch, columns: Columns, width: int) -> Tokens:
+def tokens(
+    graphs: GraphBatch,
+    columns: Columns,
+    width: int,
+) -> Tokens:
     """The unique cells `columns` of each architecture; nodes are in canonical order, so isomorphic ones are equal.
 
     Rows of a Laplacian are `width` wide.
@@ -245,7 +285,12 @@ def laplacian(adjacency: np.ndarray, width: int) -> np.ndarray:
 class TokenPass(VmapPass):
     """S transformers, each on the tokens of its own architectures."""
 
-    def __init__(self, models: Sequence[Any], graphs: Sequence[GraphBatch], device: str) -> None:
+    def __init__(
+        self,
+        models: Sequence[Any],
+        graphs: Sequence[GraphBatch],
+        device: str,
+    ) -> None:
         model = models[0]
         if len({each.columns for each in models}) > 1:
             raise UserError("seeds trained together need training sets that differ in the same cells; fit one by one")
@@ -291,22 +336,40 @@ class TransformerPredictor(TrainedPredictor):
     def new_model(self, graphs: GraphBatch) -> GraphTransformer:
         return GraphTransformer(n_operations(graphs), graphs.ops.shape[2], varying(graphs), self.shape())
 
-    def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> TokenPass:
+    def new_pass(
+        self,
+        models: Sequence[Any],
+        graphs: Sequence[GraphBatch],
+    ) -> TokenPass:
         return TokenPass(models, graphs, self.device)
 
-    def inputs(self, run: TokenPass, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+    def inputs(
+        self,
+        run: TokenPass,
+        index: Tensor,
+        generators: list[np.random.Generator],
+    ) -> tuple[Tensor, ...]:
         """Architectures (S, b), and what dropout leaves of each (S, K, b, T, D), drawn from each seed's generator."""
         n_tokens = run.fields[0].shape[2]
         shape = (run.model.n_dropouts, index.shape[1], n_tokens, self.d_model)
         return index, self.keep(generators, shape)
 
-    def keep(self, generators: list[np.random.Generator], shape: tuple[int, ...]) -> Tensor:
+    def keep(
+        self,
+        generators: list[np.random.Generator],
+        shape: tuple[int, ...],
+    ) -> Tensor:
         """What dropout leaves (S, *shape), drawn from each seed's generator."""
         noise = torch.from_numpy(np.stack([generator.random(shape, dtype=np.float32) for generator in generators]))
         # What is left is scaled up, so that the mean stays.
         return (noise >= self.dropout) / (1 - self.dropout)
 
-    def loss_of(self, run: TokenPass, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(
+        self,
+        run: TokenPass,
+        labels: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         """The squared error of index (S, b), or the logistic loss of its pairs."""
         index, keep = inputs
         predicted = run(index, keep.to(self.device, torch.get_default_dtype()))
