@@ -80,12 +80,11 @@ def repeatability(runs: ArrayLike) -> tuple[float, float]:
     _, s = shape
     taus = [kendall_tau(one, other) for one, other in combinations(values.T, 2)]
     two = float(np.mean(taus))
-    quarter = np.pi / 2
-    r = max(0.0, np.sin(quarter * two))
+    r = max(0.0, np.sin(np.pi / 2 * two))
     # Spearman and Brown: how well the mean of s runs goes with the truth.
     reliability = s * r / (1 + (s - 1) * r)
     correlation = np.sqrt(reliability)
-    perfect = np.arcsin(correlation) / quarter
+    perfect = 2 / np.pi * np.arcsin(correlation)
     return two, float(perfect)
 
 
@@ -139,8 +138,7 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
     n = len(sample)
     upper = (1 + level) / 2
     quantile = stats.t.ppf(upper, n - 1)
-    error = sample.std(ddof=1) / np.sqrt(n)
-    half = float(quantile * error)
+    half = float(quantile * sample.std(ddof=1) / np.sqrt(n))
     middle = float(sample.mean())
     return middle - half, middle + half
 
