@@ -32,8 +32,8 @@ def begun(journal: Path, worker: str, plan: dict[str, Any], extra: tuple[str, ..
 
     given = {name: value for name, value in plan.items() if value}
     if journal.expanduser().exists():
-        unchanged = {*given} <= {"queries"} and not extra
-        if not unchanged:
+        # The journal's own plan counts; only its length may grow.
+        if extra or not given.keys() <= {"queries"}:
             raise UserError(f"a journal holds its own settings, only --queries may change, {journal} is there already")
         return opened(journal, worker, given.get("queries"))
     if "space" not in given:
@@ -56,7 +56,9 @@ def split_constraint(text: str) -> tuple[str, str]:
     >>> split_constraint("params<=3e6")
     ('params', '<=3e6')
     """
-    place = min((text.find(sign) for sign in "<>" if sign in text), default=len(text))
+    signs = [text.find(sign) for sign in "<>" if sign in text]
+    # A text without a sign is left whole: who reads the constraint says what is wrong with it.
+    place = min(signs, default=len(text))
     return text[:place].strip(), text[place:]
 
 
@@ -106,11 +108,24 @@ def tell_command(journal: Path, architecture: str, values: tuple[str, ...], fail
 def trials_command(journal: Path, front: bool, waiting: bool, as_json: bool) -> None:
     """Print the trials of JOURNAL in the order in which they were asked."""
     search = opened(journal)
-    chosen = search.front() if front else search.waiting() if waiting else list(search.trials.values())
-    for trial in chosen:
-        notation = search.notation(trial.architecture)
-        about = {"number": trial.number, "architecture": notation, "state": trial.state, **trial.values}
-        about |= {"reason": trial.reason} if trial.reason else {}
-        numbers = "".join(f"  {name} {value:g}" for name, value in trial.values.items())
-        words = f"{trial.number}  {notation}  {trial.state}{numbers}{trial.reason and f'  {trial.reason}'}"
-        click.echo(json.dumps(about) if as_json else words)
+    trials = list(search.trials.values())
+    if front:
+        trials = search.front()
+    elif waiting:
+        trials = search.waiting()
+    for trial in trials:
+        about = {"number": trial.number, "architecture": search.notation(trial.architecture), "state": trial.state}
+        about |= trial.values
+        if trial.reason:
+            about["reason"] = trial.reason
+        click.echo(json.dumps(about) if as_json else _in_words(trial, about["architecture"]))
+
+
+def _in_words(trial: Any, notation: str) -> str:
+    """One line a trial."""
+    parts = [str(trial.number), notation, trial.state]
+    for name, value in trial.values.items():
+        parts.append(f"{name} {value:g}")
+    if trial.reason:
+        parts.append(trial.reason)
+    return "  ".join(parts)

@@ -36,10 +36,20 @@ def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json
     from hypernas.lab import zero_cost_rows as zero_cost
     from hypernas.zero_cost import proxies
 
-    chosen = proxies.names() if methods == "all" else list(dict.fromkeys(methods.split(",")))
-    options: dict[str, Any] = {"workers": workers_of(sizes), "device": device, "force": force}
+    names = proxies.names() if methods == "all" else list(dict.fromkeys(methods.split(",")))
+    seeds = whole_numbers("seed", seed)
+    workers = workers_of(sizes)
+    # What `workers_of` leaves are the fields of a recipe.
+    recipe = zero_cost.Recipe(**sizes)
     rows = zero_cost.run(
-        zero_cost.Recipe(**sizes), chosen, n, whole_numbers("seed", seed), progress=sys.stderr.isatty(), **options
+        recipe,
+        names,
+        n,
+        seeds,
+        workers=workers,
+        device=device,
+        force=force,
+        progress=sys.stderr.isatty(),
     )
     for row in rows:
         click.echo(json.dumps(row) if as_json else in_words(row))
@@ -47,8 +57,10 @@ def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json
 
 def in_words(row: dict[str, Any]) -> str:
     """One line a row."""
-    names = ("kendall_tau", "spearman_rho", "published_rho")
-    told = "  ".join(f"{name} {'–' if row[name] is None else format(row[name], '.3f')}" for name in names)
-    where = f"{row['method']}  {row['space']}/{row['dataset']}  seed {row['seed']}"
-    counted = f"{row['n_test']} ranked, {row['n_not_finite']} not finite"
-    return f"{where}  {told}  {counted}  {row['seconds_per_architecture']:.3f} s each"
+    parts = [row["method"], f"{row['space']}/{row['dataset']}", f"seed {row['seed']}"]
+    for name in ("kendall_tau", "spearman_rho", "published_rho"):
+        value = row[name]
+        parts.append(f"{name} –" if value is None else f"{name} {value:.3f}")
+    parts.append(f"{row['n_test']} ranked, {row['n_not_finite']} not finite")
+    parts.append(f"{row['seconds_per_architecture']:.3f} s each")
+    return "  ".join(parts)

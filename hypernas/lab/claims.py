@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hypernas.errors import UserError
-from hypernas.lab.metrics import student_interval
+from hypernas.lab.metrics import ROUNDING, student_interval
 from hypernas.lab.rows import paper_figures
 from hypernas.lab.summary import FACTS, PLACE, told_apart
 
@@ -42,6 +42,8 @@ HOLDS, PARTLY, NO, OPEN = "holds", "partly", "no", "open"
 BADGES = HOLDS, PARTLY, NO, OPEN, EQUIVALENT, CEILING
 # A line of `answers` is about the whole claim, about a space over its sizes, or about one size.
 CLAIM, SPACE, SIZE = "claim", "space", "size"
+# What a line tells in figures.
+NUMBERS = ("n_seeds", "difference", "low", "high", "differences")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ def claims() -> list[Claim]:
     """Every claim, in the order of the pages."""
     text = resources.files("hypernas.lab").joinpath("claims.toml").read_text(encoding="utf-8")
     pages = tomllib.loads(text)
-    return [Claim(page, **entry) for page, entries in pages.items() for entry in entries]
+    every: list[Claim] = []
+    for page, entries in pages.items():
+        every += [Claim(page, **entry) for entry in entries]
+    return every
 
 
 # --- pairs ---
@@ -81,8 +86,9 @@ def claims() -> list[Claim]:
 
 def _side(rows: pd.DataFrame, choice: Mapping[str, Any], metric: str) -> pd.DataFrame:
     """The rows that have the chosen values and the metric; none where nobody recorded such a column."""
-    if not {*choice, metric} <= {*rows.columns}:
-        return rows.iloc[:0].assign(**dict.fromkeys([*choice, metric]))
+    needed = [*choice, metric]
+    if not set(needed) <= set(rows.columns):
+        return rows.iloc[:0].assign(**dict.fromkeys(needed))
     wanted = rows[metric].notna()
     for name, value in choice.items():
         wanted &= rows[name] == value
@@ -101,11 +107,13 @@ def _partners(rows: pd.DataFrame, claim: Claim, metric: str) -> pd.DataFrame:
         kept = ["seed", *settings]
     else:
         other = _side(rows, claim.other, metric)
-        both_have = [name for name in settings if one[name].notna().any() and other[name].notna().any()]
-        shared = kept = ["seed", *(name for name in settings if name in {*both_have, *PLACE})]
+        both_have = one[settings].notna().any() & other[settings].notna().any()
+        kept = ["seed", *(name for name in settings if name in PLACE or both_have[name])]
+        shared = kept
     if one.empty or other.empty:
         return one.iloc[:0].assign(**{f"{metric}_other": 0.0})
-    if one.duplicated(kept).any() or other.duplicated(shared).any():
+    is_ambiguous = one.duplicated(kept).any() or other.duplicated(shared).any()
+    if is_ambiguous:
         raise UserError(f"a run must have one partner, got two for {claim.says!r}: name more settings in the claim")
     return one[[*kept, metric]].merge(other[[*shared, metric]], on=shared, suffixes=("", "_other"))
 
@@ -119,9 +127,12 @@ def pairs(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     if claim.metric == "label_factor":
         return _label_factors(_partners(rows, claim, "kendall_tau"))
     both = _partners(rows, claim, claim.metric)
-    both = both.assign(**{name: value for name, value in claim.one.items() if name in WHERE})
-    difference = both.pop(claim.metric).astype(float) - both.pop(f"{claim.metric}_other").astype(float)
-    return both.assign(difference=difference)
+    # Where the claim itself names a place, the pairs no longer have it as a column.
+    named = {name: value for name, value in claim.one.items() if name in WHERE}
+    both = both.assign(**named)
+    one = both.pop(claim.metric).astype(float)
+    other = both.pop(f"{claim.metric}_other").astype(float)
+    return both.assign(difference=one - other)
 
 
 def _label_factors(both: pd.DataFrame) -> pd.DataFrame:
@@ -138,8 +149,10 @@ def _label_factors(both: pd.DataFrame) -> pd.DataFrame:
         labels = np.log2(curve["n_train"].to_numpy(float))
         # More labels cannot truly hurt: a dip is noise, and a curve must rise to be read backwards.
         taus = np.maximum.accumulate(curve["kendall_tau_other"].to_numpy(float))
-        needed = np.interp(curve["kendall_tau"].to_numpy(float), taus, labels)
-        factors.append(curve.assign(difference=2 ** (needed - labels)).iloc[1:-1])
+        reached = curve["kendall_tau"].to_numpy(float)
+        needed = np.interp(reached, taus, labels)
+        factor = 2 ** (needed - labels)
+        factors.append(curve.assign(difference=factor).iloc[1:-1])
     if not factors:
         return both.assign(difference=0.0)
     return pd.concat(factors).drop(columns=["kendall_tau", "kendall_tau_other"])
@@ -151,13 +164,16 @@ def _label_factors(both: pd.DataFrame) -> pd.DataFrame:
 def _judged(differences: pd.Series, claim: Claim) -> dict[str, Any]:
     """The mean difference of at least `FEWEST_PAIRS` pairs with its Student's t interval, and what may be said."""
     values = differences.to_numpy(float)
+    low, high = student_interval(values)
     line: dict[str, Any] = {
         "n_seeds": len(values),
         "difference": values.mean() if len(values) else math.nan,
         "differences": values.tolist(),
+        "low": low,
+        "high": high,
     }
-    line["low"], line["high"] = student_interval(values)
-    return line | {"answer": _answer(line, claim)}
+    line["answer"] = _answer(line, claim)
+    return line
 
 
 def _answer(line: Mapping[str, Any], claim: Claim) -> str:
@@ -165,18 +181,21 @@ def _answer(line: Mapping[str, Any], claim: Claim) -> str:
         return NONE
     if line["n_seeds"] < FEWEST_PAIRS and claim.metric not in COUNTED:
         return FEW
-    low, high = line["low"], line["high"]
-    if low != low:
+    low = line["low"]
+    high = line["high"]
+    if math.isnan(low):
         # All pairs differ by the same: by nothing where both sides always end at the table's best.
         low = high = line["difference"]
-        if abs(low) < 1e-9 and not claim.margin:
+        if abs(low) < ROUNDING and not claim.margin:
             return CEILING
     if low > claim.threshold:
         return HIGHER
     if high < claim.threshold:
         return LOWER
     within = EQUIVALENCE_MARGIN.get(claim.metric, 0.0)
-    return EQUIVALENT if -within < low and high < within else UNCLEAR
+    if -within < low and high < within:
+        return EQUIVALENT
+    return UNCLEAR
 
 
 def badge(answers_of_spaces: Collection[str]) -> str:
@@ -204,7 +223,8 @@ def _size_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     by = told_apart(pairs.drop(columns="difference"), ["space", "n_train"])
     for place, part in pairs.groupby(by, dropna=False, sort=False):
         where = ", ".join(str(value) for value in place if value == value)
-        yield {"level": SIZE, "space": place[0], "where": where} | _judged(part["difference"], claim)
+        about = {"level": SIZE, "space": place[0], "where": where}
+        yield about | _judged(part["difference"], claim)
 
 
 def _space_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -213,7 +233,8 @@ def _space_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for (space, dataset), part in pairs.groupby(["space", "dataset"], sort=False):
         where = f"{space}, {dataset}" if several else str(space)
         by_seed = part.groupby("seed")["difference"].mean()
-        yield {"level": SPACE, "space": space, "where": where} | _judged(by_seed, claim)
+        about = {"level": SPACE, "space": space, "where": where}
+        yield about | _judged(by_seed, claim)
 
 
 def _claim_line(claim: Claim, units: list[dict[str, Any]]) -> dict[str, Any]:
@@ -221,17 +242,17 @@ def _claim_line(claim: Claim, units: list[dict[str, Any]]) -> dict[str, Any]:
 
     An average over spaces hides opposite signs, so there is none.
     """
-    whole = {"level": CLAIM, "space": "", "where": "", "n_seeds": 0, "differences": []}
+    whole: dict[str, Any] = {"level": CLAIM, "space": "", "where": "", "n_seeds": 0, "differences": []}
     whole |= dict.fromkeys(("difference", "low", "high"), math.nan)
-    if claim.paper:
+    if claim.paper and units:
         # Sizes with too few seeds are shown and decide nothing; the size farthest below its figure is the one to tell.
-        enough = [unit for unit in units if unit["answer"] != FEW] or units
-        lowest = min(enough, key=lambda unit: unit["difference"] if unit["n_seeds"] else math.inf, default=whole)
-        numbers = {name: lowest[name] for name in ("where", "n_seeds", "difference", "low", "high", "differences")}
-        return whole | numbers | {"answer": badge([unit["answer"] for unit in enough])}
-    if len(units) == 1:
-        whole |= {name: units[0][name] for name in ("n_seeds", "difference", "low", "high", "differences")}
-    return whole | {"answer": badge([unit["answer"] for unit in units])}
+        units = [unit for unit in units if unit["answer"] != FEW] or units
+        lowest = min(units, key=lambda unit: unit["difference"])
+        whole |= {name: lowest[name] for name in ("where", *NUMBERS)}
+    elif len(units) == 1:
+        whole |= {name: units[0][name] for name in NUMBERS}
+    whole["answer"] = badge([unit["answer"] for unit in units])
+    return whole
 
 
 def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
@@ -251,8 +272,12 @@ def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
     for claim in asked:
         about = {name: getattr(claim, name) for name in ("page", "says", "source", "metric", "margin")}
         runs = pairs(rows, claim)
-        spaces = list(_space_lines(claim, runs)) if len(runs) else []
-        sizes = list(_size_lines(claim, runs)) if len(runs) else []
+        spaces: list[dict[str, Any]] = []
+        sizes: list[dict[str, Any]] = []
+        if len(runs):
+            spaces += _space_lines(claim, runs)
+            sizes += _size_lines(claim, runs)
+        # A figure of the paper is about one size, a comparison of two methods about a space.
         whole = _claim_line(claim, sizes if claim.paper else spaces)
         lines += [about | line for line in (whole, *spaces, *sizes)]
     return pd.DataFrame(lines)

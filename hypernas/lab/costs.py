@@ -44,14 +44,22 @@ PAPER_GPU_DAYS = {"nasbench101": 0.3, "nasbench201": 0.2, "darts": 0.3, "vit": 2
 def encoder_flop(graphs: GraphBatch, n_layers: int = 6, width: int = 72) -> float:
     """FLOP of the products V W of Eq. 1 over all cells, layers and both directions, on real nodes alone."""
     rows = torch.arange(len(graphs))[:, None]
-    nodes = graphs.mask.sum(-1)[rows, graphs.sequence.clamp(min=0)] * (graphs.sequence >= 0)
-    return float(nodes.sum()) * n_layers * 2 * 2 * width * width
+    of_unique_cells = graphs.mask.sum(-1)
+    # Sequences are padded with -1, which is no cell.
+    nodes = of_unique_cells[rows, graphs.sequence.clamp(min=0)]
+    nodes = nodes[graphs.sequence >= 0].sum()
+    # A product with a D x D matrix is D^2 multiplications and as many additions, once for each direction.
+    of_a_node = 2 * 2 * width**2
+    return float(nodes) * n_layers * of_a_node
 
 
 def sampled(space: str, n: int, seed: int = DEVELOPMENT_SEED) -> GraphBatch:
     """n random architectures of a space in the form the predictors see."""
-    chosen, rng = spaces.get(space), np.random.default_rng(seed)
-    return collate([chosen.canonical(chosen.sample(rng), "contracted") for _ in range(n)], chosen)
+    drawn_from = spaces.get(space)
+    rng = np.random.default_rng(seed)
+    architectures = [drawn_from.sample(rng) for _ in range(n)]
+    contracted = [drawn_from.canonical(architecture, "contracted") for architecture in architectures]
+    return collate(contracted, drawn_from)
 
 
 def scoring(graphs: GraphBatch, device: str = "cpu", precision: torch.dtype | None = None) -> dict[str, float]:
@@ -62,16 +70,20 @@ def scoring(graphs: GraphBatch, device: str = "cpu", precision: torch.dtype | No
     """
     torch.manual_seed(0)
     model = ArchitecturePredictor(n_operations(graphs), 6, 72, "sum").to(device)
-    score(model, graphs[:200] if device == "cpu" else graphs, device=device, dtype=precision)
+    # A first call, not measured: on a GPU kernels are chosen for the shapes of the whole call.
+    few = graphs[:200] if device == "cpu" else graphs
+    score(model, few, device=device, dtype=precision)
     took: list[float] = []
     work = partial(score, model, graphs, device=device, dtype=precision)
     memory = peak_memory(lambda: took.append(seconds_of(work)), device)
     (seconds,) = took
-    size = sum(t.numel() * t.element_size() for t in (graphs.ops, graphs.adjacency, graphs.mask))
+    per_second = len(graphs) / seconds
     flop_rate = encoder_flop(graphs) / seconds
+    tensors = (graphs.ops, graphs.adjacency, graphs.mask)
+    size = sum(tensor.nbytes for tensor in tensors)
     return {
-        "per_second": len(graphs) / seconds,
-        "over_paper": len(graphs) / seconds * PAPER_SECONDS["hypernas"],
+        "per_second": per_second,
+        "over_paper": per_second * PAPER_SECONDS["hypernas"],
         "flop_rate": flop_rate,
         "sgemm_share": flop_rate / sgemm_rate(device=device),
         "memory_over_table": memory / size,
@@ -81,16 +93,18 @@ def scoring(graphs: GraphBatch, device: str = "cpu", precision: torch.dtype | No
 
 def latency(method: str, graphs: GraphBatch, repeats: int = 20) -> float:
     """Median seconds to predict one architecture with a method trained for a single epoch."""
-    few = graphs[:4]
-    fitted = predictors.get(method)(epochs=1).fit(few, torch.tensor([90.0, 91.0, 92.0, 93.0]))
-    ones = [graphs[i : i + 1] for i in np.linspace(0, len(graphs) - 1, repeats).astype(int)]
-    return statistics.median(seconds_of(lambda one=one: fitted.predict(one)) for one in ones)  # type: ignore[misc]
+    # What it has learned does not matter to the time, so that four labels do.
+    accuracies = torch.tensor([90.0, 91.0, 92.0, 93.0])
+    fitted = predictors.get(method)(epochs=1).fit(graphs[:4], accuracies)
+    spread = np.linspace(0, len(graphs) - 1, repeats).astype(int)
+    times = [seconds_of(partial(fitted.predict, graphs[i : i + 1])) for i in spread.tolist()]
+    return statistics.median(times)
 
 
 def full_training(space: str, epochs: int = 10, images: str = "digits") -> float:
     """Seconds to train one random architecture with weights of its own, as `hypernas label` does with each."""
-    chosen = spaces.get(space)
-    notation = chosen.sample(np.random.default_rng(DEVELOPMENT_SEED)).notation
+    rng = np.random.default_rng(DEVELOPMENT_SEED)
+    notation = spaces.get(space).sample(rng).notation
     recipe = Recipe(space, images, epochs=epochs, seeds=1, cells_per_stage=1)
     return seconds_of(partial(train_group, recipe, [notation]))
 
@@ -102,48 +116,71 @@ def bench(n: int = 156, pairs: int = 3, device: str = "cpu", part: str = "") -> 
     training at the paper's settings where CIFAR-10 is present. Raises UserError for a device that is not there.
     """
     check_device(device)
-    found: dict[str, Any] = {"device": device_name(device), "threads": torch.get_num_threads()}
+    ratios: dict[str, Any] = {"device": device_name(device), "threads": torch.get_num_threads()}
     for name, measure in PARTS.items():
         if part in ("", name):
-            found |= measure(n, pairs, device)
-    return found
+            ratios |= measure(n, pairs, device)
+    return ratios
 
 
 def _bench_training(n: int, pairs: int, device: str) -> dict[str, float]:
     """On a GPU the ten seeds have a quarter of the architectures, for the plain loop takes minutes there."""
     few = n if device == "cpu" else max(2, n // 4)
-    found = {"training_fast_over_plain": training_ratio(n, pairs, device=device)["ratio"]}
-    found |= {"ten_seeds_together_over_one_by_one": seeds_ratio(10, few, 1, device=device)["ratio"]}
+    one = training_ratio(n, pairs, device=device)
+    ten = seeds_ratio(10, few, 1, device=device)
+    ratios = {
+        "training_fast_over_plain": one["ratio"],
+        "ten_seeds_together_over_one_by_one": ten["ratio"],
+    }
     if device == "cpu":
-        return found | {f"tau_{name}": tau for name, tau in agreement(max(2, n // 2)).items()}
-    return found | ({} if find("cifar10") is None else {"paper_training_minutes": paper_training(device) / 60})
+        for name, tau in agreement(max(2, n // 2)).items():
+            ratios[f"tau_{name}"] = tau
+    elif find("cifar10") is not None:
+        ratios["paper_training_minutes"] = paper_training(device) / 60
+    return ratios
 
 
 def _bench_scoring(n: int, pairs: int, device: str) -> dict[str, float]:
     try:
         start = time.perf_counter()
         benchmark = Benchmark("nasbench101", "cifar10")
-        found = {"nasbench101_open_seconds": time.perf_counter() - start}
+        ratios = {"nasbench101_open_seconds": time.perf_counter() - start}
         graphs = benchmark.graphs("pruned")
     except MissingTable:
         return {}
-    for precision in (None, torch.bfloat16) if device != "cpu" else (None,):
-        rates, name = scoring(graphs, device, precision), "scoring" if precision is None else "scoring_bfloat16"
-        found |= {f"{name}_{of}": rates[of] for of in ("over_paper", "sgemm_share", "memory_over_table")}
-    return found
+    precisions: dict[str, torch.dtype | None] = {"scoring": None}
+    # CPUs without instructions for bfloat16 are slower in it.
+    if device != "cpu":
+        precisions["scoring_bfloat16"] = torch.bfloat16
+    for name, precision in precisions.items():
+        rates = scoring(graphs, device, precision)
+        for rate in ("over_paper", "sgemm_share", "memory_over_table"):
+            ratios[f"{name}_{rate}"] = rates[rate]
+    return ratios
 
 
+# What the names of ratios begin with; all else in a row says where and when it was measured.
 RATIOS = ("training_", "ten_", "tau_", "paper_training", "nasbench101_", "scoring_")
 PARTS = {"training": _bench_training, "scoring": _bench_scoring}
 
 
 def record(found: dict[str, Any], n: int, pairs: int, device: str, part: str = "") -> None:
     """Keep what `bench` found as the row of its machine in the table `bench`."""
-    place = {"table": "bench", "space": "nasbench201", "dataset": "cifar10", "method": "hypernas", "n_train": n}
     settings = {"pairs": pairs, "machine": found["device"], "threads": found["threads"]}
-    settings |= {"part": part} if part else {}
-    about = {"seed": DEVELOPMENT_SEED, "profile": "standard", "protocol": "clean", "settings": settings}
-    Results.of("bench").add(place | about | found | stamp(device), replace=True)
+    if part:
+        settings["part"] = part
+    row = {
+        "table": "bench",
+        "space": "nasbench201",
+        "dataset": "cifar10",
+        "method": "hypernas",
+        "n_train": n,
+        "seed": DEVELOPMENT_SEED,
+        "profile": "standard",
+        "protocol": "clean",
+        "settings": settings,
+    }
+    Results.of("bench").add(row | found | stamp(device), replace=True)
 
 
 def recorded() -> pd.DataFrame:
@@ -151,7 +188,8 @@ def recorded() -> pd.DataFrame:
     import pandas as pd
 
     newest: dict[str, dict[str, float]] = {}
-    for row in sorted(Results.of("bench").rows(), key=lambda row: row["started"]):
+    oldest_first = sorted(Results.of("bench").rows(), key=lambda row: row["started"])
+    for row in oldest_first:
         ratios = {name: value for name, value in row.items() if name.startswith(RATIOS)}
         newest.setdefault(row["device"], {}).update(ratios)
     return pd.DataFrame(newest)

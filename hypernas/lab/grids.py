@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PLACES = ("table", "space", "dataset", "method", "n_train")
+# What most blocks have in common, and leave out.
+UNLESS_SAID = {"table": "few_shot", "dataset": "cifar10"}
 RECORDED_PROFILES = ("standard", "paper")
 # Development has seeds from 100 on; nothing is tuned on these.
 RECORDED_SEEDS = range(10)
@@ -45,30 +47,59 @@ def grid(name: str, profile: str = "standard", only: Mapping[str, str] | None = 
     """
     if name not in _blocks():
         raise UserError(f"the grid must be one of {', '.join(names())}, got {name!r}")
-    found: list[Experiment] = []
+    only = only or {}
+    experiments: list[Experiment] = []
     for block in _blocks()[name]:
-        given = {"table": "few_shot", "dataset": "cifar10", **block}
-        kind = Search if given["table"] == TABLE else Experiment
-        lists = {key: value if isinstance(value, list) else [value] for key, value in given.items() if key != "seeds"}
-        for combination in product(*lists.values()):
-            settings = dict(zip(lists, combination, strict=True))
-            place = {key: settings.pop(key) for key in PLACES}
-            if all(str({**place, **settings}.get(key)).lower() == text.lower() for key, text in (only or {}).items()):
-                first = kind(**place, seed=0, profile=profile, settings=settings)
-                first = first if kind is Search else _shared(first)
-                found += [dataclasses.replace(first, seed=seed) for seed in range(given["seeds"])]
-    if not found:
-        chosen = ", ".join(f"{key}={text}" for key, text in (only or {}).items())
-        raise UserError(f"a choice must leave experiments of the grid {name}, got none with {chosen}")
-    return found
+        given = {**UNLESS_SAID, **block}
+        n_seeds = given.pop("seeds")
+        for values in _combinations(given):
+            if _matches(values, only):
+                first = _experiment(values, profile)
+                experiments += [dataclasses.replace(first, seed=seed) for seed in range(n_seeds)]
+    if not experiments:
+        choice = ", ".join(f"{key}={text}" for key, text in only.items())
+        raise UserError(f"a choice must leave experiments of the grid {name}, got none with {choice}")
+    return experiments
+
+
+def _combinations(block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of the values that a block lists, the last key innermost."""
+    lists = [value if isinstance(value, list) else [value] for value in block.values()]
+    for combination in product(*lists):
+        yield dict(zip(block, combination, strict=True))
+
+
+def _matches(values: Mapping[str, Any], only: Mapping[str, str]) -> bool:
+    """Whether the values are those of a choice, which came from a command line as text."""
+    for key, text in only.items():
+        if str(values.get(key)).lower() != text.lower():
+            return False
+    return True
+
+
+def _experiment(values: Mapping[str, Any], profile: str) -> Experiment:
+    """The first seed of a combination: what is no place is a setting."""
+    place = {key: values[key] for key in PLACES}
+    settings = {key: value for key, value in values.items() if key not in PLACES}
+    if place["table"] == TABLE:
+        return Search(**place, seed=0, profile=profile, settings=settings)
+    return _shared(Experiment(**place, seed=0, profile=profile, settings=settings))
 
 
 def _shared(experiment: Experiment) -> Experiment:
     """The experiment of few_shot where no setting but the number of rows ranked differs from the method's own."""
-    own = experiment.accepted() | dict(dataclasses.replace(experiment, settings={}).resolved().settings)
-    chosen = {name: value for name, value in experiment.settings.items() if value != own[name]}
-    plain = {*chosen} <= {*OF_AN_EXPERIMENT}
-    return dataclasses.replace(experiment, table="few_shot", settings=chosen) if plain else experiment
+    without_settings = dataclasses.replace(experiment, settings={})
+    own = experiment.accepted() | dict(without_settings.resolved().settings)
+    differing = {name: value for name, value in experiment.settings.items() if value != own[name]}
+    # One question has one row, whichever page asks it: so its table must not depend on the page.
+    if differing.keys() <= OF_AN_EXPERIMENT.keys():
+        return dataclasses.replace(experiment, table="few_shot", settings=differing)
+    return experiment
+
+
+def _place(row: Any) -> tuple[Any, ...]:
+    """Where a row, or the `vars` of an experiment, belongs, but for its settings and seed."""
+    return tuple(row[name] for name in (*PLACES, "profile"))
 
 
 def recorded(experiments: list[Experiment], here: bool = False) -> list[Row | None]:
@@ -83,15 +114,19 @@ def recorded(experiments: list[Experiment], here: bool = False) -> list[Row | No
             question = row_key(row)
             rows.setdefault((question, None), row)
             rows.setdefault((question, digest_of_row(row)), row)
-    places = {tuple(row[name] for name in (*PLACES, "profile")) for row in rows.values()}
+    places = {_place(row) for row in rows.values()}
     answers: list[Row | None] = []
     for alike, group in groupby(experiments, key=lambda experiment: dataclasses.replace(experiment, seed=0)):
-        if tuple(getattr(alike, name) for name in (*PLACES, "profile")) not in places:
-            answers += [None for _ in group]
+        seeds = [experiment.seed for experiment in group]
+        # To resolve the settings takes longer than to look whether anything at all is recorded there.
+        if _place(vars(alike)) not in places:
+            answers += [None] * len(seeds)
             continue
         resolved = alike.resolved()
         digest = resolved.table_digest() if here else None
-        answers += [rows.get((row_key({**vars(resolved), "seed": each.seed}), digest)) for each in group]
+        for seed in seeds:
+            question = row_key({**vars(resolved), "seed": seed})
+            answers.append(rows.get((question, digest)))
     return answers
 
 
@@ -100,28 +135,37 @@ def every_seed(experiments: list[Experiment]) -> list[Experiment]:
 
     Two pages that compare the same methods at one place so have the same rows, and say the same.
     """
-    first_seeds = [experiment for experiment in experiments if experiment.seed == 0]
-    return [dataclasses.replace(experiment, seed=seed) for experiment in first_seeds for seed in RECORDED_SEEDS]
+    every = []
+    for experiment in experiments:
+        if experiment.seed == 0:
+            every += [dataclasses.replace(experiment, seed=seed) for seed in RECORDED_SEEDS]
+    return every
 
 
 def rows(name: str, profile: str = "paper") -> pd.DataFrame:
     """The recorded rows of a page, each with every setting the page is about: those of the profile `standard`, and with
     `profile` `paper` those of it too."""
-    asked = {key for block in _blocks()[name] for key in block} - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
-    found = []
-    for each in RECORDED_PROFILES if profile == "paper" else ("standard",):
-        experiments = every_seed(grid(name, each))
+    keys = set().union(*_blocks()[name])
+    asked = keys - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
+    profiles = RECORDED_PROFILES if profile == "paper" else ("standard",)
+    completed = []
+    for recorded_profile in profiles:
+        experiments = every_seed(grid(name, recorded_profile))
         for experiment, row in zip(experiments, recorded(experiments), strict=True):
-            if row is not None:
-                own = {key: value for key, value in experiment.accepted().items() if key in asked}
-                found.append({**row, "settings": own | row["settings"]})
-    return flat(found)
+            if row is None:
+                continue
+            accepted = experiment.accepted()
+            # A row holds the settings of its own table; a default of its method tells it apart from the others here.
+            defaults = {key: value for key, value in accepted.items() if key in asked}
+            completed.append({**row, "settings": defaults | row["settings"]})
+    return flat(completed)
 
 
 def state(name: str, profile: str = "standard") -> str:
     """How much of a page is recorded, and what computes the rest, as one sentence."""
-    experiments = grid(name, profile)
-    n, total = sum(row is not None for row in recorded(experiments)), len(experiments)
+    answers = recorded(grid(name, profile))
+    total = len(answers)
+    n = total - answers.count(None)
     command = f"`hypernas grid {name}`"
     if n == total:
         return f"All {total} rows of this page are recorded; {command} is the list of them."
@@ -133,11 +177,15 @@ def state(name: str, profile: str = "standard") -> str:
 def plan(experiments: list[Experiment]) -> Iterator[str]:
     """One line for the experiments that differ in the seed only: what they are, and how many are recorded."""
     groups: dict[str, list[bool]] = {}
-    for experiment, row in zip(experiments, recorded(experiments, here=True), strict=True):
-        settings = "".join(f" {key}={value}" for key, value in experiment.settings.items())
-        place = f"{experiment.table}  {experiment.space}/{experiment.dataset}  {experiment.method}"
-        groups.setdefault(f"{place}{settings}  n_train {experiment.n_train}", []).append(row is not None)
-    yield from (f"{line}: {sum(done)} of {len(done)} seeds recorded" for line, done in groups.items())
+    answers = recorded(experiments, here=True)
+    for experiment, row in zip(experiments, answers, strict=True):
+        line = f"{experiment.table}  {experiment.space}/{experiment.dataset}  {experiment.method}"
+        for key, value in experiment.settings.items():
+            line += f" {key}={value}"
+        line += f"  n_train {experiment.n_train}"
+        groups.setdefault(line, []).append(row is not None)
+    for line, done in groups.items():
+        yield f"{line}: {sum(done)} of {len(done)} seeds recorded"
 
 
 def record(name: str, profile: str = "standard", device: str = "cpu") -> None:

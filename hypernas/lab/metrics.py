@@ -17,27 +17,33 @@ ROUNDING = 1e-9
 def _values(values: ArrayLike, name: str) -> np.ndarray:
     """Return `values` as a finite (n,) float64 array. Raises UserError where they are not."""
     if hasattr(values, "detach"):
+        # A tensor may lie on a GPU or carry a gradient, and NumPy takes neither.
         values = values.detach().cpu().numpy()
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise UserError(f"{name} must have one axis, got shape {array.shape}: flatten it first")
     if len(array) < 2:
         raise UserError(f"{name} must hold at least 2 values, got {len(array)}: give more")
-    bad = int((~np.isfinite(array)).sum())
-    if bad:
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = len(array) - np.count_nonzero(finite)
         raise UserError(f"{name} must be finite, got {bad} NaN or infinite of {len(array)}: leave these out")
     return array
 
 
-def _pair(a: ArrayLike, b: ArrayLike, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+def _pair(a: ArrayLike, b: ArrayLike, names: tuple[str, str] = ("a", "b")) -> tuple[np.ndarray, np.ndarray]:
     """Return two finite float64 arrays of the same length (n,). Raises UserError otherwise."""
-    first, second = _values(a, names[0]), _values(b, names[1])
+    first = _values(a, names[0])
+    second = _values(b, names[1])
     if len(first) != len(second):
-        raise UserError(
-            f"{names[0]} and {names[1]} must have the same length, got {len(first)} and {len(second)}: "
-            "give one value of each for every architecture"
-        )
+        rule = f"{' and '.join(names)} must have the same length"
+        got = f"got {len(first)} and {len(second)}"
+        raise UserError(f"{rule}, {got}: give one value of each for every architecture")
     return first, second
+
+
+def _constant(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) == 0)
 
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
@@ -48,9 +54,10 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     >>> round(kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]), 6)
     0.666667
     """
-    first, second = _pair(a, b, ("a", "b"))
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+    first, second = _pair(a, b)
+    if _constant(first) or _constant(second):
         return 0.0
+    # The exact p-value, which nobody reads here, would take O(n^2).
     result = stats.kendalltau(first, second, variant="b", method="asymptotic")
     return float(result.statistic)
 
@@ -67,17 +74,17 @@ def repeatability(runs: ArrayLike) -> tuple[float, float]:
     (0.33, 0.67)
     """
     values = np.asarray(runs, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] < 2:
-        raise UserError(f"runs must be (n, S) with at least 2 runs, got shape {values.shape}")
-    s = values.shape[1]
-    taus = []
-    for i, j in combinations(range(s), 2):
-        taus.append(kendall_tau(values[:, i], values[:, j]))
+    shape = values.shape
+    if len(shape) != 2 or shape[1] < 2:
+        raise UserError(f"runs must be (n, S) with at least 2 runs, got shape {shape}")
+    _, s = shape
+    taus = [kendall_tau(one, other) for one, other in combinations(values.T, 2)]
     two = float(np.mean(taus))
     r = max(0.0, np.sin(np.pi / 2 * two))
     # Spearman and Brown: how well the mean of s runs goes with the truth.
     reliability = s * r / (1 + (s - 1) * r)
-    perfect = 2 / np.pi * np.arcsin(np.sqrt(reliability))
+    correlation = np.sqrt(reliability)
+    perfect = 2 / np.pi * np.arcsin(correlation)
     return two, float(perfect)
 
 
@@ -87,8 +94,8 @@ def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
     >>> round(spearman_rho([1, 2, 3, 4], [1, 2, 4, 3]), 6)
     0.8
     """
-    first, second = _pair(a, b, ("a", "b"))
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+    first, second = _pair(a, b)
+    if _constant(first) or _constant(second):
         return 0.0
     ranks = stats.rankdata(first), stats.rankdata(second)
     return float(np.corrcoef(*ranks)[0, 1])
@@ -100,8 +107,9 @@ def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
     predicted (n,), true (n,) -> float >= 0; equal predictions keep their order.
     """
     guess, truth = _pair(predicted, true, ("predicted", "true"))
-    if not 1 <= k <= len(guess):
-        raise UserError(f"k must be from 1 to {len(guess)}, the number of architectures, got {k}")
+    n = len(guess)
+    if not 1 <= k <= n:
+        raise UserError(f"k must be from 1 to {n}, the number of architectures, got {k}")
     order = np.argsort(-guess, kind="stable")
     best = truth[order[:k]].max()
     return float(truth.max() - best)
@@ -124,10 +132,12 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
     sample = _values(values, "values")
     # Differences of equal parameter counts or of runs that all found the best cell: rounding is not a spread.
     largest = float(np.abs(sample).max())
-    if np.ptp(sample) <= ROUNDING * max(1.0, largest):
+    smallest_spread = ROUNDING * max(1.0, largest)
+    if np.ptp(sample) <= smallest_spread:
         return np.nan, np.nan
     n = len(sample)
-    quantile = stats.t.ppf((1 + level) / 2, n - 1)
+    upper = (1 + level) / 2
+    quantile = stats.t.ppf(upper, n - 1)
     half = float(quantile * sample.std(ddof=1) / np.sqrt(n))
     middle = float(sample.mean())
     return middle - half, middle + half
@@ -135,6 +145,7 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float, float]:
     """Mean of a - b over paired runs (m,), (m,) and its 95 % Student's t interval: (mean, low, high)."""
-    first, second = _pair(a, b, ("a", "b"))
+    first, second = _pair(a, b)
     difference = first - second
-    return float(difference.mean()), *student_interval(difference)
+    low, high = student_interval(difference)
+    return float(difference.mean()), low, high

@@ -30,7 +30,8 @@ NOT_A_NAME = {"space", "dataset", "n_train", "n_seeds", "seconds", "paper", "pap
 @cache
 def wording() -> Mapping[str, Any]:
     """`verdicts.toml`: `names`, `pages` and `front`."""
-    return tomllib.loads(resources.files("hypernas.lab").joinpath("verdicts.toml").read_text(encoding="utf-8"))
+    text = resources.files("hypernas.lab").joinpath("verdicts.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def display_name(value: Any) -> str:
@@ -41,26 +42,31 @@ def display_name(value: Any) -> str:
     """
     if isinstance(value, float):
         return f"{value:g}"
-    return wording()["names"].get(str(value), str(value).replace("_", " "))
+    text = str(value)
+    names = wording()["names"]
+    return names.get(text, text.replace("_", " "))
 
 
 # --- the verdict ---
 
 
 def badge_html(badge: str) -> Html:
-    return Html(f'<span class="hn-badge hn-{plain(badge.split()[0])}">{plain(badge)}</span>')
+    # A badge of several words, such as "too few pairs", has the first as its class.
+    first, *_ = badge.split()
+    return Html(f'<span class="hn-badge hn-{plain(first)}">{plain(badge)}</span>')
 
 
 def in_numbers(lines: pd.DataFrame) -> str:
     """The spaces of a claim, or the size that decides it, each with estimate and number of seeds."""
-    whole = lines.iloc[0]
-    if whole["n_seeds"]:
-        units = [whole]
-    else:
-        units = [line for _, line in lines[lines["level"] == claims.SPACE].iterrows()]
+    whole = lines.iloc[0].to_dict()
+    units = [whole]
+    # Numbers of the whole claim exist only where one space, or one size, stands for it.
+    if not whole["n_seeds"]:
+        units = lines[lines["level"] == claims.SPACE].to_dict("records")
     said = []
     for unit in units:
-        where = ", ".join(map(display_name, str(unit["where"] or "").split(", ")))
+        places = str(unit["where"] or "").split(", ")
+        where = ", ".join(map(display_name, places))
         numbers = f"{estimate(unit, unit['metric'])}, {unit['n_seeds']} seeds"
         said.append(f"{where} {numbers}".strip())
     return "; ".join(said) or claims.NONE
@@ -69,16 +75,17 @@ def in_numbers(lines: pd.DataFrame) -> str:
 def verdict_html(lines: pd.DataFrame, meaning: str) -> Html:
     """The box: badge and claim, the number with its interval, and what it means. `lines` are those of one claim."""
     whole = lines.iloc[0]
-    metric = display_name(whole["metric"])
-    within = ""
-    if whole["answer"] == claims.EQUIVALENT:
-        within = " (equal to within ±0.01)"
+    answer = whole["answer"]
+    within = " (equal to within ±0.01)" if answer == claims.EQUIVALENT else ""
+    claim = f"<strong>{plain(whole['says'])}</strong>{within}"
+    source = f'<span class="hn-source">{plain(whole["source"])}</span>'
+    metric = plain(display_name(whole["metric"]))
+    about = f'<span class="hn-source">difference in {metric}, paired by training set, 95 % interval</span>'
     return Html(
-        f'<div class="hn-verdict hn-{plain(whole["answer"])}">'
-        f"<p>{badge_html(whole['answer'])} <strong>{plain(whole['says'])}</strong>{within} "
-        f'<span class="hn-source">{plain(whole["source"])}</span></p>'
-        f'<p class="hn-number">{plain(in_numbers(lines))} <span class="hn-source">difference in {plain(metric)}, '
-        f"paired by training set, 95 % interval</span></p><p>{plain(meaning)}</p></div>"
+        f'<div class="hn-verdict hn-{plain(answer)}">'
+        f"<p>{badge_html(answer)} {claim} {source}</p>"
+        f'<p class="hn-number">{plain(in_numbers(lines))} {about}</p>'
+        f"<p>{plain(meaning)}</p></div>"
     )
 
 
@@ -100,19 +107,20 @@ def tally(answers: pd.DataFrame) -> Html:
     """How many claims have which badge, as a box."""
     badges = answers.loc[answers["level"] == claims.CLAIM, "answer"]
     counts = badges.value_counts()
-    said = " &#183; ".join(f"{badge_html(badge)} {counts[badge]}" for badge in claims.BADGES if badge in counts)
-    return Html(
-        f'<div class="hn-verdict"><p><strong>{len(badges)} claims and questions</strong></p><p>{said}</p></div>'
-    )
+    # In the order of the badges, from what holds to what the table cannot tell.
+    present = [badge for badge in claims.BADGES if badge in counts]
+    said = " &#183; ".join(f"{badge_html(badge)} {counts[badge]}" for badge in present)
+    title = f"<strong>{len(badges)} claims and questions</strong>"
+    return Html(f'<div class="hn-verdict"><p>{title}</p><p>{said}</p></div>')
 
 
 def sizes_table(answers: pd.DataFrame) -> Html:
     """The same size by size, for whoever wants to know where."""
     sizes = answers[answers["level"] == claims.SIZE]
-    rows = [
-        [line["says"], line["where"], estimate(line, line["metric"]), line["n_seeds"], line["answer"]]
-        for line in sizes.to_dict("records")
-    ]
+    rows = []
+    for line in sizes.to_dict("records"):
+        difference = estimate(line, line["metric"])
+        rows.append([line["says"], line["where"], difference, line["n_seeds"], line["answer"]])
     return html_table(["claim", "where", "difference, 95 % interval", "seeds", "answer"], rows)
 
 
@@ -123,12 +131,16 @@ def series_columns(means: pd.DataFrame) -> list[str]:
     """The columns of a summary in which its lines differ, apart from the place: what a row of a table is named by."""
     ends = tuple(f"_{statistic}" for statistic in STATISTICS)
     own = [name for name in means.columns if name not in NOT_A_NAME and not name.endswith(ends)]
-    return [name for name in own if means[name].nunique(dropna=False) > 1] or own[:1]
+    n_values = means[own].nunique(dropna=False)
+    # A table of one line has a name too.
+    return [name for name in own if n_values[name] > 1] or own[:1]
 
 
 def series_name(line: Mapping[Any, Any], columns: Sequence[str]) -> str:
     values = [line[name] for name in columns]
-    return ", ".join(display_name(value) for value in values if value is not None and value == value)
+    # NaN, which is not equal to itself, stands where a line has no such setting.
+    known = [value for value in values if value is not None and value == value]
+    return ", ".join(map(display_name, known))
 
 
 def _mean_cell(line: Mapping[Any, Any], metric: str, is_best: bool) -> Html:
@@ -138,9 +150,11 @@ def _mean_cell(line: Mapping[Any, Any], metric: str, is_best: bool) -> Html:
         middle = number(line[f"{metric}_mean"], metric)
         text += f"<b>{middle}</b>" if is_best else middle
         spread = number(line[f"{metric}_std"], metric)
-        text += f"<small>± {spread} ({line['n_seeds']})</small>" if spread != MISSING else "<small>(1)</small>"
-    if line["paper"] == line["paper"] and line["paper"] is not None:
-        text += f'<small class="hn-paper">paper {number(line["paper"], metric)}</small>'
+        below = "(1)" if spread == MISSING else f"± {spread} ({line['n_seeds']})"
+        text += f"<small>{below}</small>"
+    paper = number(line["paper"], metric)
+    if paper != MISSING:
+        text += f'<small class="hn-paper">paper {paper}</small>'
     return Html(text or MISSING)
 
 
@@ -154,7 +168,8 @@ def _place(line: Mapping[Any, Any]) -> Place:
     import pandas as pd
 
     labels = line["n_train"]
-    return line["space"], line["dataset"], NO_LABELS if pd.isna(labels) else int(labels)
+    n_labels = NO_LABELS if pd.isna(labels) else int(labels)
+    return line["space"], line["dataset"], n_labels
 
 
 def _place_names(places: Sequence[Place]) -> list[str]:
@@ -165,7 +180,9 @@ def _place_names(places: Sequence[Place]) -> list[str]:
     names = []
     for space, dataset, _ in places:
         name = display_name(space)
-        names.append(f"{name}, {display_name(dataset)}" if len(datasets[space]) > 1 else name)
+        if len(datasets[space]) > 1:
+            name += f", {display_name(dataset)}"
+        names.append(name)
     return names
 
 
@@ -180,11 +197,13 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     best: dict[Place, float] = {}
     for line in lines:
         if line["n_seeds"]:
-            best[_place(line)] = max(line[mean], best.get(_place(line), line[mean]))
+            place = _place(line)
+            best[place] = max(line[mean], best.get(place, line[mean]))
     cells: dict[str, dict[Place, Html]] = {}
     for line in lines:
+        place = _place(line)
         row = cells.setdefault(series_name(line, columns), {})
-        row[_place(line)] = _mean_cell(line, metric, line[mean] == best.get(_place(line)))
+        row[place] = _mean_cell(line, metric, line[mean] == best.get(place))
     places = sorted({_place(line) for line in lines})
     above = "<th></th>"
     for name, group in groupby(_place_names(places)):
@@ -200,11 +219,11 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
 def frame_table(frame: pd.DataFrame, digits: int = 2) -> Html:
     """A frame as it is, without columns that hold nothing; numbers with at most so many digits behind the point."""
     frame = frame.dropna(axis=1, how="all")
-    rows = [
-        [round(value, digits) if isinstance(value, float) else value for value in line]
-        for line in frame.itertuples(index=False, name=None)
-    ]
-    return html_table([display_name(name) for name in frame.columns], rows)
+    rows = []
+    for line in frame.itertuples(index=False, name=None):
+        rows.append([round(value, digits) if isinstance(value, float) else value for value in line])
+    head = [display_name(name) for name in frame.columns]
+    return html_table(head, rows)
 
 
 # Two scores of an untrained network that need no network at all.
@@ -239,15 +258,15 @@ def provenance(rows: pd.DataFrame, work: str = "training") -> Html:
     """Where rows are from, as one folded line: how many, hours, devices and tables; commits and dates inside."""
     if rows.empty:
         return Html("<p>No rows are recorded yet.</p>")
-    values = {
-        name: sorted(map(str, rows[name].dropna().unique()))
-        for name in ("source", "profile", "seed", "device", "version", "commit")
-        if name in rows
-    }
+    values = {}
+    for name in ("source", "profile", "seed", "device", "version", "commit"):
+        if name in rows:
+            values[name] = sorted(map(str, rows[name].dropna().unique()))
     hours = rows["seconds"].sum() / 3600
     devices = len(values.get("device", []))
+    kinds = "1 kind" if devices == 1 else f"{devices} kinds"
     line = f"{len(rows):,} recorded runs, {hours:,.1f} hours of {work}"
-    line += f", {devices} kind{'s' * (devices != 1)} of processor, tables and commits inside"
+    line += f", {kinds} of processor, tables and commits inside"
     items = [(name, ", ".join(known)) for name, known in values.items() if known]
     if "started" in rows and rows["started"].notna().any():
         days = rows["started"].dropna().str[:10]
@@ -297,7 +316,9 @@ class Page:
         """The box that the page opens with."""
         words = wording()["pages"][self.name]
         lines = self.answer(words["claim"])
-        meaning = words["meaning"] if lines.iloc[0]["answer"] in words["badges"] else ""
+        answer = lines.iloc[0]["answer"]
+        # What a page concludes was written for these badges; rows that say something else take it away.
+        meaning = words["meaning"] if answer in words["badges"] else ""
         return verdict_html(lines, meaning)
 
     def means(
@@ -315,8 +336,11 @@ class Page:
     def claims(self) -> Html:
         """All claims of the page, and folded the same size by size."""
         n = self.answers["says"].nunique()
-        note = f"{n} comparisons: of so many 95 % intervals about {max(1, round(n / 20))} may miss by chance."
-        return Html(claims_table(self.answers) + f"<p>{note}</p>" + folded("Size by size", sizes_table(self.answers)))
+        # One interval in twenty misses the truth.
+        missing = max(1, round(n / 20))
+        note = f"<p>{n} comparisons: of so many 95 % intervals about {missing} may miss by chance.</p>"
+        by_size = folded("Size by size", sizes_table(self.answers))
+        return Html(claims_table(self.answers) + note + by_size)
 
     def details(self) -> Html:
         """Provenance, how much of the page is recorded, and how to run it again."""
@@ -330,4 +354,6 @@ def quoted(name: str, space: str, methods: Sequence[str] = (), metric: str = "ke
     """The paper's figures of a table for one space, of these methods where some are named."""
     figures = paper_figures(name, metric)
     figures = figures[figures["space"] == space]
-    return figures[figures["method"].isin(methods)] if methods else figures
+    if not methods:
+        return figures
+    return figures[figures["method"].isin(methods)]

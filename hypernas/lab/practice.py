@@ -25,6 +25,7 @@ from hypernas.lab.persistence import load
 # What a predictor must be above to be worth its training.
 FLOOR = "ridge"
 AUTO = "auto"
+# The usual number: each fold is trained on four fifths of the labels, close to what the predictor itself gets.
 FOLDS = 5
 # A tau of fewer architectures says next to nothing, so that few labels are divided into fewer folds.
 LEAST_IN_A_FOLD = 4
@@ -71,9 +72,11 @@ def corrected_interval(values: Sequence[float] | np.ndarray, share: float) -> tu
     [0.65, 0.95]
     """
     k = len(values)
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    mean = float(np.mean(values))
+    deviation = float(np.std(values, ddof=1))
     error = deviation * (1 / k + share) ** 0.5
-    half = error * float(stats.t.ppf((1 + LEVEL) / 2, k - 1))
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, k - 1))
+    half = error * quantile
     return mean - half, mean + half
 
 
@@ -86,11 +89,13 @@ class Practice:
 
     def __init__(self, space: Any, labels: Any, settings: dict[str, Any] | None = None, seed: int = 0) -> None:
         self.benchmark = Benchmark(space, labels)
-        self.settings, self.seed = settings or {}, seed
+        self.settings = settings or {}
+        self.seed = seed
         self.labels = self.benchmark.validation
-        if len(self.labels) < FEWEST_LABELS:
+        n = len(self.labels)
+        if n < FEWEST_LABELS:
             rule = f"labels must be of at least {FEWEST_LABELS} different architectures"
-            raise UserError(f"{rule}, got {len(self.labels)}: train more")
+            raise UserError(f"{rule}, got {n}: train more")
 
     def experiment(self, method: str) -> Experiment:
         """The settings of a method here: its own, those of the space, and the ones given that it has."""
@@ -131,9 +136,11 @@ class Practice:
         """Rows to fit to and rows to test on; all folds are equally large, a rest is in every training set."""
         n = len(self.labels)
         k = int(np.clip(n // LEAST_IN_A_FOLD, 2, FOLDS))
+        size = n // k
         order = np.random.default_rng(self.seed).permutation(n)
         folds = []
-        for test in order[: n // k * k].reshape(k, n // k):
+        for start in range(0, k * size, size):
+            test = order[start : start + size]
             folds.append((np.setdiff1d(order, test), test))
         return folds
 
@@ -141,7 +148,8 @@ class Practice:
         """Cross-validate a method: fitted to the labels outside of each fold, judged by its tau inside of it."""
         experiment = self.experiment(method)
         graphs = self.benchmark.graphs(experiment.settings["graph_form"])
-        start, folds = time.perf_counter(), self.folds()
+        start = time.perf_counter()
+        folds = self.folds()
         trained = [graphs[train] for train, _ in folds]
         labels = [self.labels[train] for train, _ in folds]
         keywords = arguments(experiment, False, device)
@@ -150,10 +158,12 @@ class Practice:
         fitted = predictors.fit_many(method, keywords, trained, labels, seeds)
         taus = []
         for predictor, (_, test) in zip(fitted, folds, strict=True):
-            taus.append(kendall_tau(predictor.predict(graphs[test]), self.labels[test]))
+            predicted = predictor.predict(graphs[test])
+            taus.append(kendall_tau(predicted, self.labels[test]))
+        seconds = time.perf_counter() - start
         train, test = folds[0]
         share = len(test) / len(train)
-        return Estimate(method, tuple(taus), share, time.perf_counter() - start)
+        return Estimate(method, tuple(taus), share, seconds)
 
     def estimates(self, method: str, seconds: float = math.inf, device: str = "cpu") -> Iterator[Estimate]:
         """That of the floor first, then one for each candidate, as soon as it is there.
@@ -232,16 +242,19 @@ def sample(space: Any, n: int, seed: int = 0) -> list[str]:
 
     Architectures that compute the same function count as one.
     """
-    space, rng = spaces.get(space), np.random.default_rng(seed)
+    space = spaces.get(space)
+    rng = np.random.default_rng(seed)
     notations: dict[int, str] = {}
     # A small space is exhausted before it has n: a whole batch without a new one is taken for that.
     before = -1
     while before < len(notations) < n:
         before = len(notations)
         drawn = [space.sample(rng) for _ in range(n)]
-        functions = collate([space.canonical(one) for one in drawn], space).function_ids()
-        for function, architecture in zip(functions.tolist(), drawn, strict=True):
-            notations.setdefault(function, space.canonical(architecture, "raw").notation)
+        canonical = [space.canonical(architecture) for architecture in drawn]
+        functions = collate(canonical, space).function_ids().tolist()
+        for function, architecture in zip(functions, drawn, strict=True):
+            as_drawn = space.canonical(architecture, "raw")
+            notations.setdefault(function, as_drawn.notation)
     return list(notations.values())[:n]
 
 

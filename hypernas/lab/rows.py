@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from hypernas.data.catalogue import checkout, folder_of_variable, shipped
 from hypernas.errors import UserError
-from hypernas.lab.formats import number
+from hypernas.lab.formats import MISSING, number
 from hypernas.lab.schema import FIELDS, FREE_TABLES, KEY, METRICS, fault
 from hypernas.lab.summary import PLACE, STATISTICS, summary
 from hypernas.lab.tables import digest_of_row
@@ -29,6 +29,7 @@ HEADLINES = {"kendall_tau": "kendall_tau_unseen", "validation_accuracy": "test_a
 Row = dict[str, Any]
 # What no two rows share: the experiment as text, and the digest of the table, None where that is not known.
 Identity = tuple[str, str | None]
+UNKNOWN: Identity = ("", None)
 
 
 def shipped_results() -> Path:
@@ -108,7 +109,7 @@ def _content(path: Path) -> _Content:
         try:
             row = json.loads(line)
             reason = fault(row)
-            identity = ("", None) if reason else row_identity(row)
+            identity = UNKNOWN if reason else row_identity(row)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{rule}: mend it") from error
         if reason:
@@ -135,8 +136,12 @@ class Results:
         """The file of `table` in the results directory, over the one that is shipped."""
         if not re.fullmatch(r"[a-z0-9_]+", table):
             raise UserError(f"a table's name must be small letters, digits and _, got {table!r}")
-        own, published = results_directory() / f"{table}.jsonl", shipped_results() / f"{table}.jsonl"
-        return cls(own, [] if _alone() or own.resolve() == published.resolve() else [published])
+        name = f"{table}.jsonl"
+        own = results_directory() / name
+        published = shipped_results() / name
+        if _alone() or own.resolve() == published.resolve():
+            return cls(own)
+        return cls(own, [published])
 
     def _layers(self) -> list[_Content]:
         """Own rows first, as they count before the shipped ones."""
@@ -152,7 +157,10 @@ class Results:
     def find(self, key: str, table_digest: str | None = None) -> Row | None:
         """The row of an experiment on the table with this digest; without one, on whatever table it was made."""
         for content in self._layers():
-            row = content.first.get(key) if table_digest is None else content.rows.get((key, table_digest))
+            if table_digest is None:
+                row = content.first.get(key)
+            else:
+                row = content.rows.get((key, table_digest))
             if row is not None:
                 return dict(row)
         return None
@@ -180,8 +188,11 @@ class Results:
         path = self.path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
+            # Read under the lock: another process may have written since.
             old = _content(path).rows
-            added = {identity: row for identity, row in new.items() if replace or identity not in old}
+            added = dict(new)
+            if not replace:
+                added = {identity: row for identity, row in new.items() if identity not in old}
             if added:
                 kept = [row for identity, row in old.items() if identity not in added]
                 _write(path, [*kept, *added.values()])
@@ -193,10 +204,13 @@ def _recordable(row: Mapping[str, Any]) -> Row:
     """A row without NaN. Raises UserError for a field that the schema does not describe."""
     unknown = row.keys() - FIELDS.keys()
     if unknown and row.get("table") not in FREE_TABLES:
-        raise UserError(f"a field of a row must be described in hypernas/lab/schema.py, got {sorted(unknown)[0]!r}")
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
+        raise UserError(f"a field of a row must be described in hypernas/lab/schema.py, got {min(unknown)!r}")
+    recordable = dict(row)
+    for name, value in row.items():
+        # JSON has no NaN and no infinity.
+        if isinstance(value, float) and not math.isfinite(value):
+            recordable[name] = None
+    return recordable
 
 
 def _write(path: Path, rows: Iterable[Row]) -> None:
@@ -219,18 +233,30 @@ def flat(rows: Iterable[Row]) -> pd.DataFrame:
     """Rows as a frame, one column a field and one a setting (lists as JSON text)."""
     import pandas as pd
 
-    plain = [{**row, **row["settings"], "table_digest": digest_of_row(row)} for row in rows]
-    for row in plain:
-        del row["settings"]
-        row.update({k: canonical_json(v) for k, v in row.items() if isinstance(v, list | dict)})
+    # These columns are there even where no row is, in this order.
     columns = [*PLACE, "graph_form", "profile", "protocol", "source", "seed", "seconds", *METRICS]
-    return pd.DataFrame(plain, columns=list(dict.fromkeys([*columns, *(k for row in plain for k in row)])))
+    lines = []
+    for row in rows:
+        line = {**row, **row["settings"], "table_digest": digest_of_row(row)}
+        del line["settings"]
+        for name, value in line.items():
+            # A list in a cell could be neither grouped by nor compared.
+            if isinstance(value, list | dict):
+                line[name] = canonical_json(value)
+        columns += line
+        lines.append(line)
+    return pd.DataFrame(lines, columns=list(dict.fromkeys(columns)))
 
 
 def tables() -> list[str]:
     """Names of the tables that have rows, own or shipped."""
-    folders = {results_directory()} if _alone() else {results_directory(), shipped_results()}
-    return sorted({path.stem for folder in folders for path in folder.glob("*.jsonl")})
+    folders = [results_directory()]
+    if not _alone():
+        folders.append(shipped_results())
+    names: set[str] = set()
+    for folder in folders:
+        names.update(path.stem for path in folder.glob("*.jsonl"))
+    return sorted(names)
 
 
 def frame(name: str) -> pd.DataFrame:
@@ -247,9 +273,11 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=[*PLACE, *columns.values()])
     figures = pd.read_csv(path)
-    figures = figures[(figures["table"] == name) & (figures["metric"] == metric)].copy()
-    figures["value"] = pd.to_numeric(figures["value"])
-    return figures.rename(columns=columns)[[*PLACE, *columns.values()]]
+    figures = figures[figures["table"] == name]
+    figures = figures[figures["metric"] == metric].rename(columns=columns)
+    # Figures of another metric may be words, and make the whole column text.
+    figures["paper"] = pd.to_numeric(figures["paper"])
+    return figures[[*PLACE, *columns.values()]]
 
 
 def table(name: str) -> pd.DataFrame:
@@ -258,8 +286,11 @@ def table(name: str) -> pd.DataFrame:
     Of Kendall tau, or of the accuracies of a table that has none. Raises UserError for a table that nobody knows.
     """
     rows = frame(name)
-    metric = next((each for each in HEADLINES if each in rows and rows[each].notna().any()), "kendall_tau")
-    metrics = tuple(METRICS) if metric in METRICS else [each for each in (metric, HEADLINES[metric]) if each]
+    filled = rows.dropna(axis=1, how="all").columns
+    metric = next((name for name in HEADLINES if name in filled), "kendall_tau")
+    metrics = list(METRICS)
+    if metric not in METRICS:
+        metrics = [name for name in (metric, HEADLINES[metric]) if name]
     figures = paper_figures(name, metric)
     if rows.empty and figures.empty:
         known = tables()
@@ -280,28 +311,48 @@ def markdown(lines: pd.DataFrame, metric: str = "", hide: Iterable[str] = ()) ->
     """
     metric = metric or headline(lines)
 
-    def ours(line: Mapping[Any, Any], of: str) -> str:
-        mean, std = (number(line[f"{of}_{how}"], of) for how in ("mean", "std"))
-        return mean if mean == "–" else mean + (f" ± {std}" if std != "–" else "") + f" ({line['n_seeds']})"
-
-    def text(value: Any) -> str:
-        if value is None or value != value or str(value) in ("<NA>", "nan"):
-            return "–"
-        return f"{value:g}" if isinstance(value, float) else str(value).replace("|", "\\|")
-
     if lines.empty:
         return "No rows yet."
-    beside = [name for name in [HEADLINES.get(metric, "")] if f"{name}_mean" in lines]
-    quoted = lines["paper"].notna().any()
+    beside = HEADLINES.get(metric, "")
+    if f"{beside}_mean" not in lines:
+        beside = ""
+    is_quoted = lines["paper"].notna().any()
     hidden = {"n_seeds", "seconds", "paper", "paper_source", *hide}
-    shown = [c for c in lines.columns if c not in hidden and not c.endswith(tuple(f"_{how}" for how in STATISTICS))]
-    head = [*shown, f"{metric} (n seeds)", "95 % interval", *(name.removeprefix("kendall_tau_") for name in beside)]
-    head += ["paper", "source of the paper's figure"] if quoted else []
-    out = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    statistics = tuple(f"_{statistic}" for statistic in STATISTICS)
+    shown = [name for name in lines.columns if name not in hidden and not name.endswith(statistics)]
+    head = [*shown, f"{metric} (n seeds)", "95 % interval"]
+    if beside:
+        head.append(beside.removeprefix("kendall_tau_"))
+    if is_quoted:
+        head += ["paper", "source of the paper's figure"]
+    table = [head, ["---"] * len(head)]
     for line in lines.to_dict("records"):
-        low, high = (number(line[f"{metric}_{how}"], metric) for how in ("low", "high"))
-        cells = [text(line[column]) for column in shown]
-        cells += [ours(line, metric), f"{low} to {high}" if low != "–" else "–", *(ours(line, of) for of in beside)]
-        cells += [number(line["paper"], metric), text(line["paper_source"])] if quoted else []
-        out.append("| " + " | ".join(cells) + " |")
-    return "\n".join(out)
+        low = number(line[f"{metric}_low"], metric)
+        high = number(line[f"{metric}_high"], metric)
+        cells = [_cell(line[name]) for name in shown]
+        cells += [_mean_and_spread(line, metric), MISSING if low == MISSING else f"{low} to {high}"]
+        if beside:
+            cells.append(_mean_and_spread(line, beside))
+        if is_quoted:
+            cells += [number(line["paper"], metric), _cell(line["paper_source"])]
+        table.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def _mean_and_spread(line: Mapping[Any, Any], metric: str) -> str:
+    """`0.788 ± 0.012 (10)`; no deviation of a single seed."""
+    mean = number(line[f"{metric}_mean"], metric)
+    if mean == MISSING:
+        return mean
+    std = number(line[f"{metric}_std"], metric)
+    spread = "" if std == MISSING else f" ± {std}"
+    return f"{mean}{spread} ({line['n_seeds']})"
+
+
+def _cell(value: Any) -> str:
+    # As text, because pandas has a missing value of its own that compares with nothing.
+    if value is None or str(value) in ("<NA>", "nan"):
+        return MISSING
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).replace("|", "\\|")

@@ -57,9 +57,11 @@ def _curve(task: Task, answers: Sequence[Answer]) -> list[tuple[int, float, floa
 
 
 def _front(task: Task, answers: Sequence[Answer]) -> list[tuple[int, float]]:
-    sizes = np.array([task.domain.count(answer.candidate)[1] for answer in answers], float)
+    adds = [task.domain.count(answer.candidate)[1] for answer in answers]
     accuracy = [answer.accuracy for answer in answers]
-    return [(int(sizes[i]), accuracy[i]) for i in pareto_front(-sizes, accuracy)]
+    # The front is of what is the larger the better, and multiply-adds are the smaller the better.
+    front = pareto_front(-np.array(adds, float), accuracy)
+    return [(int(adds[i]), accuracy[i]) for i in front]
 
 
 def _finite(value: Any) -> float | None:
@@ -67,7 +69,9 @@ def _finite(value: Any) -> float | None:
 
 
 def _test(task: Task, candidate: Any) -> float | None:
-    return _finite(task.domain.benchmark.test[candidate]) if isinstance(task.domain, Pool) else None
+    if not isinstance(task.domain, Pool):
+        return None
+    return _finite(task.domain.benchmark.test[candidate])
 
 
 def _regret(task: Task, candidate: Any) -> float | None:
@@ -89,6 +93,7 @@ def _elsewhere(task: Task, row: Any) -> dict[str, tuple[float | None, float | No
             continue
         try:
             there = Benchmark(here.space.name, dataset)
+        # Not everybody has the tables of all datasets.
         except UserError:
             continue
         if len(there.test) == len(here.test):
@@ -113,30 +118,48 @@ def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFram
     """
     import pandas as pd
 
-    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
+    rows = _with_who(rows)
     frames = []
     for who, runs in rows.groupby(WHO, dropna=False, sort=False):
         if runs["seed"].duplicated().any():
             raise UserError(f"one row a method, predictor, first and seed is needed, got two for {who}: choose one")
-        values = pd.DataFrame([best_so_far(row, part) for row in runs.to_dict("records")]).ffill(axis=1)
-        low, high = zip(*(interval(values[query]) for query in values), strict=True)
-        frame = pd.DataFrame({"queries": values.columns, "mean": values.mean(), "low": low, "high": high})
+        by_seed = [best_so_far(row, part) for row in runs.to_dict("records")]
+        # A search that ended early keeps its best.
+        values = pd.DataFrame(by_seed).ffill(axis=1)
+        intervals = [interval(values[query]) for query in values]
+        frame = pd.DataFrame(intervals, columns=["low", "high"])
+        frame["queries"] = values.columns
+        frame["mean"] = values.mean().to_numpy()
+        for name, value in zip(WHO, who, strict=True):
+            frame[name] = value
+        frame["n_seeds"] = len(runs)
         first: Any = who[2]
         is_guided = first == first  # a method without a predictor has nan
-        n_first = n_random(int(first), len(values.columns)) if is_guided else 0
-        frames.append(frame.assign(**dict(zip(WHO, who, strict=True)), n_seeds=len(runs), n_random=n_first))
+        frame["n_random"] = n_random(int(first), len(values.columns)) if is_guided else 0
+        frames.append(frame)
     columns = [*WHO, "n_seeds", "n_random", "queries", "mean", "low", "high"]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(frames, ignore_index=True)[columns]
+
+
+def _with_who(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with all columns that tell searches apart; rows of methods without a predictor have not all."""
+    missing = [name for name in WHO if name not in rows]
+    return rows.reindex(columns=[*rows.columns, *missing])
 
 
 def best_so_far(row: Any, part: str = "validation_accuracy") -> dict[int, float]:
     """A row of a search -> number of queries -> the accuracy of the best architecture after them."""
-    steps = json.loads(row["curve"]) if isinstance(row["curve"], str) else row["curve"]
+    curve = row["curve"]
+    steps = json.loads(curve) if isinstance(curve, str) else curve
+    # A step is [queries, validation accuracy, test accuracy].
     place = {"validation_accuracy": 1, "test_accuracy": 2}[part]
     values = np.array([step[place] for step in steps], float)
     starts = [step[0] for step in steps]
     queries = np.arange(1, row["queries"] + 1)
-    best = values[np.searchsorted(starts, queries, side="right") - 1]
+    step_at = np.searchsorted(starts, queries, side="right") - 1
+    best = values[step_at]
     return dict(zip(queries.tolist(), best.tolist(), strict=True))
 
 
@@ -144,7 +167,10 @@ def fronts(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of searches -> `million multiply-adds` and `validation accuracy, %` of all that stands on their fronts."""
     import pandas as pd
 
-    points = [(adds / 1e6, accuracy) for text in rows.get("front", ()) for adds, accuracy in json.loads(text)]
+    points = []
+    for text in rows.get("front", ()):
+        for adds, accuracy in json.loads(text):
+            points.append((adds / 1e6, accuracy))
     return pd.DataFrame(points, columns=["million multiply-adds", "validation accuracy, %"], dtype=float)
 
 
@@ -155,41 +181,53 @@ def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = rows[rows["space"] == space].reindex(columns=list(dict.fromkeys([*rows.columns, *WHO])))
+    rows = _with_who(rows[rows["space"] == space])
     lines = _quoted(space)
     for dataset in rows["dataset"].unique():
-        for who, runs in rows[rows["dataset"] == dataset].groupby([*WHO, "n_train"], dropna=False, sort=False):
-            both = [_everywhere(row) for row in runs.to_dict("records")]
-            values = {column: [each.get(column) for each in both] for column in {**both[0], **both[-1]}}
+        searches = rows[rows["dataset"] == dataset]
+        for who, runs in searches.groupby([*WHO, "n_train"], dropna=False, sort=False):
             name = ", ".join(str(part) for part in who[:2] if part == part)
             line = {"method": name, "searched on": dataset, "queries": who[-1], "seeds": str(len(runs))}
-            lines.append(line | {column: _mean(np.array(each, float)) for column, each in values.items()})
-    return pd.DataFrame(lines, columns=None if lines else ["method", "searched on", "queries", "seeds"]).fillna("–")
+            by_seed = pd.DataFrame([_everywhere(row) for row in runs.to_dict("records")])
+            for column in by_seed:
+                line[column] = _mean(by_seed[column].to_numpy(float))
+            lines.append(line)
+    if not lines:
+        return pd.DataFrame(columns=["method", "searched on", "queries", "seeds"])
+    return pd.DataFrame(lines).fillna("–")
 
 
 def _everywhere(row: Any) -> dict[str, float | None]:
     """`<dataset> validation` and `<dataset> test` of a row, of the dataset searched and of the others."""
-    all_of = {row["dataset"]: (row["validation_accuracy"], row["test_accuracy"]), **json.loads(row["elsewhere"])}
-    parts = ("validation", "test")
-    return {f"{name} {part}": value for name, pair in all_of.items() for part, value in zip(parts, pair, strict=True)}
+    here = {row["dataset"]: (row["validation_accuracy"], row["test_accuracy"])}
+    accuracies = {}
+    for dataset, (validation, test) in (here | json.loads(row["elsewhere"])).items():
+        accuracies[f"{dataset} validation"] = validation
+        accuracies[f"{dataset} test"] = test
+    return accuracies
 
 
 def _mean(values: np.ndarray) -> str:
     known = values[np.isfinite(values)]
     if not len(known):
         return "–"
-    return f"{known.mean():.2f}" + (f" ± {known.std(ddof=1):.2f}" if len(known) > 1 else "")
+    mean = f"{known.mean():.2f}"
+    if len(known) == 1:
+        return mean
+    return f"{mean} ± {known.std(ddof=1):.2f}"
 
 
 def _quoted(space: str) -> list[dict[str, Any]]:
     """The lines of the paper's own table for a space."""
-    found: dict[str, dict[str, Any]] = {}
+    lines: dict[str, dict[str, Any]] = {}
     for part in ("validation", "test"):
-        mean, std = (paper_figures("search", f"{part}_accuracy{end}") for end in ("", "_std"))
+        mean = paper_figures("search", f"{part}_accuracy")
+        std = paper_figures("search", f"{part}_accuracy_std")
         both = mean.merge(std, on=["space", "dataset", "method"], suffixes=("", "_std"))
-        for row in both[both["space"] == space].to_dict("records"):
+        both = both[both["space"] == space]
+        for row in both.to_dict("records"):
             name = f"{row['method']}, quoted"
             plain = {"method": name, "searched on": "–", "queries": int(row["n_train"]), "seeds": "3"}
-            line = found.setdefault(name, plain)
+            line = lines.setdefault(name, plain)
             line[f"{row['dataset']} {part}"] = f"{row['paper']:.2f} ± {row['paper_std']:.2f}"
-    return list(found.values())
+    return list(lines.values())

@@ -27,11 +27,14 @@ from hypernas.predictors.shared.generating import cross_entropy
 from hypernas.spaces.programs import count
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
+# Nothing is tuned on the seeds of recorded rows, 0 to 9.
 DEVELOPMENT_SEED = 100
+# Enough for the first two, in which a GPU's pass records itself, not to decide the mean.
 EPOCHS_OF_A_RECORD = 20
 LOW = {"target_precision": "bfloat16"}
+# NAS-Bench-201's cell with the most weights: a 3 x 3 convolution on every edge.
 LARGEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
@@ -48,9 +51,11 @@ class Arithmetic(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        out = function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        out = function(*args, **kwargs)
         formula = flop_registry.get(function._overloadpacket)
-        self.flop += formula(*args, **(kwargs or {}), out_val=out) if formula else 0
+        if formula:
+            self.flop += formula(*args, **kwargs, out_val=out)
         return out
 
 
@@ -61,27 +66,32 @@ def _benchmark() -> Benchmark:
 
 def _training_set(n: int, seed: int = DEVELOPMENT_SEED) -> tuple[GraphBatch, torch.Tensor]:
     """n architectures of NAS-Bench-201 and their labels (n,)."""
-    train = _benchmark().split(n, seed)[0]
-    return _benchmark().graphs("contracted")[train], _benchmark().validation[train]
+    benchmark = _benchmark()
+    train, _ = benchmark.split(n, seed)
+    return benchmark.graphs("contracted")[train], benchmark.validation[train]
 
 
 def epoch(method: str, n: int, n_seeds: int = 1, **settings: Any) -> Callable[[], None]:
     """One epoch, or `epochs`, over n architectures of NAS-Bench-201, prepared: only the training is in the call."""
-    seeds = list(range(DEVELOPMENT_SEED, DEVELOPMENT_SEED + n_seeds))
-    graphs, labels = zip(*(_training_set(n, seed) for seed in seeds), strict=True)
+    seeds = [DEVELOPMENT_SEED + i for i in range(n_seeds)]
+    sets = [_training_set(n, seed) for seed in seeds]
+    arguments = {"epochs": 1} | settings
 
     def train(few: int = n) -> None:
-        sets, wanted = ([part[:few] for part in parts] for parts in (graphs, labels))
-        predictors.fit_many(method, {"epochs": 1} | settings, sets, wanted, seeds)
+        graphs = [graphs[:few] for graphs, _ in sets]
+        labels = [labels[:few] for _, labels in sets]
+        predictors.fit_many(method, arguments, graphs, labels, seeds)
 
+    # Images are read and networks planned before the clock starts.
     train(10)
     return train
 
 
 def training_ratio(n: int = 156, pairs: int = 3, **settings: Any) -> dict[str, float]:
     """HyperNAS, one epoch over n architectures on the digits: the plain loop over the fast pass."""
-    found = _plain_over_fast("hypernas", n, 1, pairs, settings)
-    return found | {"milliseconds_per_architecture": 1000 * found["fast_seconds"] / n}
+    ratio = _plain_over_fast("hypernas", n, 1, pairs, settings)
+    milliseconds = 1000 * ratio["fast_seconds"]
+    return ratio | {"milliseconds_per_architecture": milliseconds / n}
 
 
 def seeds_ratio(n_seeds: int = 10, n: int = 156, pairs: int = 3, **settings: Any) -> dict[str, float]:
@@ -93,9 +103,13 @@ def _plain_over_fast(method: str, n: int, n_seeds: int, pairs: int, settings: di
     """Both an epoch; on a GPU the fast pass takes `EPOCHS_OF_A_RECORD`, since it records itself in the first two."""
     epochs = 1 if settings.get("device", "cpu") == "cpu" else EPOCHS_OF_A_RECORD
     plain = epoch(method, n, n_seeds, engine="plain", **settings)
-    found = paired_ratio(plain, epoch(method, n, n_seeds, engine="fast", epochs=epochs, **settings), pairs)
-    longer = {name: found[name] * epochs for name in ("ratio", "low", "high")}
-    return found | longer | {"fast_seconds": found["fast_seconds"] / epochs}
+    fast = epoch(method, n, n_seeds, engine="fast", epochs=epochs, **settings)
+    ratio = paired_ratio(plain, fast, pairs)
+    # One plain epoch was measured against several fast ones.
+    for name in ("ratio", "low", "high"):
+        ratio[name] *= epochs
+    ratio["fast_seconds"] /= epochs
+    return ratio
 
 
 @dataclass(kw_only=True, eq=False)
@@ -109,8 +123,9 @@ class Nudged(HyperNAS):
         generator = torch.Generator().manual_seed(self.nudge)
         with torch.no_grad():
             for parameter in model.parameters():
-                way = torch.randint(2, parameter.shape, generator=generator) * 2.0 - 1
-                parameter.copy_(torch.nextafter(parameter, way * math.inf))
+                up = torch.randint(2, parameter.shape, generator=generator)
+                towards = (up * 2.0 - 1) * math.inf
+                parameter.copy_(torch.nextafter(parameter, towards))
         return model
 
 
@@ -135,8 +150,12 @@ def agreement(
         (exact,) = _taus_with_the_first(kinds[:2], n, epochs, n_test, device)
     finally:
         torch.set_default_dtype(before)
-    found = {"fast_and_plain": plain, "fast_and_plain_float64": exact}
-    return found | {"rounding": float(np.mean(nudged)), "rounding_least": min(nudged)}
+    return {
+        "fast_and_plain": plain,
+        "fast_and_plain_float64": exact,
+        "rounding": float(np.mean(nudged)),
+        "rounding_least": min(nudged),
+    }
 
 
 def _taus_with_the_first(
@@ -145,9 +164,13 @@ def _taus_with_the_first(
     """Kendall tau between what the first of several trainings of one seed predicts and what each other one does."""
     graphs, labels = _training_set(n)
     everything = _benchmark().graphs("contracted")
-    test = everything[:: max(1, len(everything) // n_test)]
-    made = [kind(epochs=epochs, seed=DEVELOPMENT_SEED, device=device) for kind in kinds]
-    first, *others = (np.asarray(method.fit(graphs, labels).predict(test)) for method in made)
+    stride = max(1, len(everything) // n_test)
+    test = everything[::stride]
+    predictions = []
+    for kind in kinds:
+        fitted = kind(epochs=epochs, seed=DEVELOPMENT_SEED, device=device).fit(graphs, labels)
+        predictions.append(np.asarray(fitted.predict(test)))
+    first, *others = predictions
     return [kendall_tau(first, other) for other in others]
 
 
@@ -177,11 +200,15 @@ def growth(setting: str, values: Iterable[Any], n: int = 40, repeats: int = 3, *
     """
     lines = []
     for value in values:
-        size, chosen = (value, settings) if setting == "n_train" else (n, settings | {setting: value})
-        train = epoch("hypernas", size, **chosen)
+        size = value if setting == "n_train" else n
+        arguments = settings if setting == "n_train" else settings | {setting: value}
+        train = epoch("hypernas", size, **arguments)
+        # Whatever else the machine does makes a run slower, never faster.
         seconds = min(seconds_of(train) for _ in range(repeats))
-        line = {"setting": setting, "value": value, "seconds": seconds, "memory": peak_memory(train)}
-        lines.append(line | {"flop": size / 2 * flop(2, **chosen)})
+        line = {"setting": setting, "value": value, "seconds": seconds}
+        line["memory"] = peak_memory(train)
+        line["flop"] = size / 2 * flop(2, **arguments)
+        lines.append(line)
     return lines
 
 
@@ -195,6 +222,8 @@ def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
     encoder = [p for name, p in run.stack.parameters.items() if ".encoder." in name]
     generator = [p for name, p in run.stack.parameters.items() if name.startswith("hypernetwork.")]
     times: dict[str, list[float]] = defaultdict(list)
+    # A kernel size or an operation that these architectures lack has no gradient.
+    gradient = partial(torch.autograd.grad, allow_unused=True)
 
     def lap(name: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()
@@ -210,14 +239,12 @@ def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
         kernels = [weight.detach().requires_grad_() for weight in weights]
         logits = lap("target networks, forward", lambda: run.outputs(static_plan, kernels, images))
         loss = cross_entropy(logits, labels)[0].sum()
-        back = lap("target networks, backward", lambda: torch.autograd.grad(loss, kernels))
-        sources = [leaf, *generator]
-        found = lap(
-            "weight generation, backward", lambda: torch.autograd.grad(weights, sources, back, allow_unused=True)
-        )
-        ends = [torch.ones_like(h), found[0]]
-        lap("encoder, backward", lambda: torch.autograd.grad([h, nodes], encoder, ends, allow_unused=True))
+        back = lap("target networks, backward", lambda: gradient(loss, kernels))
+        to_nodes, *_ = lap("weight generation, backward", lambda: gradient(weights, [leaf, *generator], back))
+        ends = [torch.ones_like(h), to_nodes]
+        lap("encoder, backward", lambda: gradient([h, nodes], encoder, ends))
 
+    # The first step, which plans the networks, is longer and never the least.
     for _ in range(repeats + 1):
         step()
     return {name: min(laps) for name, laps in times.items()}
@@ -232,26 +259,24 @@ def large_target(channels: int, c_max: int = 32, recompute: bool = False, image_
     space = _benchmark().space
     graphs = collate([space.canonical(space.parse(LARGEST))] * 2, space)
     method = predictors.get("hypernas")(
-        channels=channels, c_max=c_max, recompute=recompute, image_batch=image_batch, cells_per_stage=5, epochs=1,
-        engine="plain", seed=DEVELOPMENT_SEED,
-    )  # fmt: skip
+        channels=channels,
+        c_max=c_max,
+        recompute=recompute,
+        image_batch=image_batch,
+        cells_per_stage=5,
+        epochs=1,
+        engine="plain",
+        seed=DEVELOPMENT_SEED,
+    )
     took: list[float] = []
     work = partial(method.fit, graphs, torch.tensor([90.0, 91.0]))
     memory = peak_memory(lambda: took.append(seconds_of(work)))
     image = method.auxiliary.train_images.shape[1:]
-    size = count(method.programs(graphs[:1])[0], image, method.auxiliary.n_classes)[0]
-    return {"target": size, "model": method.n_parameters, "seconds": took[0] / len(graphs), "memory": memory}
-
-
-def large_targets(channels: Sequence[int], whole: int) -> pd.DataFrame:
-    """`large_target` at these widths, with tiled heads and weights kept or made again, and the first `whole` of them
-    with heads as large as the largest weight; memory in MiB."""
-    import pandas as pd
-
-    tiled = [
-        {"channels": c, "made again": again, **large_target(c, 32, again)} for c in channels for again in (False, True)
-    ]
-    lines = tiled + [{"channels": c, "head": "whole", **large_target(c, 0)} for c in channels[:whole]]
-    found = pd.DataFrame(lines).fillna({"head": "tiled", "made again": False})
-    found["memory, MiB"] = (found.pop("memory") / 2**20).round()
-    return found
+    (program,) = method.programs(graphs[:1])
+    size, *_ = count(program, image, method.auxiliary.n_classes)
+    return {
+        "target": size,
+        "model": method.n_parameters,
+        "seconds": took[0] / len(graphs),
+        "memory": memory,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import cycle, product
 from math import prod
 from typing import Any
 
@@ -23,8 +24,10 @@ NO_COLOUR = "#F2F2F2"
 def colours(space: SearchSpace) -> dict[str, str]:
     """Operation -> colour, for every operation of the space."""
     named = {op: operation_colour(op) for op in space.ops}
-    plain = [op for op, colour in named.items() if colour == NO_COLOUR and op not in ("input", "output")]
-    return named | {op: OTHERS[k % len(OTHERS)] for k, op in enumerate(plain)}
+    ends = ("input", "output")
+    without = [op for op, colour in named.items() if colour == NO_COLOUR and op not in ends]
+    # A space with more operations than colours repeats them: a node has its name as well.
+    return named | dict(zip(without, cycle(OTHERS)))
 
 
 @lru_cache(maxsize=4096)
@@ -34,19 +37,30 @@ def _layout(n: int, edges: tuple[tuple[int, int], ...]) -> Layout:
 
 def _cell(cell: Cell, ops: tuple[str, ...]) -> dict[str, Any]:
     """`edges` are [from, to], [from, to, count] or [from, to, count, places passed between the ends]."""
+    for op in cell.ops:
+        if not 0 <= op < len(ops):
+            raise UserError(f"operation must be from 0 to {len(ops) - 1}, got {op}")
     n = len(cell.ops)
-    counts = {(i, j): cell.adjacency[i][j] for i in range(n) for j in range(n) if cell.adjacency[i][j]}
+    counts = {}
+    for i, j in product(range(n), repeat=2):
+        if cell.adjacency[i][j]:
+            counts[i, j] = cell.adjacency[i][j]
     layout = _layout(n, tuple(counts))
     edges: list[list[Any]] = []
     for (i, j), count in counts.items():
-        between = [list(point) for point in layout.route[i, j][1:-1]]
-        edges.append([i, j, count, between] if between else [i, j, count] if count > 1 else [i, j])
-    unknown = [op for op in cell.ops if not 0 <= op < len(ops)]
-    if unknown:
-        raise UserError(f"operation must be from 0 to {len(ops) - 1}, got {unknown[0]}")
-    kind = "reduction" if cell.kind == REDUCTION else "normal"
-    places = [list(layout.position[i]) for i in range(n)]
-    return {"kind": kind, "ops": [ops[op] for op in cell.ops], "position": places, "edges": edges}
+        edge: list[Any] = [i, j]
+        _, *between, _ = layout.route[i, j]
+        if between:
+            edge += [count, [list(point) for point in between]]
+        elif count > 1:
+            edge.append(count)
+        edges.append(edge)
+    return {
+        "kind": "reduction" if cell.kind == REDUCTION else "normal",
+        "ops": [ops[op] for op in cell.ops],
+        "position": [list(layout.position[i]) for i in range(n)],
+        "edges": edges,
+    }
 
 
 def _details(architecture: Architecture, program: Program, image_size: int) -> dict[str, Any]:
@@ -54,16 +68,23 @@ def _details(architecture: Architecture, program: Program, image_size: int) -> d
     sizes = map_sizes(program, image_size, image_size)
     weighted: dict[tuple[int, ...], list[list[int]]] = {}
     for value, layer in enumerate(program.layers, 1):
-        if layer.weight is not None:
-            shape = [layer.c_out, *sizes[value], prod(layer.weight_shape)]
-            weighted.setdefault(layer.weight[:2], []).append(shape)
+        if layer.weight is None:
+            continue
+        shape = [layer.c_out, *sizes[value], prod(layer.weight_shape)]
+        # A node can be several layers, as a separable convolution is.
+        position_and_node = layer.weight[:2]
+        weighted.setdefault(position_and_node, []).append(shape)
     table: list[list[list[int] | None]] = []
     rows = []
     for position, u in enumerate(architecture.sequence):
         row: list[list[int] | None] = []
         for node in range(len(architecture.cells[u].ops)):
-            layers = weighted.get((position, node), [])
-            row.append([*layers[-1][:3], sum(layer[3] for layer in layers)] if layers else None)
+            layers = weighted.get((position, node))
+            if layers is None:
+                row.append(None)
+                continue
+            channels, height, width, _ = layers[-1]
+            row.append([channels, height, width, sum(parameters for *_, parameters in layers)])
         if row not in table:
             table.append(row)
         rows.append(table.index(row))

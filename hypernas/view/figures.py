@@ -30,6 +30,9 @@ __all__ = [
     "use_style",
 ]
 
+# More dots than this are drawn as a picture: as vectors they would make the page heavy.
+MANY_DOTS = 2000
+
 
 def _frame(data: Any, *columns: str) -> pd.DataFrame:
     """`data` as a DataFrame. Raises UserError where it lacks one of the columns."""
@@ -50,21 +53,46 @@ def predicted_against_true(data: Any, ax: Axes | None = None, low: float = 0.05)
     """
     frame = _frame(data, "predicted", "true")
     ax = axes(ax)
+    true = frame["true"].to_numpy(float)
+    predicted = frame["predicted"].to_numpy(float)
     train = frame["train"].to_numpy(bool) if "train" in frame else np.zeros(len(frame), bool)
-    true, predicted = frame["true"].to_numpy(float), frame["predicted"].to_numpy(float)
-    ax.scatter(true[~train], predicted[~train], s=4, color=BLUE, alpha=0.25, linewidths=0, rasterized=True,
-               label=f"not seen ({(~train).sum():,})")  # fmt: skip
-    if train.any():
-        ax.scatter(true[train], predicted[train], s=22, color=RED, edgecolor=PAPER, linewidths=0.6,
-                   label=f"training set ({train.sum():,})")  # fmt: skip
+    seen = frame[train]
+    unseen = frame[~train]
+    # Ten thousands of dots as vectors would make a page of megabytes.
+    ax.scatter(
+        "true",
+        "predicted",
+        data=unseen,
+        s=4,
+        color=BLUE,
+        alpha=0.25,
+        linewidths=0,
+        rasterized=True,
+        label=f"not seen ({len(unseen):,})",
+    )
+    if len(seen):
+        ax.scatter(
+            "true",
+            "predicted",
+            data=seen,
+            s=22,
+            color=RED,
+            edgecolor=PAPER,
+            linewidths=0.6,
+            label=f"training set ({len(seen):,})",
+        )
     left = float(np.quantile(true, low))
     shown = true >= left
-    right, margin = float(true.max()), 0.03 * float(np.ptp(true[shown])) + 1e-9
+    right = float(true.max())
+    # Room for the dots at the edges; of equal accuracies a little, because an axis must have a length.
+    margin = 0.03 * float(np.ptp(true[shown])) + 1e-9
     ax.set_xlim(left - margin, right + margin)
-    bottom, top = float(predicted[shown].min()), float(predicted[shown].max())
+    bottom = float(predicted[shown].min())
+    top = float(predicted[shown].max())
     ax.set_ylim(bottom - margin, max(top, right) + margin)
     ax.axline((right, right), slope=1, color=GREY, linewidth=1, zorder=0)
-    hidden = f" ({(~shown).sum():,} lower ones not shown)" if (~shown).any() else ""
+    n_hidden = np.count_nonzero(~shown)
+    hidden = f" ({n_hidden:,} lower ones not shown)" if n_hidden else ""
     ax.set(xlabel=f"true test accuracy, %{hidden}", ylabel="predicted accuracy, %")
     for handle in ax.legend(loc="lower right", handletextpad=0.2).legend_handles:
         if handle is not None:
@@ -83,21 +111,28 @@ def _curves(history: Any, lines: Mapping[str, tuple[str, str]], ylabel: str, ax:
     ax.set(xlabel="epoch", ylabel=ylabel, yscale="log")
     ax.locator_params(axis="x", integer=True)
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}" if np.ptp(np.log10(ax.get_ylim())) < 1 else "")
+    # Within one decade there may be no major tick at all; over several the minor ones would overlap.
+    decades = np.ptp(np.log10(ax.get_ylim()))
+    ax.yaxis.set_minor_formatter("{x:g}" if decades < 1 else "")
     ax.legend()
     return ax
 
 
 def loss_curves(history: Any, ax: Axes | None = None) -> Axes:
     """`history` of a predictor (`epoch, loss_pred, loss_hyper`): both losses, logarithmic."""
-    lines = {"loss_pred": ("prediction (squared error, standardised)", BLUE),
-             "loss_hyper": ("hypernetwork (cross-entropy)", RED)}  # fmt: skip
+    lines = {
+        "loss_pred": ("prediction (squared error, standardised)", BLUE),
+        "loss_hyper": ("hypernetwork (cross-entropy)", RED),
+    }
     return _curves(history, lines, "loss", ax)
 
 
 def task_weights(history: Any, ax: Axes | None = None) -> Axes:
     """`history` of a predictor (`epoch, weight_pred, weight_hyper`): the factor of each loss in the total."""
-    lines = {"weight_pred": ("prediction", BLUE), "weight_hyper": ("hypernetwork", RED)}
+    lines = {
+        "weight_pred": ("prediction", BLUE),
+        "weight_hyper": ("hypernetwork", RED),
+    }
     return _curves(history, lines, "task weight", ax)
 
 
@@ -107,9 +142,11 @@ def pareto(frame: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
     if frame.empty:
         return nothing(ax=ax)
     ax = axes(ax)
-    ax.scatter(frame[x], frame[y], s=8, color=GREY, alpha=0.4, linewidths=0, rasterized=len(frame) > 2000)
-    best = pareto_front(-frame[x].to_numpy(float), frame[y].to_numpy(float))
-    front = frame.iloc[best]
+    many = len(frame) > MANY_DOTS
+    ax.scatter(frame[x], frame[y], s=8, color=GREY, alpha=0.4, linewidths=0, rasterized=many)
+    cost = frame[x].to_numpy(float)
+    quality = frame[y].to_numpy(float)
+    front = frame.iloc[pareto_front(-cost, quality)]
     ax.plot(front[x], front[y], "o-", color=RED, markersize=4, drawstyle="steps-post", label="not dominated")
     ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
     ax.legend()
@@ -120,7 +157,9 @@ def growth(data: Any, cost: str = "seconds", ax: Axes | None = None) -> Axes:
     """Columns `setting`, `flop` and `cost`: cost against arithmetic, relative to each setting's first line."""
     frame = _frame(data, "setting", "flop", cost)
     ax = axes(ax)
-    relative = frame[["flop", cost]] / frame.groupby("setting")[["flop", cost]].transform("first")
+    both = ["flop", cost]
+    first = frame.groupby("setting")[both].transform("first")
+    relative = frame[both] / first
     for setting, part in relative.groupby(frame["setting"], sort=False):
         ax.plot(part["flop"], part[cost], marker="o", label=str(setting).replace("_", " "))
     top = float(relative["flop"].max())

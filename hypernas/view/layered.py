@@ -12,7 +12,8 @@ from hypernas.errors import UserError
 
 Edge = tuple[int, int]
 # Orders of the layers that are tried, and how often each is improved; cells have at most a few dozen nodes.
-STARTS, SWEEPS = 16, 6
+STARTS = 16
+SWEEPS = 6
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def layered(n: int, edges: Iterable[Edge]) -> Layout:
     for i, j in edges:
         passed = [(i, j, k) for k in range(layer[i] + 1, layer[j])]
         chains[i, j] = [i, *passed, j]
-    rows: list[list[Any]] = [[] for _ in range(max(layer, default=0) + 1)]
+    n_layers = max(layer, default=0) + 1
+    rows: list[list[Any]] = [[] for _ in range(n_layers)]
     for i in range(n):
         rows[layer[i]].append(i)
     for (i, _), chain in chains.items():
@@ -52,10 +54,12 @@ def layered(n: int, edges: Iterable[Edge]) -> Layout:
     for chain in chains.values():
         steps += pairwise(chain)
     rows = _fewest_crossings(rows, steps)
-    point = {}
+    point: dict[Any, tuple[float, float]] = {}
     for x, row in enumerate(rows):
+        middle = (len(row) - 1) / 2
         for y, item in enumerate(row):
-            point[item] = float(x), (len(row) - 1) / 2 - y + 0.0
+            # Not -0.0, which a page would print.
+            point[item] = float(x), middle - y + 0.0
     route = {edge: tuple(point[item] for item in chain) for edge, chain in chains.items()}
     position = {i: point[i] for i in range(n)}
     return Layout(position, route)
@@ -67,7 +71,8 @@ def _depths(n: int, edges: Sequence[Edge]) -> list[int]:
     for i, j in sorted(edges):
         depth[j] = max(depth[j], depth[i] + 1)
     if n > 1:
-        depth[-1] = max(depth[-1], max(depth[:-1]) + 1)
+        deepest = max(depth[:-1])
+        depth[-1] = max(depth[-1], deepest + 1)
     return depth
 
 
@@ -78,12 +83,13 @@ def _fewest_crossings(rows: list[list], steps: Sequence[tuple]) -> list[list]:
     for start in range(STARTS):
         rows = [Random(start).sample(row, len(row)) for row in best]
         for sweep in range(SWEEPS):
-            forth = sweep % 2 == 0
             # A layer is ordered by the one before it on the way forth, by the one after it on the way back.
-            order = range(1, len(rows)) if forth else range(len(rows) - 2, -1, -1)
-            for k in order:
-                beside = rows[k - 1] if forth else rows[k + 1]
-                rows[k] = _by_neighbours(rows[k], beside, steps)
+            if sweep % 2 == 0:
+                pairs = [(k, k - 1) for k in range(1, len(rows))]
+            else:
+                pairs = [(k, k + 1) for k in reversed(range(len(rows) - 1))]
+            for k, beside in pairs:
+                rows[k] = _by_neighbours(rows[k], rows[beside], steps)
             crossings = _crossings(rows, steps)
             if crossings < fewest:
                 best = list(rows)
@@ -115,9 +121,15 @@ def _crossings(rows: Sequence[Sequence], steps: Sequence[tuple]) -> int:
         for y, item in enumerate(row):
             place[item] = x, y
     crossings = 0
-    for (a, b), (c, d) in combinations(steps, 2):
-        same_layer = place[a][0] == place[c][0]
-        above_at_start = place[a][1] - place[c][1]
-        above_at_end = place[b][1] - place[d][1]
-        crossings += same_layer and above_at_start * above_at_end < 0
+    # Of each layer the steps that begin there, as heights at both ends.
+    layers: dict[int, list[tuple[int, int]]] = {}
+    for start, end in steps:
+        layer, height = place[start]
+        _, height_after = place[end]
+        layers.setdefault(layer, []).append((height, height_after))
+    for heights in layers.values():
+        for one, other in combinations(heights, 2):
+            above_at_start = one[0] - other[0]
+            above_at_end = one[1] - other[1]
+            crossings += above_at_start * above_at_end < 0
     return crossings

@@ -27,9 +27,17 @@ SHOWN = ("kendall_tau", "target_accuracy", "target_test_accuracy", "n_parameters
 
 
 def train_once(
-    method: str, n_train: int = 39, *, space: str = "nasbench201", dataset: str = "cifar10", seed: int = 0,
-    n_test: int = 1000, n_networks: int = 32, progress: bool | Callable[[int, int], None] = False, **settings: Any,
-) -> Row:  # fmt: skip
+    method: str,
+    n_train: int = 39,
+    *,
+    space: str = "nasbench201",
+    dataset: str = "cifar10",
+    seed: int = 0,
+    n_test: int = 1000,
+    n_networks: int = 32,
+    progress: bool | Callable[[int, int], None] = False,
+    **settings: Any,
+) -> Row:
     """A row as in the results, profile `live`, with the curves of training as `history`; it is not recorded.
 
     Settings that are not given are those of the quick profile. Kendall tau is over `n_test` architectures drawn from
@@ -38,30 +46,48 @@ def train_once(
     """
     asked = Experiment("live", space, dataset, method, n_train, seed, "quick", settings=settings).resolved()
     arguments = dict(asked.settings)
-    benchmark, form = _benchmark(space, dataset), arguments.pop("graph_form")
+    benchmark = _benchmark(space, dataset)
+    graphs = benchmark.graphs(arguments.pop("graph_form"))
     train, test = benchmark.split(n_train, seed)
-    test = test[np.random.default_rng(seed).permutation(len(test))[:n_test]]
-    graphs = benchmark.graphs(form)
+    # To rank the whole table would take longer than to train.
+    shown = np.random.default_rng(seed).permutation(len(test))[:n_test]
+    test = test[shown]
     start = time.perf_counter()
     new = predictors.get(method)
-    arguments |= {"progress": progress} if "progress" in inspect.signature(new).parameters else {}
+    # A method without epochs has no progress to tell of.
+    if "progress" in inspect.signature(new).parameters:
+        arguments["progress"] = progress
     predictor = new(**arguments, seed=seed)
     predictor.fit(graphs[train], benchmark.validation[train])
-    row = {"space": space, "dataset": dataset, "method": method, "n_train": n_train, "seed": seed, "profile": "live"}
-    row |= asked.settings
+    row = {
+        "space": space,
+        "dataset": dataset,
+        "method": method,
+        "n_train": n_train,
+        "seed": seed,
+        "profile": "live",
+        **asked.settings,
+    }
     row["kendall_tau"] = kendall_tau(predictor.predict(graphs[test]), benchmark.test[test])
-    if predictor.history and "target_accuracy" in predictor.history[-1]:
-        row["target_accuracy"] = predictor.history[-1]["target_accuracy"]
-        row["target_test_accuracy"] = float(predictor.target_accuracies(graphs[test[:n_networks]]).mean())
-    row |= {"n_test": len(test), "n_parameters": int(predictor.n_parameters), "history": predictor.history}
-    return row | {"seconds": round(time.perf_counter() - start, 3), "source": benchmark.table.source}
+    last = predictor.history[-1] if predictor.history else {}
+    if "target_accuracy" in last:
+        networks = graphs[test[:n_networks]]
+        row["target_accuracy"] = last["target_accuracy"]
+        row["target_test_accuracy"] = float(predictor.target_accuracies(networks).mean())
+    row["n_test"] = len(test)
+    row["n_parameters"] = int(predictor.n_parameters)
+    row["history"] = predictor.history
+    row["seconds"] = round(time.perf_counter() - start, 3)
+    row["source"] = benchmark.table.source
+    return row
 
 
 def compare(setting: str, values: Iterable[Any], **others: Any) -> pd.DataFrame:
     """`train_once` for each value of one setting (`method`, `context`, `q`, ...), a line each."""
     import pandas as pd
 
-    return pd.DataFrame([train_once(**{**others, setting: value}) for value in values])
+    rows = [train_once(**{**others, setting: value}) for value in values]
+    return pd.DataFrame(rows)
 
 
 def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -71,10 +97,13 @@ def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     from hypernas.view.widgets.q_grid import CURVES, plain_row
 
-    known = [row for row in map(plain_row, rows) if row["history"] and row["learn_u"]]
-    lines = [
-        {name: row[name] for name in ENDS_OF} | {name: row["history"][-1][name] for name in CURVES} for row in known
-    ]
+    lines = []
+    for row in map(plain_row, rows):
+        if not row["history"] or not row["learn_u"]:
+            continue
+        last = row["history"][-1]
+        run = [row[name] for name in ENDS_OF]
+        lines.append([*run, *(last[name] for name in CURVES)])
     return pd.DataFrame(lines, columns=[*ENDS_OF, *CURVES]).groupby(list(ENDS_OF)).mean()
 
 
@@ -89,9 +118,13 @@ def recorded_over_q() -> pd.DataFrame:
 def without_hypernetwork() -> dict[str, float]:
     """`space dataset, n_train` -> the mean Kendall tau of HyperNAS-P there, from the page of the components."""
     rows = grids.rows("components")
-    rows = rows[(rows["method"] == "hypernas-p") & (rows["profile"] == "standard")]
+    rows = rows[rows["profile"] == "standard"]
+    rows = rows[rows["method"] == "hypernas-p"]
     means = rows.groupby(["space", "dataset", "n_train"])["kendall_tau"].mean()
-    return {f"{space} {dataset}, {n_train}": round(float(tau), 4) for (space, dataset, n_train), tau in means.items()}
+    reference = {}
+    for (space, dataset, n_train), tau in means.items():
+        reference[f"{space} {dataset}, {n_train}"] = round(float(tau), 4)
+    return reference
 
 
 def train_with_q(q: float, reading: str = "printed", n_train: int = 39, epochs: int = 10, **settings: Any) -> Row:

@@ -13,27 +13,35 @@ NEEDED = ("operations", "cells", "sequence")
 
 def checked_drawing(drawing: Any) -> dict[str, Any]:
     """`drawing`, if it can be drawn. Raises WrongInput with the rule, the value and what to do."""
-    if not isinstance(drawing, Mapping) or any(name not in drawing for name in NEEDED):
-        got = ", ".join(map(str, drawing)) if isinstance(drawing, Mapping) else type(drawing).__name__
-        raise WrongInput(
-            f"a drawing must have {', '.join(NEEDED)}, got {got or 'an empty one'}; hypernas.view.drawings makes one"
-        )
-    cells, sequence = drawing["cells"], list(drawing["sequence"])
-    if not sequence or any(not 0 <= u < len(cells) for u in sequence):
+    rule = f"a drawing must have {', '.join(NEEDED)}"
+    if not isinstance(drawing, Mapping):
+        raise WrongInput(f"{rule}, got {type(drawing).__name__}; hypernas.view.drawings makes one")
+    if not drawing.keys() >= set(NEEDED):
+        got = ", ".join(map(str, drawing)) or "an empty one"
+        raise WrongInput(f"{rule}, got {got}; hypernas.view.drawings makes one")
+    cells = drawing["cells"]
+    sequence = list(drawing["sequence"])
+    numbers = range(len(cells))
+    if not sequence or any(u not in numbers for u in sequence):
         raise WrongInput(f"a sequence must name the {len(cells)} cells at least once, got {sequence}")
     for cell in cells:
-        unknown = [op for op in cell["ops"] if op not in drawing["operations"]]
-        if unknown:
-            raise WrongInput(f"an operation must be one of {', '.join(drawing['operations'])}, got {unknown[0]!r}")
-        n = len(cell["ops"])
-        if len(cell["position"]) != n or not n:
-            raise WrongInput(f"every node of a cell must have a position, got {len(cell['position'])} for {n} nodes")
-        wrong = [edge[:2] for edge in cell["edges"] if not 0 <= edge[0] < edge[1] < n]
-        if wrong:
-            raise WrongInput(
-                f"an edge must go from a node to a later one of the {n}, got {wrong[0][0]} -> {wrong[0][1]}"
-            )
+        _check_cell(cell, drawing["operations"])
     return dict(drawing)
+
+
+def _check_cell(cell: Mapping[str, Any], operations: Mapping[str, str]) -> None:
+    """Raise WrongInput for an unknown operation, a node without a place or an edge that does not go forward."""
+    for op in cell["ops"]:
+        if op not in operations:
+            raise WrongInput(f"an operation must be one of {', '.join(operations)}, got {op!r}")
+    n = len(cell["ops"])
+    places = len(cell["position"])
+    if places != n or not n:
+        raise WrongInput(f"every node of a cell must have a position, got {places} for {n} nodes")
+    # An edge may have a count and places that it passes behind its two ends.
+    for start, end, *_ in cell["edges"]:
+        if not 0 <= start < end < n:
+            raise WrongInput(f"an edge must go from a node to a later one of the {n}, got {start} -> {end}")
 
 
 class CellView(View):
@@ -50,12 +58,16 @@ class CellView(View):
                 raise WrongInput(f"a cell view needs a drawing or a list of drawings, got {type(drawings).__name__}")
             if not several:
                 raise WrongInput("a cell view needs at least one drawing, got none")
-            data: dict[str, Any] = {"kind": "cell", "drawings": [checked_drawing(each) for each in several]}
+            checked = [checked_drawing(drawing) for drawing in several]
+            data: dict[str, Any] = {"kind": "cell", "drawings": checked}
         except WrongInput as error:
             data = {"kind": "cell", "sentence": f"Nothing to draw: {error}."}
         super().__init__(data=data)
 
     def instead(self) -> str:
-        drawings = self.data.get("drawings", [])
-        lines = [f"<code>{html.escape(d['notation'])}</code>" for d in drawings if d.get("notation")]
+        lines = []
+        for drawing in self.data.get("drawings", []):
+            notation = drawing.get("notation")
+            if notation:
+                lines.append(f"<code>{html.escape(notation)}</code>")
         return "<br>".join(lines) or super().instead()

@@ -7,16 +7,19 @@ from typing import Any
 
 from hypernas.view.widgets.view import compact_json
 
+# An operation is one letter of a point's text: its place here is its place among the operations.
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Node = tuple[int, int]
 
 
 def _structure(drawing: Mapping[str, Any]) -> str:
     """Equal for drawings that differ in operations and notation only."""
-    cells = [{name: cell[name] for name in ("kind", "position", "edges")} for cell in drawing["cells"]]
+    cells = drawing["cells"]
     operations = dict(drawing["operations"])
-    few = len(operations) <= len(DIGITS)
-    return compact_json([cells, drawing["sequence"], operations, None if few else drawing["cells"]])
+    # With more operations than digits nothing can be shared but by drawings that are equal.
+    if len(operations) <= len(DIGITS):
+        cells = [(cell["kind"], cell["position"], cell["edges"]) for cell in cells]
+    return compact_json([cells, drawing["sequence"], operations])
 
 
 def _template(notation: str, ops: Sequence[str]) -> str:
@@ -25,7 +28,8 @@ def _template(notation: str, ops: Sequence[str]) -> str:
     >>> _template("|skip~0|+|none~0|", ["skip", "none"])
     '|{}~0|+|{}~0|'
     """
-    parts, start = [], 0
+    parts = []
+    start = 0
     for op in ops:
         at = notation.find(op, start)
         if at < 0 or "{}" in notation:
@@ -58,9 +62,16 @@ def pack(drawings: Mapping[int, Mapping[str, Any]], n: int) -> dict[str, Any]:
             t = templates.setdefault(template, len(templates))
             # The first graph and its first template are named by nothing: most points have them.
             where = f":{g}:{t}" if g or t else ""
-            drawn[i] = "".join(DIGITS[names.index(op)] for op in ops) + where
-        graph = {name: first[name] for name in ("operations", "cells", "sequence")}
-        graphs.append(graph | {"vary": varying, "templates": list(templates)})
+            digits = [DIGITS[names.index(op)] for op in ops]
+            drawn[i] = "".join(digits) + where
+        graph = {
+            "operations": first["operations"],
+            "cells": first["cells"],
+            "sequence": first["sequence"],
+            "vary": varying,
+            "templates": list(templates),
+        }
+        graphs.append(graph)
     return {"graphs": graphs, "drawn": drawn}
 
 
@@ -78,10 +89,12 @@ def _varying_nodes(drawings: Mapping[int, Mapping[str, Any]]) -> list[Node]:
 
 def pack_within(drawings: Mapping[int, Mapping[str, Any]], n: int, limit: int) -> dict[str, Any]:
     """As `pack`, with as many of the drawings, in their order, as `limit` bytes hold."""
-    keep = len(drawings)
-    while keep:
-        packed = pack(dict(list(drawings.items())[:keep]), n)
+    pairs = list(drawings.items())
+    while pairs:
+        packed = pack(dict(pairs), n)
         if len(compact_json(packed)) <= limit:
             return packed
-        keep = keep * 4 // 5
+        # To pack is slow enough that one drawing less at a time would be felt.
+        keep = len(pairs) * 4 // 5
+        pairs = pairs[:keep]
     return {}

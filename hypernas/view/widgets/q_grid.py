@@ -16,16 +16,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NEEDED = ("q", "reading", "n_train", "kendall_tau")
-DEFAULTS = {"space": "nasbench201", "dataset": "cifar10", "images": "digits", "learn_u": True, "profile": "live",
-            "method": "hypernas", "epochs": None, "history": None, "seconds": None,
-            "target_accuracy": None}  # fmt: skip
+DEFAULTS = {
+    "space": "nasbench201",
+    "dataset": "cifar10",
+    "images": "digits",
+    "learn_u": True,
+    "profile": "live",
+    "method": "hypernas",
+    "epochs": None,
+    "history": None,
+    "seconds": None,
+    "target_accuracy": None,
+}
+# What rows of one run have in common; they differ in the seed alone.
 GROUP = ("space", "dataset", "n_train", "images", "reading", "learn_u", "q", "profile", "method", "epochs")
 CURVES = ("loss_pred", "loss_hyper", "weight_pred", "weight_hyper")
+# Tried from the left until the page is light enough; the shape of a curve is still seen at 5 points.
 POINTS_OF_A_CURVE = (50, 30, 20, 14, 10, 7, 5)
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "nan")
+    # As text, because pandas has a missing value of its own that compares with nothing.
+    return value is None or str(value) in ("<NA>", "nan")
 
 
 def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,10 +48,14 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     absent = [name for name in NEEDED if name not in row]
     if absent:
         raise WrongInput(f"a row must have {', '.join(NEEDED)}, {', '.join(absent)} is missing")
-    given = {name: row.get(name) for name in DEFAULTS}
-    if not _missing(row.get("target_test_accuracy")):
-        given["target_accuracy"] = row["target_test_accuracy"]
-    plain: dict[str, Any] = {name: DEFAULTS[name] if _missing(value) else value for name, value in given.items()}
+    plain: dict[str, Any] = dict(DEFAULTS)
+    for name in DEFAULTS:
+        value = row.get(name)
+        if not _missing(value):
+            plain[name] = value
+    held_out = row.get("target_test_accuracy")
+    if not _missing(held_out):
+        plain["target_accuracy"] = held_out
     for name in ("q", "kendall_tau"):
         try:
             plain[name] = float(row[name])
@@ -47,9 +63,12 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
             raise WrongInput(f"{name} must be a number, got {row[name]!r}") from None
         if not math.isfinite(plain[name]):
             raise WrongInput(f"{name} must be a finite number, got {plain[name]}")
-    plain |= {"reading": str(row["reading"]), "n_train": int(row["n_train"]), "learn_u": bool(plain["learn_u"])}
-    history = plain["history"]
-    plain["history"] = json.loads(history) if isinstance(history, str) else history
+    plain["reading"] = str(row["reading"])
+    plain["n_train"] = int(row["n_train"])
+    plain["learn_u"] = bool(plain["learn_u"])
+    # A frame of recorded rows has lists as JSON text.
+    if isinstance(plain["history"], str):
+        plain["history"] = json.loads(plain["history"])
     return plain
 
 
@@ -81,7 +100,8 @@ def _curves(histories: Sequence[Any], n: int) -> dict[str, list[float | None]] |
     length = min(len(history) for history in known)
     spread = np.linspace(0, length - 1, min(n, length))
     places = np.unique(spread.round().astype(int)).tolist()
-    curves: dict[str, list[Any]] = {"epoch": [int(known[0][place].get("epoch", place)) for place in places]}
+    epochs = [int(known[0][place].get("epoch", place)) for place in places]
+    curves: dict[str, list[Any]] = {"epoch": epochs}
     for name in CURVES:
         means = []
         for place in places:
