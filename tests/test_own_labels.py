@@ -80,3 +80,9 @@ def test_a_file_that_is_no_table_is_one_sentence(tmp_path, name):
         read_labels(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [7, float("nan"), object(), [1, 2]])
+def test_what_is_no_table_of_labels_is_one_sentence(wrong):
+    with pytest.raises(UserError, match="labels a DataFrame, a dictionary of columns or a file, got"):
+        Benchmark("nasbench201", wrong)

@@ -37,8 +37,11 @@ def read_labels(labels: str | Path | Mapping[str, Any] | pd.DataFrame) -> Table:
     if isinstance(labels, (str, Path)):
         path = Path(labels).expanduser()
         frame, name = _read_file(path), str(path)
+    elif isinstance(labels, (Mapping, pd.DataFrame)):
+        frame, name = pd.DataFrame(labels), "the given table"
     else:
-        frame, name = labels if isinstance(labels, pd.DataFrame) else pd.DataFrame(labels), "the given table"
+        rule = "a dataset must be a name, and labels a DataFrame, a dictionary of columns or a file"
+        raise UserError(f"{rule}, got {type(labels).__name__}")
     for column in ("notation", "accuracy"):
         schema.column(name, frame.columns, column)
     schema.filled(name, len(frame), FEWEST_LABELS)
