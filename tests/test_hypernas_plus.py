@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from hypernas import predictors, spaces
+from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell, collate
 from hypernas.lab.metrics import kendall_tau
-from hypernas.predictors.hypernas_plus import gaussian_ranks
+from hypernas.predictors.hypernas_plus import INGREDIENTS, gaussian_ranks
 from hypernas.predictors.shared.gaussian_process import (
     GroupDistances,
     GroupProcess,
@@ -172,6 +173,24 @@ def test_the_share_of_the_gcns_grows_with_the_labels(nasbench201):
         shares.append(predictors.get("hypernas-plus")(**SMALL).fit(graphs[train], accuracy[train]).shares)
     assert [sum(share) for share in shares] == pytest.approx([1, 1])
     assert 0 < shares[0][-1] < shares[1][-1] < 0.5
+
+
+def test_each_ingredient_can_be_left_out_and_changes_what_is_predicted(nasbench201):
+    graphs, accuracy = nasbench201.graphs("contracted"), nasbench201.validation
+    train, test = nasbench201.split(30, 0)
+    some = graphs[test[::500]]
+    said = []
+    for without in ("", *INGREDIENTS):
+        fitted = predictors.get("hypernas-plus")(**SMALL, without=without).fit(graphs[train], accuracy[train])
+        said.append(fitted.predict(some))
+    for first, one in enumerate(said):
+        assert one.isfinite().all()
+        assert not any(torch.equal(one, other) for other in said[first + 1 :])
+
+
+def test_an_unknown_ingredient_is_refused():
+    with pytest.raises(UserError, match=r"without must be one of ranks, .*got 'luck'"):
+        predictors.get("hypernas-plus")(without="luck")
 
 
 def test_seventy_labels_rank_the_cells_by_their_convolutions_well(nasbench201):

@@ -29,6 +29,8 @@ CHUNK = 2_000
 GCN_COMPONENTS = 20
 # A GCN's step takes 10 architectures or a twentieth of them, so that an epoch has at most 20 steps.
 LEAST_STEP, STEPS = 10, 20
+# What `without` may leave out, to measure what it is worth.
+INGREDIENTS = ("ranks", "random networks", "paths", "neighbourhoods", "processes", "gcns")
 
 
 def gaussian_ranks(labels: np.ndarray) -> np.ndarray:
@@ -59,7 +61,7 @@ class CellTensors:
         dtype = torch.get_default_dtype()
         both_ways = propagation(stacked("edges"), self.mask, dtype)
         self.propagate = both_ways.movedim(0, 2).contiguous()
-        parts = [groups["paths"]]
+        parts = [groups["paths"]] if "paths" in groups else []
         for name, values in groups.items():
             if name.startswith("random"):
                 parts.append(values[:, :GCN_COMPONENTS])
@@ -145,7 +147,7 @@ class HyperNASPlus(FittedPredictor):
     GCNs need some hundred. One configuration serves every space, and no network is built.
 
     Percents are on the scale of the training labels as if these were Gaussian: they rank, and their deviations compare
-    with one another.
+    with one another. `without` leaves out one of `INGREDIENTS`.
     """
 
     n_members: int = 5
@@ -153,17 +155,35 @@ class HyperNASPlus(FittedPredictor):
     half_at: int = 100
     gcn_layers: int = 4
     gcn_width: int = 48
+    without: str = ""
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.without and self.without not in INGREDIENTS:
+            raise UserError(f"without must be one of {', '.join(INGREDIENTS)}, got {self.without!r}")
 
     def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> HyperNASPlus:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
-        standardised = labels_of(self, graphs, accuracy, scale)
-        labels = gaussian_ranks(standardised.double().numpy())
+        labels = self._targets(labels_of(self, graphs, accuracy, scale))
         data = self._describe(graphs, labels)
         self.model = self._new_model(data)
         self._train(data, labels)
         self._settle(len(labels))
         return self
+
+    def _targets(self, standardised: Tensor) -> np.ndarray:
+        """What the members learn from the labels (n,): the quantiles of a Gaussian at their ranks."""
+        labels = standardised.double().numpy()
+        return labels if self.without == "ranks" else gaussian_ranks(labels)
+
+    def _groups(self, graphs: GraphBatch) -> Groups:
+        """The groups of features that this predictor reads."""
+        groups = self.features(graphs)
+        left_out = {"random networks": "random", "paths": "paths"}.get(self.without)
+        if left_out is None:
+            return groups
+        return {name: values for name, values in groups.items() if not name.startswith(left_out)}
 
     def _describe(self, graphs: GraphBatch, labels: np.ndarray) -> CellTensors:
         """Take the features of the space, or of these graphs where it is unknown, and fit the processes."""
@@ -172,10 +192,11 @@ class HyperNASPlus(FittedPredictor):
         else:
             graph_form = graphs.graph_form or "contracted"
             self.features = features_of(graphs.space, graph_form)
-        groups = self.features(graphs)
+        groups = self._groups(graphs)
+        everything = [name for name in groups if name != "nodes" or self.without != "neighbourhoods"]
         random = [name for name in groups if name.startswith("random")]
         self.processes = []
-        for names in (random, [*groups]):
+        for names in (random or everything, everything):
             distances = GroupDistances(groups, names)
             self.processes.append(GroupProcess(distances, labels))
         return CellTensors(self.features.sequence, graphs, groups)
@@ -221,7 +242,11 @@ class HyperNASPlus(FittedPredictor):
         """
         self.n_parameters = sum(p.numel() for p in self.model.parameters()) + n * len(self.processes)
         many = n**2 / (n**2 + self.half_at**2)
+        if self.without == "gcns":
+            many = 0.0
         self.shares = np.array([(1 - many) / 2, 1 / 2, many / 2])
+        if self.without == "processes":
+            self.shares = np.array([0.0, 0.0, 1.0])
         votes, _ = self._votes(self.features.reference)
         self.centre = votes.mean(1, keepdims=True)
         spread = votes.std(1, keepdims=True)
@@ -235,7 +260,7 @@ class HyperNASPlus(FittedPredictor):
         for start in range(0, len(first), CHUNK):
             rows = torch.from_numpy(first[start : start + CHUNK])
             part = graphs[rows]
-            groups = self.features(part)
+            groups = self._groups(part)
             said = [process.predict(groups) for process in self.processes]
             data = CellTensors(self.features.sequence, part, groups)
             everything = torch.arange(len(part)).expand(self.n_members, -1)
@@ -281,8 +306,7 @@ class HyperNASPlus(FittedPredictor):
     def restore(self, training_set: TrainingSet, scale: LabelScale, weights: dict[str, Tensor]) -> None:
         """Become the predictor that had these. Raises UserError for the weights of another model."""
         graphs = training_set.graphs
-        standardised = labels_of(self, graphs, training_set.accuracy, scale)
-        labels = gaussian_ranks(standardised.double().numpy())
+        labels = self._targets(labels_of(self, graphs, training_set.accuracy, scale))
         data = self._describe(graphs, labels)
         model = self._new_model(data)
         try:
