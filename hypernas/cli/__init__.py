@@ -15,6 +15,7 @@ from hypernas.cli import options
 from hypernas.cli.book import book
 from hypernas.cli.data import data, label
 from hypernas.cli.practice import fit, predict, rank, sample
+from hypernas.cli.predictions import predictions_command
 from hypernas.cli.rows import experiment, grid, sweep
 from hypernas.cli.search import search
 from hypernas.cli.space import check, new
@@ -148,6 +149,7 @@ main.add_command(label)
 main.add_command(new)
 main.add_command(fit)
 main.add_command(predict)
+main.add_command(predictions_command)
 main.add_command(rank)
 main.add_command(sample)
 main.add_command(search)

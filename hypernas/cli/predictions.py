@@ -1,0 +1,28 @@
+"""The command `hypernas predictions`: predictions of a whole table, kept for the interactive pages."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from hypernas.cli import options
+from hypernas.cli.rows import whole_numbers
+
+
+@click.command("predictions")
+@options.space
+@click.option("--dataset", default="cifar10", show_default=True, help="Dataset of the benchmark table.")
+@click.option("--method", "methods", required=True, help="Predictors, several with commas.")
+@click.option("--n-train", default="78", show_default=True, help="Labels, several with commas.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The one seed.")
+@click.option("-o", "--output", type=options.PATH, required=True, help="Folder of the files, one a training.")
+def predictions_command(space: str, dataset: str, methods: str, n_train: str, seed: int, output: Path) -> None:
+    """Train each method once and keep what it predicts for every architecture of the table."""
+    from hypernas.lab.predictions import predict_whole_table
+
+    for method in methods.split(","):
+        for size in whole_numbers("n_train", n_train):
+            made = predict_whole_table(space, dataset, method, size, seed, progress=sys.stderr.isatty())
+            click.echo(made.save(output))

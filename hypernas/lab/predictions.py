@@ -1,0 +1,100 @@
+"""Predictions for every architecture of a table, one small file a training: what the interactive pages draw from.
+
+A row of results says how well a method ranks. A reader who wants to see *which* architectures it ranks too high needs
+the predictions themselves, so those of one seed a method and size are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hypernas import predictors
+from hypernas.data.catalogue import load_npz, shipped
+from hypernas.errors import UserError
+from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.experiment import Experiment, arguments
+from hypernas.lab.provenance import stamp
+from hypernas.lab.tables import digest
+
+# The title of an experiment whose predictions are kept; no file of results is called so.
+TITLE = "predictions"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`predicted` (B,), percent, for all architectures of a table in its order, and what made them.
+
+    `about` holds the resolved experiment, the table's source and digest, device, version, commit and date.
+    """
+
+    predicted: np.ndarray
+    about: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        return self.about["method"]
+
+    @property
+    def n_train(self) -> int:
+        return self.about["n_train"]
+
+    def save(self, folder: Path) -> Path:
+        """Write one npz file under a name that says what it is; the file stands whole or not at all."""
+        names = [str(self.about[name]) for name in ("space", "dataset", "method", "n_train", "seed")]
+        path = folder / f"{'-'.join(names)}.npz"
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, predicted=self.predicted, about=np.array([json.dumps(self.about)]))
+        os.replace(temporary, path)
+        return path
+
+
+def shipped_folder() -> Path:
+    return shipped() / "data" / "predictions"
+
+
+def read(path: Path) -> Predictions:
+    """One kept file. Raises UserError for a damaged one."""
+    arrays = load_npz(path, {"predicted": 1, "about": (1,)})
+    try:
+        about = json.loads(str(arrays["about"][0]))
+    except ValueError as error:
+        raise UserError(f"{path} must say in JSON what made it, and does not: make it again") from error
+    return Predictions(arrays["predicted"], about)
+
+
+def kept(space: str, dataset: str, folder: Path | None = None) -> Iterator[Predictions]:
+    """The kept predictions of a table, smaller training sets first."""
+    files = (folder or shipped_folder()).glob(f"{space}-{dataset}-*.npz")
+    every = [read(path) for path in files]
+    yield from sorted(every, key=lambda one: (one.n_train, one.method))
+
+
+def predict_whole_table(
+    space: str,
+    dataset: str,
+    method: str,
+    n_train: int,
+    seed: int = 0,
+    progress: bool = False,
+) -> Predictions:
+    """Train a method with the settings of the standard profile, and predict every architecture of the table."""
+    asked = Experiment(TITLE, space, dataset, method, n_train, seed).resolved()
+    benchmark = Benchmark(space, dataset)
+    graphs = benchmark.graphs(asked.settings["graph_form"])
+    train, _ = benchmark.split(n_train, seed)
+    predictor = predictors.get(method)(**arguments(asked, progress, "cpu"), seed=seed)
+    predictor.fit(graphs[train], benchmark.validation[train])
+    # Single precision holds more digits of an accuracy than any table has, in half the room.
+    predicted = np.asarray(predictor.predict(graphs), dtype=np.float32)
+    table = {"source": benchmark.table.source, "table_digest": digest(benchmark.table)}
+    return Predictions(predicted, dataclasses.asdict(asked) | table | stamp("cpu"))
