@@ -1,4 +1,4 @@
-"""Claims about kept predictions: they are those of the experiment, say what made them, and a damaged file is refused."""
+"""Kept predictions: they are those of the experiment, say what made them, and a damaged file is refused."""
 
 import json
 
