@@ -121,7 +121,12 @@ def function_ids(
     return np.concatenate(parts).view(np.int64)
 
 
-def _cells_of(ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray, kind: np.ndarray) -> np.ndarray:
+def _cells_of(
+    ops: np.ndarray,
+    adjacency: np.ndarray,
+    mask: np.ndarray,
+    kind: np.ndarray,
+) -> np.ndarray:
     """Arrays of a GraphBatch -> uint64 (B, U), the hash of each unique cell and its kind."""
     b, u, n = ops.shape
     kinds = KIND * kind.astype(uint64)
@@ -134,13 +139,21 @@ def _cells_of(ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray, kind: np
     return cells.reshape(b, u)
 
 
-def cell_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def cell_ids(
+    labels: np.ndarray,
+    adjacency: np.ndarray,
+    mask: np.ndarray,
+) -> np.ndarray:
     """Labels (R, N) uint64, edge counts (R, N, N), mask (R, N) -> uint64 (R,), equal for isomorphic cells."""
     nodes = node_ids(labels, adjacency, mask)
     return mix(np.where(mask.T, mix(nodes), uint64(0)).sum(0))
 
 
-def node_ids(labels: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def node_ids(
+    labels: np.ndarray,
+    adjacency: np.ndarray,
+    mask: np.ndarray,
+) -> np.ndarray:
     """As `cell_ids` -> uint64 (N, R), equal for the nodes that an isomorphism of two cells maps to each other.
 
     Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules, with as many rounds

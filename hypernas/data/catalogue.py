@@ -126,7 +126,11 @@ def locate(source: Source) -> tuple[str, Path] | None:
     return next(((place, path) for place, path in places if path.is_file()), None)
 
 
-def check(source: Source, path: Path, content: bytes | None = None) -> None:
+def check(
+    source: Source,
+    path: Path,
+    content: bytes | None = None,
+) -> None:
     """Compare the checksum of `path` (or of its `content`, already read) with the known one.
 
     Raises UserError where they differ. A source without a known checksum passes, and so does a file of the system's.
@@ -213,7 +217,12 @@ def load_npz(path: str | Path, required: Mapping[str, int | tuple[int | None, ..
     return arrays
 
 
-def _check_shape(path: Path, name: str, array: np.ndarray, shape: int | tuple[int | None, ...]) -> None:
+def _check_shape(
+    path: Path,
+    name: str,
+    array: np.ndarray,
+    shape: int | tuple[int | None, ...],
+) -> None:
     """Raise UserError where `array` has not the number of axes or the shape asked for."""
     if isinstance(shape, int):
         good, rule = array.ndim == shape, f"{shape} axes"

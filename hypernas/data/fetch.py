@@ -33,7 +33,12 @@ def _downloadable(source: Source) -> bool:
     return source.url.startswith("http") and source.url.endswith(Path(source.files).name) and bool(digest)
 
 
-def fetch(name: str, origin: str = "", keep: bool = False, progress: bool = True) -> Path:
+def fetch(
+    name: str,
+    origin: str = "",
+    keep: bool = False,
+    progress: bool = True,
+) -> Path:
     """The file of the source `name`, downloaded and converted where it is not there yet.
 
     `origin` names another official file to convert from; `keep` keeps the official file after the conversion. Raises
@@ -75,13 +80,22 @@ def _alone(target: Path) -> FileLock:
     return FileLock(target.with_name(f".{target.name}.lock"))
 
 
-def _bar(what: str, total: int | None, done: int, progress: bool) -> Any:
+def _bar(
+    what: str,
+    total: int | None,
+    done: int,
+    progress: bool,
+) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=what, disable=not progress)
 
 
-def download(source: Source, path: Path, progress: bool = True) -> Path:
+def download(
+    source: Source,
+    path: Path,
+    progress: bool = True,
+) -> Path:
     """Download `source` to `path` by way of `<path>.part`, which a broken download leaves to go on from."""
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +126,11 @@ def download(source: Source, path: Path, progress: bool = True) -> Path:
     )
 
 
-def _receive(url: str, part: Path, progress: bool) -> bool:
+def _receive(
+    url: str,
+    part: Path,
+    progress: bool,
+) -> bool:
     """Append what the server sends to `part`, from its end where the server can; True where everything has come."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
@@ -133,13 +151,21 @@ def _receive(url: str, part: Path, progress: bool) -> bool:
     return total is None or part.stat().st_size >= total
 
 
-def _copy(read: Callable[[int], bytes], write: Callable[[bytes], object], update: Callable[[int], object]) -> None:
+def _copy(
+    read: Callable[[int], bytes],
+    write: Callable[[bytes], object],
+    update: Callable[[int], object],
+) -> None:
     while content := read(PART):
         write(content)
         update(len(content))
 
 
-def _accept(source: Source, part: Path, path: Path) -> Path:
+def _accept(
+    source: Source,
+    part: Path,
+    path: Path,
+) -> Path:
     """Give the whole download its name, if its checksum is the known one; else remove it."""
     try:
         check(source, part)

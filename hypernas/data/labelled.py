@@ -36,7 +36,11 @@ def find_labelled(space: str) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def write_labelled(path: Path, columns: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+def write_labelled(
+    path: Path,
+    columns: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
     """Write the table to a temporary name and rename it. Raises UserError where the folder cannot be written to."""
     import pyarrow
     import pyarrow.parquet
@@ -95,7 +99,11 @@ def read_labelled(path: Path) -> Table:
     except (OSError, pyarrow.ArrowException, KeyError, ValueError) as error:
         raise _not_ours(path, type(error).__name__) from error
 
-    def numbers(name: str, low: float, high: float) -> np.ndarray:
+    def numbers(
+        name: str,
+        low: float,
+        high: float,
+    ) -> np.ndarray:
         return schema.numbers(str(path), name, values[schema.column(str(path), values, name)], low, high)
 
     schema.filled(str(path), table.num_rows)

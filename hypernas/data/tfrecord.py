@@ -66,7 +66,11 @@ def records(path: Path, progress: Callable[[int], object] = lambda n: None) -> I
         raise UserError(f"{path} must be readable, got {error.strerror}: check the path and its permissions") from error
 
 
-def _batch(file: BinaryIO, path: Path, position: int) -> list[Record]:
+def _batch(
+    file: BinaryIO,
+    path: Path,
+    position: int,
+) -> list[Record]:
     """The next records, as many as a batch takes, checked all at once."""
     found: list[Record] = []
     stated: list[int] = []
@@ -87,7 +91,11 @@ def _batch(file: BinaryIO, path: Path, position: int) -> list[Record]:
     return found
 
 
-def _length(header: bytes, path: Path, position: int) -> int:
+def _length(
+    header: bytes,
+    path: Path,
+    position: int,
+) -> int:
     if len(header) < HEADER.size:
         raise _cut(path, position)
     length, crc = HEADER.unpack(header)

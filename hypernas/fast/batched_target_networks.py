@@ -23,7 +23,11 @@ Buffers = dict[BufferKey, Tensor]
 Matrices = dict[int, tuple[Tensor, Tensor]]
 
 
-def run_batched(plan: Plan, weights: Sequence[Tensor], stems: Tensor) -> Tensor:
+def run_batched(
+    plan: Plan,
+    weights: Sequence[Tensor],
+    stems: Tensor,
+) -> Tensor:
     """Run the A programs of a plan, with weights (n, c_out, c_in, k, k) of each group as it runs, from stem features
     (A, M, C, H, W); returns their last features (A, M, c_last, H', W')."""
     return Run.apply(plan, torch.is_grad_enabled(), stems, *weights)
@@ -82,7 +86,13 @@ class Run(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, keep: bool, stems: Tensor, *weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        plan: Plan,
+        keep: bool,
+        stems: Tensor,
+        *weights: Tensor,
+    ) -> Tensor:
         room = _arena(plan, plan.stems, stems, stems.shape)
         room[: len(stems)] = stems
         buffers = {plan.stems: room}
@@ -162,7 +172,11 @@ def _run_local(
     return done
 
 
-def read(op: BatchedOp, buffers: Buffers, port: int = 0) -> Tensor:
+def read(
+    op: BatchedOp,
+    buffers: Buffers,
+    port: int = 0,
+) -> Tensor:
     """The input (G, M, c_in, H, W) of an op: the sum of what its reads bring."""
     x: Tensor | None = None
     c = op.layer.c_in
@@ -188,7 +202,12 @@ def read(op: BatchedOp, buffers: Buffers, port: int = 0) -> Tensor:
     return x
 
 
-def spread(op: BatchedOp, g: Tensor | None, buffers: Buffers, port: int = 0) -> None:
+def spread(
+    op: BatchedOp,
+    g: Tensor | None,
+    buffers: Buffers,
+    port: int = 0,
+) -> None:
     """Add the gradient (G, M, c_in, H, W) of an op's input to those of the values that it read."""
     for source in op.reads:
         if g is None or source.port != port:
@@ -200,7 +219,12 @@ def spread(op: BatchedOp, g: Tensor | None, buffers: Buffers, port: int = 0) -> 
         buffers[source.buffer][:, :, :width].index_add_(0, source.slots, part)
 
 
-def place(op: BatchedOp, buffers: Buffers, plan: Plan, shape: Sequence[int]) -> Tensor:
+def place(
+    op: BatchedOp,
+    buffers: Buffers,
+    plan: Plan,
+    shape: Sequence[int],
+) -> Tensor:
     """Where the outputs (G, M, c_out, H', W') of an op go; their buffer is made when the first come."""
     if op.makes not in buffers:
         some = next(iter(buffers.values()))
@@ -208,7 +232,12 @@ def place(op: BatchedOp, buffers: Buffers, plan: Plan, shape: Sequence[int]) -> 
     return buffers[op.makes][op.start : op.stop]
 
 
-def _arena(plan: Plan, buffer: BufferKey, like: Tensor, shape: Sequence[int]) -> Tensor:
+def _arena(
+    plan: Plan,
+    buffer: BufferKey,
+    like: Tensor,
+    shape: Sequence[int],
+) -> Tensor:
     """Room for the values (..., M, C, H, W) of a buffer, and zeros in its spare place."""
     values = like.new_empty(plan.sizes[buffer], *shape[1:])
     values[-1].zero_()

@@ -79,7 +79,12 @@ class FastPass:
         """Whether a GPU can record the work of a step."""
         return self.encoders.recordable
 
-    def reserve(self, steps: Iterable[Tensor], image: Sequence[int], each_apart: bool) -> None:
+    def reserve(
+        self,
+        steps: Iterable[Tensor],
+        image: Sequence[int],
+        each_apart: bool,
+    ) -> None:
         """Make a static plan for steps (S, b) on images (..., H, W): one for all of a size, or one for each."""
         assert self.programs is not None
         kinds: dict[Hashable, dict[bytes, np.ndarray]] = {}
@@ -121,7 +126,12 @@ class FastPass:
         parameters = below(self.stack.parameters, f"{self.prefix}encoder.")
         return self.encoders(parameters, index, want_nodes)
 
-    def logits(self, nodes: Tensor, index: Tensor, images: Tensor) -> Tensor:
+    def logits(
+        self,
+        nodes: Tensor,
+        index: Tensor,
+        images: Tensor,
+    ) -> Tensor:
         """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they make."""
         static_plan = self.plan_of(index, images)
         weights = self.weights(static_plan, nodes)
@@ -147,7 +157,12 @@ class FastPass:
         limits = self.model.hypernetwork.limits
         return generate(self.stack.parameters, static_plan.plan, static_plan.sources, nodes, limits)
 
-    def outputs(self, static_plan: StaticPlan, weights: list[Tensor], images: Tensor) -> Tensor:
+    def outputs(
+        self,
+        static_plan: StaticPlan,
+        weights: list[Tensor],
+        images: Tensor,
+    ) -> Tensor:
         """Images (S, b, M, C, H, W) -> logits (S, b, M, K) of networks with these weights."""
         assert self.programs is not None
         parameters = self.stack.parameters

@@ -61,7 +61,12 @@ class Networks:
         logits = layers.classify(self.ends["classifier"], self.ends["bias"], maps, first.norm_last)
         return logits[:, 0]
 
-    def fit(self, images: Tensor, labels: Tensor, schedule: Schedule) -> None:
+    def fit(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        schedule: Schedule,
+    ) -> None:
         """Train on images (M, C, H, W), labels (M,); the seed of a network fixes the order in which it sees them."""
 
         def loss(index: Tensor, _: Any) -> tuple[Tensor, dict[str, Tensor]]:

@@ -15,7 +15,11 @@ def bounded_square(u: Tensor) -> Tensor:
     return u**2 + U_MIN**2
 
 
-def adaptive_sum(losses: Sequence[Tensor], u: Tensor, p: float | Tensor) -> Tensor:
+def adaptive_sum(
+    losses: Sequence[Tensor],
+    u: Tensor,
+    p: float | Tensor,
+) -> Tensor:
     """Losses (..., B) of T tasks and u (..., T) -> (...,): the sum over tasks of mean(L^p) / (2 u^2) + ln(1 + u^2).
 
     p is a number or (..., 1): seeds that train together may differ in q.

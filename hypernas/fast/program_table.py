@@ -183,7 +183,12 @@ class ProgramTable:
             first_read=first_read,
         )
 
-    def counts(self, kind: np.ndarray, n_kinds: int, first: np.ndarray) -> np.ndarray:
+    def counts(
+        self,
+        kind: np.ndarray,
+        n_kinds: int,
+        first: np.ndarray,
+    ) -> np.ndarray:
         """(P, K): how often each of K kinds stands in each program, whose entries of `kind` begin at `first`."""
         n_programs = len(first) - 1
         program = np.repeat(np.arange(n_programs), np.diff(first))

@@ -19,7 +19,12 @@ class RecomputingModel(HyperNASModel):
     """Keeps neither weights nor maps of a cell for the way back but makes them again, so that target networks of a
     hundred million parameters fit into memory."""
 
-    def forward(self, graph: GraphBatch, program: Program, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        graph: GraphBatch,
+        program: Program,
+        images: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         predicted, nodes = self.predictor(graph)
         weights = GeneratedWeights(self, nodes, program)
         return predicted, run_recomputing(program, weights, self.head, images)
@@ -28,7 +33,12 @@ class RecomputingModel(HyperNASModel):
 class GeneratedWeights(Mapping[WeightKey, Tensor]):
     """The weights (c_out, c_in, k, k) of a program, each made from node features (1, C, N, D) when it is asked for."""
 
-    def __init__(self, model: HyperNASModel, nodes: Tensor, program: Program) -> None:
+    def __init__(
+        self,
+        model: HyperNASModel,
+        nodes: Tensor,
+        program: Program,
+    ) -> None:
         self.model = model
         self.nodes = nodes
         self.shapes = {layer.weight: layer.weight_shape for layer in program.convs if layer.weight is not None}
@@ -43,7 +53,12 @@ class GeneratedWeights(Mapping[WeightKey, Tensor]):
         return len(self.shapes)
 
 
-def run_recomputing(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
+def run_recomputing(
+    program: Program,
+    weights: Mapping[WeightKey, Tensor],
+    head: TargetHead,
+    images: Tensor,
+) -> Tensor:
     """`run` with gradient checkpointing: of each cell only what others read is kept, all else is made again.
 
     Where `weights` makes a tensor when it is asked for, no more weights than those of one cell exist at a time.

@@ -39,7 +39,12 @@ class VmapPass:
     # No step looks at a value on the host, so a GPU can record it.
     recordable = True
 
-    def __init__(self, models: Sequence[Any], sets: Sequence[Sequence[Tensor]], device: str) -> None:
+    def __init__(
+        self,
+        models: Sequence[Any],
+        sets: Sequence[Sequence[Tensor]],
+        device: str,
+    ) -> None:
         self.model = models[0]
         self.stack = StackedModels(models, device)
         self.trained = list(self.stack.parameters.values())
@@ -73,14 +78,22 @@ def below(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): p for name, p in parameters.items() if name.startswith(prefix)}
 
 
-def linear(parameters: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+def linear(
+    parameters: Mapping[str, Tensor],
+    name: str,
+    x: Tensor,
+) -> Tensor:
     """The linear layers called `name` of S models: x (S, R, D) -> (S, R, E)."""
     weight = parameters[f"{name}.weight"]
     bias = parameters[f"{name}.bias"]
     return torch.baddbmm(bias[:, None], x, weight.mT)
 
 
-def regress(parameters: Mapping[str, Tensor], h: Tensor, prefix: str = "regressor.") -> Tensor:
+def regress(
+    parameters: Mapping[str, Tensor],
+    h: Tensor,
+    prefix: str = "regressor.",
+) -> Tensor:
     """The regressors of S models: embeddings h (S, b, D) -> standardised accuracy (S, b)."""
     hidden = linear(parameters, f"{prefix}hidden", h)
     hidden = F.relu(hidden)

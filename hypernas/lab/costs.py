@@ -41,7 +41,11 @@ PAPER_SECONDS = {"np": 0.002, "pinat": 0.012, "hypernas": 0.014, "ghn": 14.0, "t
 PAPER_GPU_DAYS = {"nasbench101": 0.3, "nasbench201": 0.2, "darts": 0.3, "vit": 2.0}  # Table 10
 
 
-def encoder_flop(graphs: GraphBatch, n_layers: int = 6, width: int = 72) -> float:
+def encoder_flop(
+    graphs: GraphBatch,
+    n_layers: int = 6,
+    width: int = 72,
+) -> float:
     """FLOP of the products V W of Eq. 1 over all cells, layers and both directions, on real nodes alone."""
     rows = torch.arange(len(graphs))[:, None]
     of_unique_cells = graphs.mask.sum(-1)
@@ -53,7 +57,11 @@ def encoder_flop(graphs: GraphBatch, n_layers: int = 6, width: int = 72) -> floa
     return float(nodes) * n_layers * of_a_node
 
 
-def sampled(space: str, n: int, seed: int = DEVELOPMENT_SEED) -> GraphBatch:
+def sampled(
+    space: str,
+    n: int,
+    seed: int = DEVELOPMENT_SEED,
+) -> GraphBatch:
     """n random architectures of a space in the form the predictors see."""
     drawn_from = spaces.get(space)
     rng = np.random.default_rng(seed)
@@ -62,7 +70,11 @@ def sampled(space: str, n: int, seed: int = DEVELOPMENT_SEED) -> GraphBatch:
     return collate(contracted, drawn_from)
 
 
-def scoring(graphs: GraphBatch, device: str = "cpu", precision: torch.dtype | None = None) -> dict[str, float]:
+def scoring(
+    graphs: GraphBatch,
+    device: str = "cpu",
+    precision: torch.dtype | None = None,
+) -> dict[str, float]:
     """Score all of `graphs` with a fresh HyperNAS-P (6 x 72), its GCN in float32 unless a `precision` is given.
 
     `per_second` architectures, `over_paper` that rate over Table 11's, `flop_rate` the achieved one, `sgemm_share`
@@ -91,7 +103,11 @@ def scoring(graphs: GraphBatch, device: str = "cpu", precision: torch.dtype | No
     }
 
 
-def latency(method: str, graphs: GraphBatch, repeats: int = 20) -> float:
+def latency(
+    method: str,
+    graphs: GraphBatch,
+    repeats: int = 20,
+) -> float:
     """Median seconds to predict one architecture with a method trained for a single epoch."""
     # What it has learned does not matter to the time, so that four labels do.
     accuracies = torch.tensor([90.0, 91.0, 92.0, 93.0])
@@ -101,7 +117,11 @@ def latency(method: str, graphs: GraphBatch, repeats: int = 20) -> float:
     return statistics.median(times)
 
 
-def full_training(space: str, epochs: int = 10, images: str = "digits") -> float:
+def full_training(
+    space: str,
+    epochs: int = 10,
+    images: str = "digits",
+) -> float:
     """Seconds to train one random architecture with weights of its own, as `hypernas label` does with each."""
     rng = np.random.default_rng(DEVELOPMENT_SEED)
     notation = spaces.get(space).sample(rng).notation
@@ -109,7 +129,12 @@ def full_training(space: str, epochs: int = 10, images: str = "digits") -> float
     return seconds_of(partial(train_group, recipe, [notation]))
 
 
-def bench(n: int = 156, pairs: int = 3, device: str = "cpu", part: str = "") -> dict[str, Any]:
+def bench(
+    n: int = 156,
+    pairs: int = 3,
+    device: str = "cpu",
+    part: str = "",
+) -> dict[str, Any]:
     """All ratios of the efficiency pages in one run, by name, or those of one of `PARTS`.
 
     What needs a table that is missing is left out. On a GPU also scoring in bfloat16, and the minutes of a whole
@@ -123,7 +148,11 @@ def bench(n: int = 156, pairs: int = 3, device: str = "cpu", part: str = "") -> 
     return ratios
 
 
-def _bench_training(n: int, pairs: int, device: str) -> dict[str, float]:
+def _bench_training(
+    n: int,
+    pairs: int,
+    device: str,
+) -> dict[str, float]:
     """On a GPU the ten seeds have a quarter of the architectures, for the plain loop takes minutes there."""
     few = n if device == "cpu" else max(2, n // 4)
     one = training_ratio(n, pairs, device=device)
@@ -140,7 +169,11 @@ def _bench_training(n: int, pairs: int, device: str) -> dict[str, float]:
     return ratios
 
 
-def _bench_scoring(n: int, pairs: int, device: str) -> dict[str, float]:
+def _bench_scoring(
+    n: int,
+    pairs: int,
+    device: str,
+) -> dict[str, float]:
     try:
         start = time.perf_counter()
         benchmark = Benchmark("nasbench101", "cifar10")
@@ -164,7 +197,13 @@ RATIOS = ("training_", "ten_", "tau_", "paper_training", "nasbench101_", "scorin
 PARTS = {"training": _bench_training, "scoring": _bench_scoring}
 
 
-def record(found: dict[str, Any], n: int, pairs: int, device: str, part: str = "") -> None:
+def record(
+    found: dict[str, Any],
+    n: int,
+    pairs: int,
+    device: str,
+    part: str = "",
+) -> None:
     """Keep what `bench` found as the row of its machine in the table `bench`."""
     settings = {"pairs": pairs, "machine": found["device"], "threads": found["threads"]}
     if part:

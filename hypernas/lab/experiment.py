@@ -105,7 +105,11 @@ class Experiment:
         return canonical_json({**dataclasses.asdict(self), "table": "", "seed": 0, "settings": shared})
 
     @staticmethod
-    def measure(group: list[Any], progress: bool, device: str) -> Iterator[Row]:
+    def measure(
+        group: list[Any],
+        progress: bool,
+        device: str,
+    ) -> Iterator[Row]:
         """The rows of resolved experiments that differ in the seed only."""
         return _measure(group, progress, device)
 
@@ -178,7 +182,10 @@ def clean_checkpoints() -> None:
 
 
 def arguments(
-    experiment: Experiment, progress: bool, device: str, checkpoint: Checkpoint | None = None
+    experiment: Experiment,
+    progress: bool,
+    device: str,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """The keyword arguments of the method but its seed. Raises UserError for a device that it cannot use."""
     accepted = inspect.signature(predictors.get(experiment.method)).parameters
@@ -205,7 +212,11 @@ def _split(experiment: Experiment) -> tuple[Any, Any]:
 
 
 def _train(
-    group: list[Experiment], graphs: Any, progress: bool, device: str, checkpoint: Checkpoint | None
+    group: list[Experiment],
+    graphs: Any,
+    progress: bool,
+    device: str,
+    checkpoint: Checkpoint | None,
 ) -> tuple[list[Any], list[Any]]:
     """Fit experiments that may train at once -> predictors, test indices.
 
@@ -230,7 +241,11 @@ def _train(
     return fitted, [test for _, test in splits]
 
 
-def _measure(group: list[Experiment], progress: bool, device: str) -> Iterator[Row]:
+def _measure(
+    group: list[Experiment],
+    progress: bool,
+    device: str,
+) -> Iterator[Row]:
     """Train resolved experiments that may train at once, and give the row of each.
 
     A training that was stopped goes on where it was; its seconds are those of all its parts.

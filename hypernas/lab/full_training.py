@@ -122,7 +122,14 @@ def _colour(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
 
 
-def fit(network: Any, images: Images, recipe: Recipe, checkpoint: Checkpoint, identity: str, progress: Any) -> list:
+def fit(
+    network: Any,
+    images: Images,
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    identity: str,
+    progress: Any,
+) -> list:
     """Train a `TrainableNetwork` where it is; returns one dict an epoch: `loss`, `train_accuracy`, one value each.
 
     A training that resumes from `checkpoint` gives the bits of one that was never stopped, on a CPU. Raises UserError
@@ -151,7 +158,11 @@ def fit(network: Any, images: Images, recipe: Recipe, checkpoint: Checkpoint, id
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def accuracy(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float:
     """Percent of images (M, C, H, W) that the network names right with its running statistics."""
     network.eval()
     device = next(network.parameters()).device
@@ -170,7 +181,12 @@ def checkpoint_of(path: Path, key: str) -> Path:
 
 
 def run(
-    path: Path, recipe: Recipe, space: str = "darts", device: str = "cpu", force: bool = False, progress: Any = False
+    path: Path,
+    recipe: Recipe,
+    space: str = "darts",
+    device: str = "cpu",
+    force: bool = False,
+    progress: Any = False,
 ) -> Row:
     """The recorded row of the training of the network in file `path`; a training that was stopped goes on.
 

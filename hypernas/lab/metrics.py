@@ -31,7 +31,11 @@ def _values(values: ArrayLike, name: str) -> np.ndarray:
     return array
 
 
-def _pair(a: ArrayLike, b: ArrayLike, names: tuple[str, str] = ("a", "b")) -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    a: ArrayLike,
+    b: ArrayLike,
+    names: tuple[str, str] = ("a", "b"),
+) -> tuple[np.ndarray, np.ndarray]:
     """Return two finite float64 arrays of the same length (n,). Raises UserError otherwise."""
     first = _values(a, names[0])
     second = _values(b, names[1])
@@ -101,7 +105,11 @@ def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def regret(predicted: ArrayLike, true: ArrayLike, k: int = 1) -> float:
+def regret(
+    predicted: ArrayLike,
+    true: ArrayLike,
+    k: int = 1,
+) -> float:
     """Best of `true` less the best of `true` among the k highest predictions, in the units of `true`.
 
     predicted (n,), true (n,) -> float >= 0; equal predictions keep their order.

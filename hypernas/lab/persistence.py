@@ -73,7 +73,11 @@ def save(predictor: Any, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(path: str | Path, device: str = "cpu", space: SearchSpace | None = None) -> Any:
+def load(
+    path: str | Path,
+    device: str = "cpu",
+    space: SearchSpace | None = None,
+) -> Any:
     """The predictor that `save` wrote, ready to predict.
 
     `space` is its search space, by default the registered one of the name in the file. Raises UserError for a file of
@@ -222,7 +226,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return told, tensors
 
 
-def _graphs(path: Path, tensors: dict[str, Tensor], told: dict[str, Any], space: SearchSpace) -> GraphBatch:
+def _graphs(
+    path: Path,
+    tensors: dict[str, Tensor],
+    told: dict[str, Any],
+    space: SearchSpace,
+) -> GraphBatch:
     """The training graphs of a file. Raises UserError for tensors that are none."""
     refused = UserError(f"{path} must hold the training set of its predictor, got other tensors: fit and save it again")
     parts = {name: tensors.get(GRAPHS + name, torch.empty(0)) for name in TENSORS}

@@ -304,7 +304,11 @@ def headline(lines: pd.DataFrame) -> str:
     return next((name for name in HEADLINES if f"{name}_mean" in lines), "kendall_tau")
 
 
-def markdown(lines: pd.DataFrame, metric: str = "", hide: Iterable[str] = ()) -> str:
+def markdown(
+    lines: pd.DataFrame,
+    metric: str = "",
+    hide: Iterable[str] = (),
+) -> str:
     """`summary` as Markdown without the columns `hide`: ours as `mean ± std (n)`, its interval, the quoted figure.
 
     `metric` is by default what the lines are about.

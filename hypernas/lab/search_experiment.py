@@ -27,7 +27,11 @@ LIMITS = {"max_flops": 0.0, "max_params": 0.0}
 
 
 @cache
-def domain(space: str, dataset: str, oracle: str) -> Pool | WholeSpace:
+def domain(
+    space: str,
+    dataset: str,
+    oracle: str,
+) -> Pool | WholeSpace:
     """What is searched. Raises UserError for a table or a surrogate that is not there."""
     if oracle == "table":
         return Pool(Benchmark(space, dataset))
@@ -42,7 +46,11 @@ def domain(space: str, dataset: str, oracle: str) -> Pool | WholeSpace:
         raise _or_table(error, space, dataset) from error
 
 
-def _or_table(error: MissingTable, space: str, dataset: str) -> MissingTable:
+def _or_table(
+    error: MissingTable,
+    space: str,
+    dataset: str,
+) -> MissingTable:
     """The sentence of a surrogate that is not there; it names the table where that is."""
     try:
         Benchmark(space, dataset)
@@ -165,7 +173,11 @@ class Search(Experiment):
         return search(task, bound(self.method, own), progress)
 
     @staticmethod
-    def measure(group: list[Search], progress: bool, device: str) -> Iterator[Row]:
+    def measure(
+        group: list[Search],
+        progress: bool,
+        device: str,
+    ) -> Iterator[Row]:
         """The row of each resolved search."""
         for asked in group:
             made, start, task = stamp(device), time.perf_counter(), asked.task(device)
@@ -181,7 +193,15 @@ class Search(Experiment):
             }
 
 
-def live(method: str, queries: int, *, space: str, dataset: str, seed: int = 0, **settings: Any) -> Row:
+def live(
+    method: str,
+    queries: int,
+    *,
+    space: str,
+    dataset: str,
+    seed: int = 0,
+    **settings: Any,
+) -> Row:
     """A row as in the results, of the quick profile where nothing else is said; it is not recorded."""
     asked = Search(TABLE, space, dataset, method, queries, seed, "quick", settings=settings).resolved()
     asked.check()

@@ -25,7 +25,11 @@ def seconds_of(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def paired_ratio(slow: Callable[[], Any], fast: Callable[[], Any], pairs: int = 3) -> dict[str, float]:
+def paired_ratio(
+    slow: Callable[[], Any],
+    fast: Callable[[], Any],
+    pairs: int = 3,
+) -> dict[str, float]:
     """`slow` over `fast` in time: the median ratio of `pairs` pairs, its range, the median seconds of both.
 
     The two run in turn, A B A B, so that a drift of the machine's speed cancels.
@@ -44,7 +48,11 @@ def paired_ratio(slow: Callable[[], Any], fast: Callable[[], Any], pairs: int = 
     }
 
 
-def sgemm_rate(n: int = 0, repeats: int = 5, device: str = "cpu") -> float:
+def sgemm_rate(
+    n: int = 0,
+    repeats: int = 5,
+    device: str = "cpu",
+) -> float:
     """FLOP a second of a large single-precision product, 2048 wide or 8192 on a GPU: the machine's own yardstick."""
     n = n or (2048 if device == "cpu" else 8192)
     a = torch.randn(n, n, device=device)

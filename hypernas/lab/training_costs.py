@@ -49,7 +49,11 @@ class Arithmetic(TorchDispatchMode):
         self.flop = 0.0
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        self,
+        function: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
@@ -71,7 +75,12 @@ def _training_set(n: int, seed: int = DEVELOPMENT_SEED) -> tuple[GraphBatch, tor
     return benchmark.graphs("contracted")[train], benchmark.validation[train]
 
 
-def epoch(method: str, n: int, n_seeds: int = 1, **settings: Any) -> Callable[[], None]:
+def epoch(
+    method: str,
+    n: int,
+    n_seeds: int = 1,
+    **settings: Any,
+) -> Callable[[], None]:
     """One epoch, or `epochs`, over n architectures of NAS-Bench-201, prepared: only the training is in the call."""
     seeds = [DEVELOPMENT_SEED + i for i in range(n_seeds)]
     sets = [_training_set(n, seed) for seed in seeds]
@@ -87,19 +96,34 @@ def epoch(method: str, n: int, n_seeds: int = 1, **settings: Any) -> Callable[[]
     return train
 
 
-def training_ratio(n: int = 156, pairs: int = 3, **settings: Any) -> dict[str, float]:
+def training_ratio(
+    n: int = 156,
+    pairs: int = 3,
+    **settings: Any,
+) -> dict[str, float]:
     """HyperNAS, one epoch over n architectures on the digits: the plain loop over the fast pass."""
     ratio = _plain_over_fast("hypernas", n, 1, pairs, settings)
     milliseconds = 1000 * ratio["fast_seconds"]
     return ratio | {"milliseconds_per_architecture": milliseconds / n}
 
 
-def seeds_ratio(n_seeds: int = 10, n: int = 156, pairs: int = 3, **settings: Any) -> dict[str, float]:
+def seeds_ratio(
+    n_seeds: int = 10,
+    n: int = 156,
+    pairs: int = 3,
+    **settings: Any,
+) -> dict[str, float]:
     """HyperNAS-P, one epoch over n architectures: the plain loop seed by seed over `n_seeds` seeds together."""
     return _plain_over_fast("hypernas-p", n, n_seeds, pairs, settings)
 
 
-def _plain_over_fast(method: str, n: int, n_seeds: int, pairs: int, settings: dict[str, Any]) -> dict[str, float]:
+def _plain_over_fast(
+    method: str,
+    n: int,
+    n_seeds: int,
+    pairs: int,
+    settings: dict[str, Any],
+) -> dict[str, float]:
     """Both an epoch; on a GPU the fast pass takes `EPOCHS_OF_A_RECORD`, since it records itself in the first two."""
     epochs = 1 if settings.get("device", "cpu") == "cpu" else EPOCHS_OF_A_RECORD
     plain = epoch(method, n, n_seeds, engine="plain", **settings)
@@ -130,7 +154,11 @@ class Nudged(HyperNAS):
 
 
 def agreement(
-    n: int = 78, epochs: int = 8, nudges: int = 5, n_test: int = 3000, device: str = "cpu"
+    n: int = 78,
+    epochs: int = 8,
+    nudges: int = 5,
+    n_test: int = 3000,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Kendall tau between the predictions of two trainings of HyperNAS with one seed, on NAS-Bench-201.
 
@@ -159,7 +187,11 @@ def agreement(
 
 
 def _taus_with_the_first(
-    kinds: Sequence[Callable[..., HyperNAS]], n: int, epochs: int, n_test: int, device: str
+    kinds: Sequence[Callable[..., HyperNAS]],
+    n: int,
+    epochs: int,
+    n_test: int,
+    device: str,
 ) -> list[float]:
     """Kendall tau between what the first of several trainings of one seed predicts and what each other one does."""
     graphs, labels = _training_set(n)
@@ -192,7 +224,13 @@ def flop(n: int, **settings: Any) -> float:
     return counted.flop
 
 
-def growth(setting: str, values: Iterable[Any], n: int = 40, repeats: int = 3, **settings: Any) -> list[dict[str, Any]]:
+def growth(
+    setting: str,
+    values: Iterable[Any],
+    n: int = 40,
+    repeats: int = 3,
+    **settings: Any,
+) -> list[dict[str, Any]]:
     """One epoch of HyperNAS for each value of `n_train` or of one setting, such as channels or cells_per_stage.
 
     `seconds`, the least of `repeats`, `memory` in bytes at its peak, `flop` of the plain loop, counted on the first two
@@ -212,7 +250,11 @@ def growth(setting: str, values: Iterable[Any], n: int = 40, repeats: int = 3, *
     return lines
 
 
-def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
+def parts(
+    n: int = 10,
+    repeats: int = 5,
+    **settings: Any,
+) -> dict[str, float]:
     """Milliseconds an architecture of each part of one step of n architectures, the least of `repeats`."""
     method = predictors.get("hypernas")(seed=DEVELOPMENT_SEED, **settings)
     graphs, _ = _training_set(n)
@@ -250,7 +292,12 @@ def parts(n: int = 10, repeats: int = 5, **settings: Any) -> dict[str, float]:
     return {name: min(laps) for name, laps in times.items()}
 
 
-def large_target(channels: int, c_max: int = 32, recompute: bool = False, image_batch: int = 8) -> dict[str, float]:
+def large_target(
+    channels: int,
+    c_max: int = 32,
+    recompute: bool = False,
+    image_batch: int = 8,
+) -> dict[str, float]:
     """One training step of the plain loop on NAS-Bench-201's largest cell, five cells a stage, `channels` wide.
 
     `c_max` limits a head of the hypernetwork, which larger weights tile (0: as large as the largest weight). Gives the

@@ -36,7 +36,12 @@ def benchmarks(space: str) -> tuple[Benchmark, ...]:
 class Cells:
     """The first n architectures of a fixed permutation of a benchmark's rows; twins have one of the `ids` (n,)."""
 
-    def __init__(self, benchmark: Benchmark, n: int, graph_form: str) -> None:
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        n: int,
+        graph_form: str,
+    ) -> None:
         pool = np.flatnonzero(np.isfinite(benchmark.test.numpy()))
         if not 2 <= n <= len(pool):
             raise UserError(f"n must be from 2 to {len(pool)} for {benchmark.space.name}, got {n}")
@@ -90,7 +95,11 @@ def repeated(chosen: Sequence[Cells], method: str) -> float | None:
     return spearman_rho([first[identity] for identity in both], [second[identity] for identity in both])
 
 
-def judged(cells: Cells, method: str, scores: Mapping[int, Score]) -> Row:
+def judged(
+    cells: Cells,
+    method: str,
+    scores: Mapping[int, Score],
+) -> Row:
     """Rank correlations of the finite scores with test accuracy, and of `PUBLISHED` different ones with others' scores.
 
     Seconds are those of the different architectures; twins are scored once and ranked each.

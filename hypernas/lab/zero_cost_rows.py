@@ -75,7 +75,12 @@ class Recipe:
         images = self.images or ("cifar10" if find("cifar10") else "digits")
         return replace(self, **unset, images=images)
 
-    def network(self, architecture: Architecture, seed: int, n_classes: int) -> TrainableNetwork:
+    def network(
+        self,
+        architecture: Architecture,
+        seed: int,
+        n_classes: int,
+    ) -> TrainableNetwork:
         """The untrained network for colour images, as PyTorch draws weights after `seed`."""
         build: Any = spaces.get(self.space).build
         program = build(architecture, self.channels, self.cells_per_stage, self.stem_stride)
@@ -99,7 +104,13 @@ def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
     return shown.expand(-1, 3, -1, -1).contiguous(), images.train_labels[chosen], images
 
 
-def score(recipe: Recipe, method: str, seed: int, architectures: Sequence[Architecture], device: str) -> list[Score]:
+def score(
+    recipe: Recipe,
+    method: str,
+    seed: int,
+    architectures: Sequence[Architecture],
+    device: str,
+) -> list[Score]:
     """The score of each untrained network, None where it is not finite, and its seconds; channels lie last."""
     shown, labels, images = batch_of(recipe, seed)
     shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
@@ -177,7 +188,11 @@ def rows() -> pd.DataFrame:
     return recorded.reindex(columns=list(dict.fromkeys([*recorded.columns, *MEASURED])))
 
 
-def record(names: Sequence[str], profile: str, device: str = "cpu") -> None:
+def record(
+    names: Sequence[str],
+    profile: str,
+    device: str = "cpu",
+) -> None:
     """Compute the rows of these spaces that are missing, each recorded at once; nothing in the `quick` profile."""
     for name in names if profile != "quick" else ():
         for _ in run(Recipe(name), proxies.names(), N, SEEDS, device=device):
@@ -234,7 +249,12 @@ def _rows(
                 yield Results.of(TABLE).add(row, replace=force) if keep else row
 
 
-def _place(recipe: Recipe, cells: Cells, method: str, seed: int) -> Row:
+def _place(
+    recipe: Recipe,
+    cells: Cells,
+    method: str,
+    seed: int,
+) -> Row:
     """What a row is an answer to."""
     settings = {"n": len(cells.rows), **asdict(recipe)}
     del settings["space"]

@@ -24,7 +24,11 @@ class GHNModel(nn.Module):
     """Encoder of the whole network, decoder of one maximal tensor, the stem and classifier of all target networks."""
 
     def __init__(
-        self, encoder: NetworkEncoder, hypernetwork: Hypernetwork, head: TargetHead, images: AuxiliaryImages
+        self,
+        encoder: NetworkEncoder,
+        hypernetwork: Hypernetwork,
+        head: TargetHead,
+        images: AuxiliaryImages,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -62,7 +66,12 @@ class GHN(GeneratingPredictor):
         programs = [self.programs(batch) for batch in graphs]
         return GeneratingPass(models, graphs, programs, device=self.device)
 
-    def loss_of(self, run: GeneratingPass, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(
+        self,
+        run: GeneratingPass,
+        labels: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         """The cross-entropy of the networks of architectures (S, b) on images (S, b, M)."""
         index, chosen = inputs
         x, y = run.training_images.pictures(chosen)

@@ -151,7 +151,11 @@ def _inner_operations(graphs: GraphBatch, u: int) -> list[int]:
     return operations.tolist()
 
 
-def _outer_operations(graphs: GraphBatch, u: int, inner: list[int]) -> list[int]:
+def _outer_operations(
+    graphs: GraphBatch,
+    u: int,
+    inner: list[int],
+) -> list[int]:
     """The other operations that not all graphs have on equally many nodes of cell u."""
     absent = ~graphs.mask[:, u]
     ops = graphs.ops[:, u].masked_fill(absent, -1)
@@ -178,7 +182,12 @@ def _between(edges: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     return edges * nodes[:, :, None] * nodes[:, None]
 
 
-def _describe(edges: np.ndarray, end: np.ndarray, kept: np.ndarray, far: int) -> list[np.ndarray]:
+def _describe(
+    edges: np.ndarray,
+    end: np.ndarray,
+    kept: np.ndarray,
+    far: int,
+) -> list[np.ndarray]:
     """The features `OF_A_SET`, (B,), of the edge counts (B, N, N) between the nodes `kept`.
 
     Inputs and outputs are among the nodes `end`. Without a path the shortest has `far` edges, and the longest has -1.

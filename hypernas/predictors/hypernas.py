@@ -90,7 +90,12 @@ class HyperNASP(TrainedPredictor):
     def new_pass(self, models: Sequence[ArchitecturePredictor], graphs: Sequence[GraphBatch]) -> FastPass:
         return FastPass(models, graphs, device=self.device)
 
-    def loss_of(self, run: FastPass, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(
+        self,
+        run: FastPass,
+        labels: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         """The squared error, or the logistic loss of all pairs, of architectures (S, b)."""
         (index,) = inputs
         predicted, _ = run(index)
@@ -156,7 +161,12 @@ class HyperNAS(GeneratingPredictor):
         maps_in = PRECISIONS[self.target_precision]
         return GeneratingPass(models, graphs, programs, self.prefix, self.device, maps_in)
 
-    def loss_of(self, run: GeneratingPass, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(
+        self,
+        run: GeneratingPass,
+        labels: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         """The adaptive sum of squared error and cross-entropy of architectures (S, b) on images (S, b, M)."""
         index, chosen = inputs
         x, y = run.training_images.pictures(chosen)
@@ -203,7 +213,11 @@ def check_choices(predictor: HyperNASP | HyperNAS) -> None:
         raise UserError(f"precision must be float32 with encoder={predictor.encoder!r}, got {predictor.precision!r}")
 
 
-def regression_loss(loss: str, predicted: Tensor, label: Tensor) -> Tensor:
+def regression_loss(
+    loss: str,
+    predicted: Tensor,
+    label: Tensor,
+) -> Tensor:
     """(S, b) -> the loss of each architecture of a step; a ranking loss is one number (S, 1) for all of them."""
     if loss == "mse":
         return (predicted - label) ** 2

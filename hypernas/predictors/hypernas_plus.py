@@ -48,7 +48,12 @@ class CellTensors:
     ops (B, C, N), mask (B, C, N), unique (B, C), propagate (B, C, 2, N, N), features (B, F).
     """
 
-    def __init__(self, sequence: CellSequence, graphs: GraphBatch, groups: Groups) -> None:
+    def __init__(
+        self,
+        sequence: CellSequence,
+        graphs: GraphBatch,
+        groups: Groups,
+    ) -> None:
         cells = sequence(graphs)
 
         def stacked(name: str) -> Tensor:
@@ -120,7 +125,13 @@ class RankingGCNs(nn.Module):
         hidden = F.relu(joined @ self.join + self.bias)
         return (hidden @ self.out)[..., 0]
 
-    def _cell(self, data: CellTensors, index: Tensor, position: int, begin: Tensor) -> Tensor:
+    def _cell(
+        self,
+        data: CellTensors,
+        index: Tensor,
+        position: int,
+        begin: Tensor,
+    ) -> Tensor:
         """The pooled features (S, B, D) of the cells at a position, whose nodes all begin with `begin` (S, B, D)."""
         ops = data.ops[index, position]
         mask = data.mask[index, position]
@@ -163,7 +174,12 @@ class HyperNASPlus(FittedPredictor):
         if self.without and self.without not in INGREDIENTS:
             raise UserError(f"without must be one of {', '.join(INGREDIENTS)}, got {self.without!r}")
 
-    def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> HyperNASPlus:
+    def fit(
+        self,
+        graphs: GraphBatch,
+        accuracy: Any,
+        scale: LabelScale | None = None,
+    ) -> HyperNASPlus:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
         labels = self._targets(labels_of(self, graphs, accuracy, scale))
         data = self._describe(graphs, labels)
@@ -303,7 +319,12 @@ class HyperNASPlus(FittedPredictor):
         """Those of the GCNs; the processes are fitted again in a second."""
         return self.model.state_dict()
 
-    def restore(self, training_set: TrainingSet, scale: LabelScale, weights: dict[str, Tensor]) -> None:
+    def restore(
+        self,
+        training_set: TrainingSet,
+        scale: LabelScale,
+        weights: dict[str, Tensor],
+    ) -> None:
         """Become the predictor that had these. Raises UserError for the weights of another model."""
         graphs = training_set.graphs
         labels = self._targets(labels_of(self, graphs, training_set.accuracy, scale))

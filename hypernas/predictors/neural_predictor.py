@@ -33,7 +33,12 @@ class NeuralPredictor(TrainedPredictor):
     def new_pass(self, models: Sequence[ArchitecturePredictor], graphs: Sequence[GraphBatch]) -> FastPass:
         return FastPass(models, [single_cells(batch) for batch in graphs], device=self.device)
 
-    def loss_of(self, run: FastPass, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(
+        self,
+        run: FastPass,
+        labels: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         """The squared error of index (S, b)."""
         (index,) = inputs
         predicted, _ = run(index)

@@ -76,13 +76,21 @@ class SearchSpace(ABC):
         return getattr(type(self), member) is not getattr(SearchSpace, member)
 
     def build(
-        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = 3, stem_stride: int = 1
+        self,
+        architecture: Architecture,
+        channels: int = 16,
+        cells_per_stage: int = 3,
+        stem_stride: int = 1,
     ) -> Program:
         """The network as a Program: stem of `channels`, the first `cells_per_stage` cells of each stage."""
         raise UserError(f"the method must be one that runs no networks for {self.name}, which builds none")
 
     def network(
-        self, architecture: Architecture, n_classes: int = 10, c_image: int = 3, **size: Any
+        self,
+        architecture: Architecture,
+        n_classes: int = 10,
+        c_image: int = 3,
+        **size: Any,
     ) -> TrainableNetwork:
         """The network as an ordinary PyTorch module: images (M, c_image, H, W) -> logits (M, n_classes).
 
@@ -130,7 +138,11 @@ class SearchSpace(ABC):
         raise UserError(f"oracle must be table for {self.name}, which has no surrogate of its whole space")
 
 
-def graphs_of_notations(space: SearchSpace, table: Table, graph_form: str) -> GraphBatch:
+def graphs_of_notations(
+    space: SearchSpace,
+    table: Table,
+    graph_form: str,
+) -> GraphBatch:
     """The architectures that the column `notation` of a table writes. UserError that names the first bad row."""
     architectures = []
     for row, notation in enumerate(table.columns["notation"].tolist()):
@@ -179,7 +191,11 @@ def check_operation(operation: Any, operations: Sequence[Any]) -> None:
         raise UserError(f"operation must be one of {', '.join(map(str, operations))}, got {operation!r}")
 
 
-def other_choice(choice: Any, choices: Sequence[Any], rng: np.random.Generator) -> Any:
+def other_choice(
+    choice: Any,
+    choices: Sequence[Any],
+    rng: np.random.Generator,
+) -> Any:
     """One of the `choices` that is not `choice`, each with the same chance."""
     return choices[(choices.index(choice) + int(rng.integers(1, len(choices)))) % len(choices)]
 
@@ -208,7 +224,12 @@ def _guard_parse(parse: Callable[..., Architecture]) -> Callable[..., Architectu
 
 def _guard_sample(sample: Callable[..., Architecture]) -> Callable[..., Architecture]:
     @wraps(sample)
-    def guarded(self: SearchSpace, rng: Any, *more: Any, **named: Any) -> Architecture:
+    def guarded(
+        self: SearchSpace,
+        rng: Any,
+        *more: Any,
+        **named: Any,
+    ) -> Architecture:
         return sample(self, generator(rng), *more, **named)
 
     return guarded

@@ -327,7 +327,13 @@ class CellWriter:
             return self._halve(value, c_in, c, (position, BEFORE_LAST), (position, BEFORE_LAST, LAST))
         return self.writer.conv((value,), c_in, c, 1, 1, (position, which))
 
-    def _halve(self, value: int, c_in: int, c: int, *weights: tuple[int, ...]) -> int:
+    def _halve(
+        self,
+        value: int,
+        c_in: int,
+        c: int,
+        *weights: tuple[int, ...],
+    ) -> int:
         """Two 1 x 1 convolutions of stride 2, the second one pixel further, each of half of the channels."""
         moved = self.writer.shift(value, c_in)
         even = self.writer.conv((value,), c_in, c // 2, 1, 2, weights[0])

@@ -118,7 +118,12 @@ def write_last(
     return writer.finish(y, norm_last=False, heads=(pointwise, *depthwise))
 
 
-def chain(blocks: Sequence[Block], stem: int, widths: Sequence[int], activation: str = HARD_SWISH) -> Program:
+def chain(
+    blocks: Sequence[Block],
+    stem: int,
+    widths: Sequence[int],
+    activation: str = HARD_SWISH,
+) -> Program:
     """A whole network: stem of stride 2, blocks one after another, the end; weights are keyed by (block, layer)."""
     writer = ProgramWriter(stem, stem_stride=2)
     c_in = stem
@@ -138,7 +143,11 @@ def activated_stem(writer: ProgramWriter, activation: str = HARD_SWISH) -> int:
     return activate(writer.stem(), writer.channels)
 
 
-def block_keys(position: int, first: int, squeeze: bool) -> Iterator[WeightKey]:
+def block_keys(
+    position: int,
+    first: int,
+    squeeze: bool,
+) -> Iterator[WeightKey]:
     """The keys of a block's convolutions whose nodes are numbered from `first`: expand, depthwise, [squeeze], project.
 
     The squeeze-and-excitation is one node; its first convolution takes its weights from the edge to that node.

@@ -115,7 +115,11 @@ class NASBench201Depth(SearchSpace):
         return collate([self._architecture(stages, graph_form) for stages in parsed], self)
 
     def build(
-        self, architecture: Architecture, channels: int = 16, cells_per_stage: int = MOST, stem_stride: int = 1
+        self,
+        architecture: Architecture,
+        channels: int = 16,
+        cells_per_stage: int = MOST,
+        stem_stride: int = 1,
     ) -> Program:
         """The network as a Program; of a stage with more than `cells_per_stage` cells the first ones are built.
 

@@ -27,7 +27,13 @@ class ProgramWriter:
         return len(self.layers)
 
     def _plain(
-        self, op: str, inputs: tuple[int, ...], c: int, kernel: int = 1, stride: int = 1, padding: int = 0
+        self,
+        op: str,
+        inputs: tuple[int, ...],
+        c: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int = 0,
     ) -> int:
         """A layer without weights that keeps the number of channels."""
         layer = Layer(
@@ -77,11 +83,25 @@ class ProgramWriter:
         )
         return self._push(layer)
 
-    def pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+    def pool(
+        self,
+        inputs: tuple[int, ...],
+        c: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+    ) -> int:
         """Average pooling that does not count the padding."""
         return self._plain("pool", inputs, c, kernel, stride, padding)
 
-    def max_pool(self, inputs: tuple[int, ...], c: int, kernel: int, stride: int, padding: int) -> int:
+    def max_pool(
+        self,
+        inputs: tuple[int, ...],
+        c: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+    ) -> int:
         """Max pooling; the padding never wins, and without any an odd edge is pooled too, as TensorFlow's `same`."""
         return self._plain("maxpool", inputs, c, kernel, stride, padding)
 
@@ -106,7 +126,12 @@ class ProgramWriter:
         """The first c channels of a value, the sine and cosine code of each pixel's place added."""
         return self._plain("positions", (value,), c)
 
-    def attention(self, value: int, c: int, heads: int) -> int:
+    def attention(
+        self,
+        value: int,
+        c: int,
+        heads: int,
+    ) -> int:
         """Self-attention of the pixels, whose value holds queries, keys and values of c channels each."""
         return self._push(Layer("attention", (value,), 3 * c, c, position=self.position, groups=heads))
 
@@ -118,7 +143,12 @@ class ProgramWriter:
         """The mean of each channel, a map of one pixel."""
         return self._plain("mean", (value,), c)
 
-    def gate(self, value: int, gate: int, c: int) -> int:
+    def gate(
+        self,
+        value: int,
+        gate: int,
+        c: int,
+    ) -> int:
         """A value times the hard sigmoid of another, which may be a map of one pixel."""
         return self._plain("gate", (value, gate), c)
 
@@ -130,14 +160,23 @@ class ProgramWriter:
         """Zeros of the shape of the value `like`: a cell that no path crosses."""
         return self._plain("zero", (like,), c)
 
-    def finish(self, output: int, norm_last: bool = True, heads: tuple[tuple[int, int, int], ...] = ()) -> Program:
+    def finish(
+        self,
+        output: int,
+        norm_last: bool = True,
+        heads: tuple[tuple[int, int, int], ...] = (),
+    ) -> Program:
         """`heads` are by default square, as wide as what the classifier reads, of kernels 1 and 3."""
         c_last = self.layers[output - 1].c_out if output else self.channels
         heads = heads or ((1, c_last, c_last), (3, c_last, c_last))
         return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride, norm_last, heads)
 
 
-def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, int]:
+def count(
+    program: Program,
+    image: Sequence[int],
+    n_classes: int,
+) -> tuple[int, int]:
     """Trainable parameters and multiply-adds on one image (C, H, W) of the network with learned weights.
 
     Every batch normalisation has a scale and a shift; multiply-adds are those of convolutions and classifier.
@@ -164,7 +203,11 @@ def count(program: Program, image: Sequence[int], n_classes: int) -> tuple[int, 
     return parameters, adds + program.c_last * n_classes
 
 
-def map_sizes(program: Program, h: int, w: int) -> list[Size]:
+def map_sizes(
+    program: Program,
+    h: int,
+    w: int,
+) -> list[Size]:
     """The (height, width) of every value of the program on images of h x w pixels, the stem's first.
 
     Raises UserError where the images are too small, or so odd that a sum has terms of different sizes.

@@ -18,7 +18,12 @@ class AuxiliaryHead(nn.Module):
     As in their code, the large one has no normalisation after its last convolution.
     """
 
-    def __init__(self, c: int, n_classes: int, large: bool = False) -> None:
+    def __init__(
+        self,
+        c: int,
+        n_classes: int,
+        large: bool = False,
+    ) -> None:
         super().__init__()
         self.side = 7 if large else 8
         self.features = nn.Sequential(

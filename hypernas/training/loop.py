@@ -69,7 +69,12 @@ class Schedule:
             else:
                 group["lr"] = self.rate(epoch)
 
-    def steps(self, epoch: int, n: int, seeds: Sequence[int]) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
+    def steps(
+        self,
+        epoch: int,
+        n: int,
+        seeds: Sequence[int],
+    ) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
         """The architectures (S, b) of each step of an epoch over n, and the generators that go on from there."""
         generators = [np.random.default_rng([seed, epoch, ORDER_IN_EPOCH]) for seed in seeds]
         if self.regroup:
@@ -118,7 +123,10 @@ class Steps(Protocol):
     """What can run the steps of a training in place of its loss: `training.recorder.Recorder`."""
 
     def step(
-        self, optimizer: torch.optim.Optimizer, index: Tensor, generators: list[np.random.Generator]
+        self,
+        optimizer: torch.optim.Optimizer,
+        index: Tensor,
+        generators: list[np.random.Generator],
     ) -> list[dict[str, Tensor]]: ...
 
 
@@ -180,7 +188,11 @@ def train(
 
 
 def descend(
-    loss: StepLoss, micro_batch: int, optimizer: torch.optim.Optimizer, index: Tensor, generators: Any
+    loss: StepLoss,
+    micro_batch: int,
+    optimizer: torch.optim.Optimizer,
+    index: Tensor,
+    generators: Any,
 ) -> list[dict[str, Tensor]]:
     """One step on the architectures index (S, b), at most `micro_batch` at a time; returns the logs of its parts."""
     optimizer.zero_grad(set_to_none=True)
@@ -199,7 +211,12 @@ def _means(logs: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     return {name: torch.stack([log[name] for log in logs]).mean(0).tolist() for name in logs[0]}
 
 
-def _check_finite(log: dict[str, Tensor], epoch: int, rate: float, wait: bool = False) -> None:
+def _check_finite(
+    log: dict[str, Tensor],
+    epoch: int,
+    rate: float,
+    wait: bool = False,
+) -> None:
     """Raise UserError for a step whose loss is nan or infinite: all that comes after it would be.
 
     To look at a value on a GPU means to `wait` for it, which is done once an epoch.
@@ -261,7 +278,12 @@ def _restore(handlers: dict[signal.Signals, Any]) -> None:
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _bar(epochs: range, done: int, total: int, progress: Any) -> Any:
+def _bar(
+    epochs: range,
+    done: int,
+    total: int,
+    progress: Any,
+) -> Any:
     """The epochs, with a bar on the terminal, or with `progress(epochs done, total)` called after each."""
     if callable(progress):
         return _told(epochs, total, progress)
@@ -272,7 +294,11 @@ def _bar(epochs: range, done: int, total: int, progress: Any) -> Any:
     return tqdm(epochs, initial=done, total=total, unit="epoch", leave=False)
 
 
-def _told(epochs: range, total: int, tell: Callable[[int, int], Any]) -> Iterator[int]:
+def _told(
+    epochs: range,
+    total: int,
+    tell: Callable[[int, int], Any],
+) -> Iterator[int]:
     for epoch in epochs:
         yield epoch
         tell(epoch + 1, total)

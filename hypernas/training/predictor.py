@@ -100,11 +100,21 @@ class FittedPredictor:
         """What `restore` needs beside settings, training set and label scale; nothing where a fit gives it again."""
         return {}
 
-    def restore(self, training_set: TrainingSet, scale: LabelScale, weights: dict[str, Tensor]) -> None:
+    def restore(
+        self,
+        training_set: TrainingSet,
+        scale: LabelScale,
+        weights: dict[str, Tensor],
+    ) -> None:
         """Become the fitted predictor that had these; by default by fitting it again, which its seed repeats."""
         self.fit(training_set.graphs, training_set.accuracy, scale)
 
-    def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> Any:
+    def fit(
+        self,
+        graphs: GraphBatch,
+        accuracy: Any,
+        scale: LabelScale | None = None,
+    ) -> Any:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
         raise NotImplementedError
 
@@ -120,7 +130,11 @@ class FittedPredictor:
         return flat
 
 
-def _plain(name: str, value: Any, default: Any) -> Any:
+def _plain(
+    name: str,
+    value: Any,
+    default: Any,
+) -> Any:
     """`value` as the plain type of its default, within its range.
 
     A whole number counts something; only no epochs make sense, and 0 where it is the default.
@@ -169,19 +183,40 @@ class TrainedPredictor(FittedPredictor):
         """What runs S models, each on its own n architectures."""
         raise NotImplementedError
 
-    def inputs(self, run: Any, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+    def inputs(
+        self,
+        run: Any,
+        index: Tensor,
+        generators: list[np.random.Generator],
+    ) -> tuple[Tensor, ...]:
         """What a step reads from the host: architectures (S, b), and what is drawn for them."""
         return (index,)
 
-    def loss_of(self, run: Any, labels: Tensor, *inputs: Tensor) -> Logged:
+    def loss_of(
+        self,
+        run: Any,
+        labels: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         """The loss of `inputs`, summed over S models, with standardised labels (S, n); and what is logged of it."""
         raise NotImplementedError
 
-    def step(self, run: Any, labels: Tensor, index: Tensor, generators: list[np.random.Generator]) -> Logged:
+    def step(
+        self,
+        run: Any,
+        labels: Tensor,
+        index: Tensor,
+        generators: list[np.random.Generator],
+    ) -> Logged:
         """The loss of the architectures index (S, b), and what is logged of it."""
         return self.loss_of(run, labels, *self.inputs(run, index, generators))
 
-    def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
+    def recorder(
+        self,
+        run: Any,
+        labels: Tensor,
+        steps: Iterable[Tensor],
+    ) -> Recorder | None:
         """What runs the `steps` (S, b) of a whole training on a GPU in place of `step`, since there starting the work
         of a step takes longer than doing it; None where it cannot be recorded."""
         if not (on_gpu(self.device) and run.recordable):
@@ -193,7 +228,12 @@ class TrainedPredictor(FittedPredictor):
         """Epochs, rates and the size of a step."""
         return Schedule(self.epochs, self.learning_rate, self.accumulate)
 
-    def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Any:
+    def fit(
+        self,
+        graphs: GraphBatch,
+        accuracy: Tensor,
+        scale: LabelScale | None = None,
+    ) -> Any:
         """Train on n architectures and their accuracy (n,), percent. The seed fixes every bit on a CPU."""
         return fit_together([self], [graphs], [accuracy], scale)[0]
 
@@ -201,7 +241,12 @@ class TrainedPredictor(FittedPredictor):
         """All parameters and buffers of the model."""
         return self.model.state_dict()
 
-    def restore(self, training_set: TrainingSet, scale: LabelScale, weights: dict[str, Tensor]) -> None:
+    def restore(
+        self,
+        training_set: TrainingSet,
+        scale: LabelScale,
+        weights: dict[str, Tensor],
+    ) -> None:
         """Become the trained predictor that had these. Raises UserError for the weights of another model."""
         model = _fresh(self, training_set.graphs)
         try:
@@ -268,7 +313,12 @@ def fit_together(
     return methods
 
 
-def _fit_plain(method: TrainedPredictor, graphs: GraphBatch, labels: Tensor, checkpoint: Checkpoint | None) -> None:
+def _fit_plain(
+    method: TrainedPredictor,
+    graphs: GraphBatch,
+    labels: Tensor,
+    checkpoint: Checkpoint | None,
+) -> None:
     """Train as the method's paper does."""
     identity = method.identity(labels[None], [graphs])
     options = {"progress": method.progress, "checkpoint": checkpoint, "identity": identity}
@@ -277,7 +327,11 @@ def _fit_plain(method: TrainedPredictor, graphs: GraphBatch, labels: Tensor, che
     _keep(method, trained.model, trained.history)
 
 
-def _keep(method: TrainedPredictor, model: nn.Module, history: list[dict[str, Any]]) -> None:
+def _keep(
+    method: TrainedPredictor,
+    model: nn.Module,
+    history: list[dict[str, Any]],
+) -> None:
     method.model = model
     method.history = history
     method.n_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -298,7 +352,11 @@ def _checkpoint(method: TrainedPredictor, part: int | None = None) -> Checkpoint
     return replace(checkpoint, path=checkpoint.path.with_stem(f"{checkpoint.path.stem}-{part}"))
 
 
-def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
+def _identity(
+    methods: Sequence[TrainedPredictor],
+    labels: Tensor,
+    graphs: Sequence[GraphBatch],
+) -> str:
     """That of the first, and what the others have of their own."""
     first = methods[0]
     own = []
@@ -309,7 +367,12 @@ def _identity(methods: Sequence[TrainedPredictor], labels: Tensor, graphs: Seque
     return first.identity(labels, graphs) + (f" {own}" if differ else "")
 
 
-def labels_of(method: FittedPredictor, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None) -> Tensor:
+def labels_of(
+    method: FittedPredictor,
+    graphs: GraphBatch,
+    accuracy: Tensor,
+    scale: LabelScale | None = None,
+) -> Tensor:
     """Standardised labels (n,) of a training set; the scale, by default its own, is kept for predictions."""
     if not isinstance(graphs, GraphBatch):
         raise UserError(f"fit needs a GraphBatch, got {type(graphs).__name__}: collate(architectures, space) makes one")

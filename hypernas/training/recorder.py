@@ -24,7 +24,12 @@ class Recorder:
     the host. The first step of each kind runs as it is, the next one is recorded. Without a GPU all run as they are.
     """
 
-    def __init__(self, draw: Draw, loss: Callable[..., Logged], device: str) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        loss: Callable[..., Logged],
+        device: str,
+    ) -> None:
         self.draw = draw
         self.loss = loss
         self.device = device
@@ -34,7 +39,10 @@ class Recorder:
         self.memory: Any = None
 
     def step(
-        self, optimizer: torch.optim.Optimizer, index: Tensor, generators: list[np.random.Generator]
+        self,
+        optimizer: torch.optim.Optimizer,
+        index: Tensor,
+        generators: list[np.random.Generator],
     ) -> list[dict[str, Tensor]]:
         """One step on the architectures index (S, b); returns its log."""
         kind, drawn = self.draw(index, generators)

@@ -74,7 +74,11 @@ def checked(name: str, value: Any) -> Any:
     return value
 
 
-def typed(name: str, value: Any, kind: type | None) -> Any:
+def typed(
+    name: str,
+    value: Any,
+    kind: type | None,
+) -> Any:
     """`value`, which may be text or a NumPy scalar, as a `kind`; a kind of None takes any literal.
 
     Raises UserError where it is of another type.

@@ -69,7 +69,11 @@ class TrainingSet:
         return collate(architectures, space, wanted) if architectures else self.graphs[:0]
 
 
-def _canonical(given: GraphBatch, space: Any, graph_form: str) -> GraphBatch:
+def _canonical(
+    given: GraphBatch,
+    space: Any,
+    graph_form: str,
+) -> GraphBatch:
     """The same architectures in `graph_form`; equal graphs are converted once.
 
     Raises UserError where the space cannot read one, which without its notation must be raw in most spaces.
@@ -79,7 +83,11 @@ def _canonical(given: GraphBatch, space: Any, graph_form: str) -> GraphBatch:
     return collate(architectures, space, graph_form)[inverse]
 
 
-def _simplified(given: GraphBatch, space: Any, wanted: str) -> GraphBatch:
+def _simplified(
+    given: GraphBatch,
+    space: Any,
+    wanted: str,
+) -> GraphBatch:
     """Graphs of a known form, simplified to the one that is wanted."""
     if GRAPH_FORMS.index(given.graph_form) < GRAPH_FORMS.index(wanted):
         try:
@@ -91,7 +99,11 @@ def _simplified(given: GraphBatch, space: Any, wanted: str) -> GraphBatch:
     raise UserError(f"{rule}, got {given.graph_form} ones, from which these cannot be made: {remedy}")
 
 
-def _of_unknown_form(given: GraphBatch, space: Any, wanted: str) -> GraphBatch:
+def _of_unknown_form(
+    given: GraphBatch,
+    space: Any,
+    wanted: str,
+) -> GraphBatch:
     """Graphs that do not say their form: raw ones are simplified, what is simplified already stays as it is."""
     try:
         return _canonical(given, space, wanted)

@@ -26,7 +26,11 @@ def operation_colour(op: str) -> str:
     return next((colour for part, colour in OPERATION_COLOURS if part in op), "#F2F2F2")
 
 
-def draw_cell(nodes: Sequence[str], edges: Iterable[Sequence[int]], ax: Axes | None = None) -> Axes:
+def draw_cell(
+    nodes: Sequence[str],
+    edges: Iterable[Sequence[int]],
+    ax: Axes | None = None,
+) -> Axes:
     """Draw a cell from left to right: operations `nodes` in topological order, edges (i, j) or (i, j, count).
 
     A count above one, several skip connections contracted into one edge, is written beside the edge.
@@ -52,7 +56,11 @@ def draw_cell(nodes: Sequence[str], edges: Iterable[Sequence[int]], ax: Axes | N
     return ax
 
 
-def _draw_node(ax: Axes, name: str, place: tuple[float, float]) -> None:
+def _draw_node(
+    ax: Axes,
+    name: str,
+    place: tuple[float, float],
+) -> None:
     """A box in the colour of its operation, with the name in at most two lines."""
     from matplotlib.patches import FancyBboxPatch
 
@@ -101,7 +109,11 @@ def draw_cells(cells: Mapping[str, Any], names: Sequence[str]) -> list[Axes]:
     return drawn
 
 
-def _draw_edge(ax: Axes, route: Sequence[tuple[float, float]], count: int) -> None:
+def _draw_edge(
+    ax: Axes,
+    route: Sequence[tuple[float, float]],
+    count: int,
+) -> None:
     """A smooth line through the points of a route, level where it passes a layer, and so beside nodes."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path

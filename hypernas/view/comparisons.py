@@ -98,7 +98,11 @@ def _series(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], dict
     return styles
 
 
-def _size_axis(ax: Axes, sizes: Iterable[float], log: bool = True) -> None:
+def _size_axis(
+    ax: Axes,
+    sizes: Iterable[float],
+    log: bool = True,
+) -> None:
     """A tick at every size in use and nowhere else; sizes grow by factors, so the axis does too."""
     ticks = sorted({float(size) for size in sizes})
     if log:
@@ -154,7 +158,11 @@ def learning_curves(
     return figure
 
 
-def _with_values(rows: pd.DataFrame, columns: Sequence[str], values: Sequence[Any]) -> pd.DataFrame:
+def _with_values(
+    rows: pd.DataFrame,
+    columns: Sequence[str],
+    values: Sequence[Any],
+) -> pd.DataFrame:
     """The rows that have these values in these columns; a missing value asks for rows without one."""
     for name, value in zip(columns, values, strict=True):
         if value == value:
@@ -164,7 +172,13 @@ def _with_values(rows: pd.DataFrame, columns: Sequence[str], values: Sequence[An
     return rows
 
 
-def _draw_curve(ax: Axes, rows: pd.DataFrame, x: str, metric: str, style: Mapping[str, Any]) -> pd.Series:
+def _draw_curve(
+    ax: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    metric: str,
+    style: Mapping[str, Any],
+) -> pd.Series:
     """The mean of one series with its band; returns the means by `x`."""
     import seaborn
 
@@ -184,7 +198,12 @@ def _draw_curve(ax: Axes, rows: pd.DataFrame, x: str, metric: str, style: Mappin
     return rows.groupby(x)[metric].mean()
 
 
-def _draw_paper(ax: Axes, figures: pd.DataFrame, ours: pd.Series, style: Mapping[str, Any]) -> None:
+def _draw_paper(
+    ax: Axes,
+    figures: pd.DataFrame,
+    ours: pd.Series,
+    style: Mapping[str, Any],
+) -> None:
     """The paper's points, hollow, each with a thin line to our mean at that size."""
     figures = figures[figures["n_train"].isin(ours.index)]
     sizes, values = figures["n_train"].astype(float), figures["paper"].astype(float)
@@ -193,7 +212,11 @@ def _draw_paper(ax: Axes, figures: pd.DataFrame, ours: pd.Series, style: Mapping
     ax.plot(sizes, values, style["marker"], color=style["color"], markerfacecolor=PAPER, linestyle="none")
 
 
-def paired_strips(lines: pd.DataFrame, names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
+def paired_strips(
+    lines: pd.DataFrame,
+    names: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Axes:
     """Lines of `claims.answers` of one metric: every pair a dot, the mean with its interval, the estimate in figures.
 
     Blue is higher, red lower, green equal to within ±0.01, grey undecided. `names` stand for the claims' own words.
@@ -249,7 +272,12 @@ def _strip_labels(lines: pd.DataFrame) -> list[str]:
     return labels
 
 
-def _draw_estimate(ax: Axes, place: int, line: Mapping[Any, Any], colour: str) -> None:
+def _draw_estimate(
+    ax: Axes,
+    place: int,
+    line: Mapping[Any, Any],
+    colour: str,
+) -> None:
     """The interval as a bar, the mean as a diamond, both in figures at the right."""
     ax.hlines(place, line["low"], line["high"], color=colour, linewidth=3)
     ax.plot(line["difference"], place, "D", color=colour, markeredgecolor=PAPER, markersize=7, zorder=4)
@@ -264,7 +292,11 @@ def _draw_estimate(ax: Axes, place: int, line: Mapping[Any, Any], colour: str) -
     )
 
 
-def dumbbells(lines: pd.DataFrame, metric: str = "kendall_tau", reference: str = "") -> Figure:
+def dumbbells(
+    lines: pd.DataFrame,
+    metric: str = "kendall_tau",
+    reference: str = "",
+) -> Figure:
     """`summary` with the paper's figures -> a facet a space and dataset: ours solid, the paper's hollow, joined.
 
     Methods are sorted by ours; a vertical line stands at the method `reference`.
@@ -302,7 +334,13 @@ def dumbbells(lines: pd.DataFrame, metric: str = "kendall_tau", reference: str =
     return figure
 
 
-def cost_front(points: pd.DataFrame, x: str, y: str, label: str = "method", ax: Axes | None = None) -> Axes:
+def cost_front(
+    points: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str = "method",
+    ax: Axes | None = None,
+) -> Axes:
     """A labelled dot a line, `x` (logarithmic) the smaller and `y` the larger the better, and the front of the best."""
     points = points.dropna(subset=[x, y]).reset_index(drop=True)
     if points.empty:
@@ -328,7 +366,12 @@ def cost_front(points: pd.DataFrame, x: str, y: str, label: str = "method", ax: 
     return ax
 
 
-def plane(means: pd.DataFrame, x: str, y: str, by: str) -> Figure:
+def plane(
+    means: pd.DataFrame,
+    x: str,
+    y: str,
+    by: str,
+) -> Figure:
     """`summary` lines as labelled points, metric x against metric y, a facet a space and size."""
     import matplotlib.pyplot as plt
 
@@ -359,7 +402,11 @@ def plane(means: pd.DataFrame, x: str, y: str, by: str) -> Figure:
     return figure
 
 
-def best_so_far(curves: pd.DataFrame, ylabel: str = "best accuracy so far, %", ax: Axes | None = None) -> Axes:
+def best_so_far(
+    curves: pd.DataFrame,
+    ylabel: str = "best accuracy so far, %",
+    ax: Axes | None = None,
+) -> Axes:
     """`search_summary.curves` against the queries, each with its interval over the seeds as a band, named at its end.
 
     A search that begins with random architectures has its line from there on; before, it is random search.
@@ -391,7 +438,11 @@ def _bends(lines: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return lines[~flat.all(axis=1)]
 
 
-def seconds_beside(ours: Mapping[str, float], paper: Mapping[str, float], ax: Axes | None = None) -> Axes:
+def seconds_beside(
+    ours: Mapping[str, float],
+    paper: Mapping[str, float],
+    ax: Axes | None = None,
+) -> Axes:
     """Seconds of each method, ours solid and the paper's hollow, on a logarithmic axis."""
     ax = axes(ax, height=0.9 + 0.38 * len(ours))
     for place, (method, seconds) in enumerate(ours.items()):
@@ -409,7 +460,11 @@ def seconds_beside(ours: Mapping[str, float], paper: Mapping[str, float], ax: Ax
     return ax
 
 
-def shares(parts: Mapping[str, float], unit: str, ax: Axes | None = None) -> Axes:
+def shares(
+    parts: Mapping[str, float],
+    unit: str,
+    ax: Axes | None = None,
+) -> Axes:
     """Parts of a whole as bars, each with its value and its share."""
     ax = axes(ax, height=0.9 + 0.34 * len(parts))
     total = sum(parts.values())

@@ -63,7 +63,11 @@ def _cell(cell: Cell, ops: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _details(architecture: Architecture, program: Program, image_size: int) -> dict[str, Any]:
+def _details(
+    architecture: Architecture,
+    program: Program,
+    image_size: int,
+) -> dict[str, Any]:
     """[channels, height, width, parameters] of every node with weights, by position; equal positions are kept once."""
     sizes = map_sizes(program, image_size, image_size)
     weighted: dict[tuple[int, ...], list[list[int]]] = {}

@@ -45,7 +45,11 @@ def _frame(data: Any, *columns: str) -> pd.DataFrame:
     return frame
 
 
-def predicted_against_true(data: Any, ax: Axes | None = None, low: float = 0.05) -> Axes:
+def predicted_against_true(
+    data: Any,
+    ax: Axes | None = None,
+    low: float = 0.05,
+) -> Axes:
     """Columns `predicted`, `true` in percent, and optionally `train` (bool): one dot an architecture.
 
     The share `low` of the architectures with the lowest true accuracy lies left of the axis and is counted in
@@ -100,7 +104,12 @@ def predicted_against_true(data: Any, ax: Axes | None = None, low: float = 0.05)
     return ax
 
 
-def _curves(history: Any, lines: Mapping[str, tuple[str, str]], ylabel: str, ax: Axes | None) -> Axes:
+def _curves(
+    history: Any,
+    lines: Mapping[str, tuple[str, str]],
+    ylabel: str,
+    ax: Axes | None,
+) -> Axes:
     frame = _frame(history, "epoch")
     if frame.empty:
         return nothing("There is no run to draw.", ax)
@@ -136,7 +145,12 @@ def task_weights(history: Any, ax: Axes | None = None) -> Axes:
     return _curves(history, lines, "task weight", ax)
 
 
-def pareto(frame: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
+def pareto(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    ax: Axes | None = None,
+) -> Axes:
     """Every row a dot, x the smaller and y the larger the better, a line through those none other beats."""
     frame = _frame(frame, x, y)
     if frame.empty:
@@ -153,7 +167,11 @@ def pareto(frame: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def growth(data: Any, cost: str = "seconds", ax: Axes | None = None) -> Axes:
+def growth(
+    data: Any,
+    cost: str = "seconds",
+    ax: Axes | None = None,
+) -> Axes:
     """Columns `setting`, `flop` and `cost`: cost against arithmetic, relative to each setting's first line."""
     frame = _frame(data, "setting", "flop", cost)
     ax = axes(ax)

@@ -32,7 +32,11 @@ def benchmarks() -> dict[str, Benchmark]:
     return tables
 
 
-def _picture(benchmark: Benchmark, index: int, title: str = "") -> dict[str, Any]:
+def _picture(
+    benchmark: Benchmark,
+    index: int,
+    title: str = "",
+) -> dict[str, Any]:
     space = benchmark.space
     network = space.canonical(benchmark.graphs("raw").architecture(index), "raw")
     return drawing(network, space, title, space.build(network))
@@ -46,7 +50,11 @@ def best_and_median(benchmark: Benchmark) -> list[dict[str, Any]]:
     return [_picture(benchmark, index, f"{name}, {accuracy[index]:.2f} %") for name, index in chosen.items()]
 
 
-def trade_off(benchmark: Benchmark, n_points: int, seed: int) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def trade_off(
+    benchmark: Benchmark,
+    n_points: int,
+    seed: int,
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Random networks of a table: million weights of their cells against test accuracy, and their drawings."""
     import pandas as pd
 

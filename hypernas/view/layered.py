@@ -97,7 +97,11 @@ def _fewest_crossings(rows: list[list], steps: Sequence[tuple]) -> list[list]:
     return best
 
 
-def _by_neighbours(row: Sequence, beside: Sequence, steps: Sequence[tuple]) -> list:
+def _by_neighbours(
+    row: Sequence,
+    beside: Sequence,
+    steps: Sequence[tuple],
+) -> list:
     """`row` in the order of the mean place of each item's neighbours in the layer beside it."""
     place = {item: y for y, item in enumerate(beside)}
     neighbours: dict[Any, list[int]] = {item: [] for item in row}

@@ -82,7 +82,11 @@ def train_once(
     return row
 
 
-def compare(setting: str, values: Iterable[Any], **others: Any) -> pd.DataFrame:
+def compare(
+    setting: str,
+    values: Iterable[Any],
+    **others: Any,
+) -> pd.DataFrame:
     """`train_once` for each value of one setting (`method`, `context`, `q`, ...), a line each."""
     import pandas as pd
 
@@ -127,6 +131,12 @@ def without_hypernetwork() -> dict[str, float]:
     return reference
 
 
-def train_with_q(q: float, reading: str = "printed", n_train: int = 39, epochs: int = 10, **settings: Any) -> Row:
+def train_with_q(
+    q: float,
+    reading: str = "printed",
+    n_train: int = 39,
+    epochs: int = 10,
+    **settings: Any,
+) -> Row:
     """`train_once` of HyperNAS with a chosen q: what the button of the q explorer does."""
     return train_once("hypernas", n_train, q=q, reading=reading, epochs=epochs, **settings)

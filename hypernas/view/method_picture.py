@@ -26,7 +26,12 @@ ALL = "The training step: cells, encoder, regressor, hypernetwork, target networ
 class Drawing:
     """SVG elements in a row, each belonging to a part that is lit or not."""
 
-    def __init__(self, width: int, height: int, lit: Iterable[str]) -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        lit: Iterable[str],
+    ) -> None:
         self.size = width, height
         self.lit = set(lit)
         unknown = self.lit - {*PARTS}
@@ -37,7 +42,15 @@ class Drawing:
     def opacity(self, part: str) -> float:
         return 1.0 if part in self.lit or not self.lit else UNLIT
 
-    def box(self, x: float, y: float, width: float, height: float, text: str, part: str) -> None:
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        text: str,
+        part: str,
+    ) -> None:
         """A rounded box with lines of text, the first of them bold."""
         colour = PARTS[part]
         lines = text.split("\n")
@@ -54,7 +67,13 @@ class Drawing:
             f'fill="{colour}" fill-opacity="0.15" stroke="{colour}" stroke-width="1.5"/>{words}</g>'
         )
 
-    def arrow(self, points: list[tuple[float, float]], part: str, text: str = "", dashed: bool = False) -> None:
+    def arrow(
+        self,
+        points: list[tuple[float, float]],
+        part: str,
+        text: str = "",
+        dashed: bool = False,
+    ) -> None:
         """A line through points with a head at its end, and its text above the middle of its first stretch."""
         path = " L ".join(f"{x} {y}" for x, y in points)
         dashes = ' stroke-dasharray="5 4"' if dashed else ""
@@ -125,7 +144,15 @@ def training_step(*lit: str, caption: str = "") -> Html:
     return drawing.html(caption or ALL)
 
 
-def _grid(drawing: Drawing, x: float, y: float, columns: int, rows: int, kept: tuple[int, int], tiled: bool) -> None:
+def _grid(
+    drawing: Drawing,
+    x: float,
+    y: float,
+    columns: int,
+    rows: int,
+    kept: tuple[int, int],
+    tiled: bool,
+) -> None:
     """Cells of a block of weights: `kept` columns and rows in colour, repeated where tiled."""
     for row in range(rows):
         for column in range(columns):

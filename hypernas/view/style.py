@@ -168,7 +168,12 @@ def themed_svg(figure: Figure, alt: str) -> str:
 class Picture:
     """A figure with its caption, as a notebook and a page show it."""
 
-    def __init__(self, drawn: Axes | Figure, caption: str, alt: str = "") -> None:
+    def __init__(
+        self,
+        drawn: Axes | Figure,
+        caption: str,
+        alt: str = "",
+    ) -> None:
         import matplotlib.pyplot as plt
 
         figure = getattr(drawn, "figure", drawn)

@@ -42,7 +42,11 @@ def guarded(score: Proxy) -> Guarded:
     """
 
     @wraps(score)
-    def scored(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    def scored(
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+    ) -> float:
         fresh = copy.deepcopy(network)
         fresh.train().requires_grad_(True)
         answer = score(fresh, images, labels)
@@ -120,7 +124,11 @@ def _is_map(out: Any) -> bool:
     return out.shape[2:].numel() > 1 and len(out) > 0
 
 
-def _run(network: nn.Module, images: Tensor, norm: bool = True) -> tuple[Tensor, Tape]:
+def _run(
+    network: nn.Module,
+    images: Tensor,
+    norm: bool = True,
+) -> tuple[Tensor, Tape]:
     """The logits (M, K), and what was computed on the way."""
     with Tape(norm) as tape:
         out = network(images)
@@ -162,26 +170,42 @@ def _saliency(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
 
 
 @proxy
-def params(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def params(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float:
     """Number of learned parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 @proxy
-def flops(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def flops(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float:
     """Multiply-adds of convolutions and linear layers on one image."""
     _, tape = _run(network.eval(), images[:1])
     return sum(weight[0].numel() * out.numel() for weight, out in tape.layers)
 
 
 @proxy
-def l2norm(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def l2norm(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """Sum over the layers of the Euclidean norm of their weights (Abdelfattah et al. 2021)."""
     return _total(weight.norm() for weight in _weights(network))
 
 
 @proxy
-def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def synflow(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """Sum of |w dR/dw|: R sums the logits of an image of ones, all parameters are absolute, nothing is normalised.
 
     Tanaka et al. 2020, in float64. Table 6's sources take its logarithm, which ranks alike.
@@ -199,7 +223,11 @@ def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tenso
 
 @proxy
 @torch.no_grad()
-def nwot(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def nwot(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """log |det K|, K (M, M) the number of ReLU units that answer two images alike (Mellor et al. 2021, NASWOT).
 
     Two images that are alike to every unit make it -inf, and so nan.
@@ -219,7 +247,11 @@ def nwot(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
 
 @proxy
 @torch.no_grad()
-def zen(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def zen(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """log of the change of the last map under a small Gaussian change of a Gaussian input, plus the log of the
     deviation in every batch normalisation; all weights are drawn anew from N(0, 1) (Lin et al. 2021).
 
@@ -243,20 +275,32 @@ def zen(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
 
 
 @proxy
-def gradnorm(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def gradnorm(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """Sum over the layers of the Euclidean norm of the gradient of their weights (Abdelfattah et al. 2021)."""
     return _total(gradient.norm() for gradient in _gradients(network, images, labels))
 
 
 @proxy
-def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def snip(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """Sum of |w g|, what the loss loses when a weight is taken away (Lee et al. 2019)."""
     gradients = _gradients(network, images, labels)
     return _saliency(_weights(network), gradients)
 
 
 @proxy
-def fisher(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def fisher(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """Sum over channels of half the mean square of a channel's activation times its gradient (Theis et al. 2018).
 
     A channel counts once for each of its weights, as where it became a proxy (Abdelfattah et al. 2021).
@@ -277,7 +321,11 @@ def fisher(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor
 
 
 @proxy
-def zico(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+def zico(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float:
     """Sum over the layers of log(sum of the mean |g| over the deviation of g between batches) (Li et al. 2023).
 
     NOTE[PAPER]: paper takes two batches of images; we take the two halves of the one that every proxy gets; because
@@ -300,7 +348,11 @@ def zico(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 @proxy
-def eznas(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def eznas(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """EZNAS-A, the evolved program (Akhauri et al. 2022): of the gradient of each convolution's weights on random noise
     the sign, the log-determinant of each kernel, the sigmoid, the Frobenius norm.
 
@@ -320,7 +372,11 @@ def eznas(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
 
 
 @proxy
-def grasp(network: nn.Module, images: Tensor, labels: Tensor) -> float | Tensor:
+def grasp(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> float | Tensor:
     """-Sum of w (H g), H the Hessian of the loss (Wang et al. 2020), with the sign of Abdelfattah et al. 2021.
 
     The sum is small beside its terms, so that in float32, as published, a few networks get the wrong sign. Channels do

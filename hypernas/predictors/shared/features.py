@@ -56,7 +56,12 @@ class FeaturePredictor(FittedPredictor):
         sizes = np.log(counts(graphs))
         return np.concatenate([features, sizes], 1)
 
-    def fit(self, graphs: GraphBatch, accuracy: Any, scale: LabelScale | None = None) -> Any:
+    def fit(
+        self,
+        graphs: GraphBatch,
+        accuracy: Any,
+        scale: LabelScale | None = None,
+    ) -> Any:
         """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
         labels = labels_of(self, graphs, accuracy, scale).numpy()
         self.features = self.new_features(graphs)
@@ -173,7 +178,11 @@ def ordered(graphs: GraphBatch, columns: Columns) -> tuple[np.ndarray, np.ndarra
     return ops.reshape(b, u, n), adjacency.reshape(b, u, n, n), real.numpy()
 
 
-def _canonical_order(ops: np.ndarray, adjacency: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _canonical_order(
+    ops: np.ndarray,
+    adjacency: np.ndarray,
+    mask: np.ndarray,
+) -> np.ndarray:
     """Of cells (R, N), (R, N, N), (R, N): which node (R, N) stands at each place, absent ones last."""
     n = ops.shape[1]
     depth = np.zeros(ops.shape, np.int64)

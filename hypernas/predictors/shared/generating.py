@@ -43,7 +43,9 @@ CURVE = 21
 
 @lru_cache(2)
 def _joined(
-    sets: tuple[tuple[str, int], ...], device: str, dtype: torch.dtype
+    sets: tuple[tuple[str, int], ...],
+    device: str,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, dict[tuple[str, int], int]]:
     """The training images and labels of different sets, one set after another, and where each begins."""
     loaded = [load_once(*names) for names in sets]
@@ -190,7 +192,12 @@ class GeneratingPredictor(TrainedPredictor):
         keeps = on_gpu(self.device) and self.engine != "plain" and self.large
         return replace(super().schedule(), regroup=not keeps)
 
-    def recorder(self, run: Any, labels: Tensor, steps: Iterable[Tensor]) -> Recorder | None:
+    def recorder(
+        self,
+        run: Any,
+        labels: Tensor,
+        steps: Iterable[Tensor],
+    ) -> Recorder | None:
         """That of any predictor, but that the target networks of a step are laid out by a static plan."""
         recorder = super().recorder(run, labels, steps)
         if recorder is not None:
@@ -200,19 +207,33 @@ class GeneratingPredictor(TrainedPredictor):
         return recorder
 
     def _planned(
-        self, run: FastPass, index: Tensor, generators: list[np.random.Generator]
+        self,
+        run: FastPass,
+        index: Tensor,
+        generators: list[np.random.Generator],
     ) -> tuple[Hashable, Sequence[Tensor]]:
         """The kind of a step, and its inputs with the places of its static plan."""
         kind = run.kind(index, self.large)
         run.static_plan = run.static_plans[kind]
         return kind, (run.static_plan.fill(index.numpy()), *self.inputs(run, index, generators))
 
-    def _planned_loss(self, run: FastPass, labels: Tensor, places: Tensor, *inputs: Tensor) -> Logged:
+    def _planned_loss(
+        self,
+        run: FastPass,
+        labels: Tensor,
+        places: Tensor,
+        *inputs: Tensor,
+    ) -> Logged:
         assert run.static_plan is not None
         run.static_plan.places.copy_(places)
         return self.loss_of(run, labels, *inputs)
 
-    def inputs(self, run: Any, index: Tensor, generators: list[np.random.Generator]) -> tuple[Tensor, ...]:
+    def inputs(
+        self,
+        run: Any,
+        index: Tensor,
+        generators: list[np.random.Generator],
+    ) -> tuple[Tensor, ...]:
         """Architectures (S, b), and the images (S, b, M) of their networks."""
         return index, run.training_images.choose(index.shape[1], generators)
 
@@ -238,7 +259,12 @@ def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return losses.view(y.shape).mean(2), right.mean((1, 2)) * 100
 
 
-def told_of_networks(predictor: Any, graphs: GraphBatch, test: np.ndarray, seed: int) -> dict[str, Any]:
+def told_of_networks(
+    predictor: Any,
+    graphs: GraphBatch,
+    test: np.ndarray,
+    seed: int,
+) -> dict[str, Any]:
     """What a row says of generated networks, nothing for a predictor that makes none.
 
     How many images they get right, percent: in training, and on held-out images, the latter as the mean over at most

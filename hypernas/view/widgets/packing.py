@@ -87,7 +87,11 @@ def _varying_nodes(drawings: Mapping[int, Mapping[str, Any]]) -> list[Node]:
     return varying
 
 
-def pack_within(drawings: Mapping[int, Mapping[str, Any]], n: int, limit: int) -> dict[str, Any]:
+def pack_within(
+    drawings: Mapping[int, Mapping[str, Any]],
+    n: int,
+    limit: int,
+) -> dict[str, Any]:
     """As `pack`, with as many of the drawings, in their order, as `limit` bytes hold."""
     pairs = list(drawings.items())
     while pairs:

@@ -37,7 +37,14 @@ def _short(values: np.ndarray) -> list[float]:
     return [float(f"{v:.5g}") for v in values]
 
 
-def _data(frame: pd.DataFrame, x: str, y: str, drawings: Any, title: str, log_x: bool) -> dict[str, Any]:
+def _data(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    drawings: Any,
+    title: str,
+    log_x: bool,
+) -> dict[str, Any]:
     if len(frame) == 0:
         raise WrongInput("a Pareto view needs a table with at least two rows, got an empty one")
     cost = _column(frame, x)
@@ -66,7 +73,11 @@ def _data(frame: pd.DataFrame, x: str, y: str, drawings: Any, title: str, log_x:
     return data
 
 
-def _front_first(drawings: Any, front: Sequence[int], n: int) -> dict[int, dict[str, Any]]:
+def _front_first(
+    drawings: Any,
+    front: Sequence[int],
+    n: int,
+) -> dict[int, dict[str, Any]]:
     """Checked drawings by row, those of the front first: where not all have room, the others are left out."""
     given = dict(drawings) if isinstance(drawings, Mapping) else dict(enumerate(drawings))
     for row in given:

@@ -117,7 +117,11 @@ def _setting(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in GROUP)
 
 
-def _run(members: Sequence[Mapping[str, Any]], order: int, n: int) -> dict[str, Any]:
+def _run(
+    members: Sequence[Mapping[str, Any]],
+    order: int,
+    n: int,
+) -> dict[str, Any]:
     """One run of the explorer from its rows, a seed each; curves have at most n points."""
     first = members[0]
     taus = [row["kendall_tau"] for row in members]
@@ -150,7 +154,11 @@ def runs(rows: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:
     return [_run(members, order, n) for order, members in enumerate(groups.values())]
 
 
-def grid(rows: Sequence[Mapping[str, Any]], newest: Mapping[str, Any] | None = None, note: str = "") -> dict[str, Any]:
+def grid(
+    rows: Sequence[Mapping[str, Any]],
+    newest: Mapping[str, Any] | None = None,
+    note: str = "",
+) -> dict[str, Any]:
     """The explorer's data; `newest` is the row it opens with. Curves get as many points as the page can carry."""
     settings = list(dict.fromkeys(_setting(row) for row in rows))
     opened = None if newest is None else settings.index(_setting(newest))

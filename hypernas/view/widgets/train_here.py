@@ -11,7 +11,12 @@ import ipywidgets as controls
 class TrainHere:
     """`train(q=, reading=, n_train=, progress=)` -> a row, which `add` takes; `progress(done, total)` moves the bar."""
 
-    def __init__(self, train: Callable[..., Any], add: Callable[[Any], None], sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        train: Callable[..., Any],
+        add: Callable[[Any], None],
+        sizes: Sequence[int],
+    ) -> None:
         self.train = train
         self.add = add
         # From the paper's 1.5 a step beyond the recorded values, which go from 0.5 to 3, on either side.
