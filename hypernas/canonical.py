@@ -5,6 +5,8 @@ All of it works on the arrays of many small graphs at once: a table has up to 42
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy import uint64
 
@@ -23,6 +25,12 @@ TARGETS = uint64(3)
 KIND = uint64(64)
 
 
+def check_graph_form(graph_form: Any) -> None:
+    """Raise UserError for what is none of `GRAPH_FORMS`."""
+    if not isinstance(graph_form, str) or graph_form not in GRAPH_FORMS:
+        raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r:.80}")
+
+
 def simplify(
     ops: np.ndarray,
     adjacency: np.ndarray,
@@ -37,8 +45,7 @@ def simplify(
     replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum a node receives stays
     the same. Kept nodes move to the front. Returns `ops`, `adjacency`, `mask` (B, N).
     """
-    if graph_form not in GRAPH_FORMS:
-        raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+    check_graph_form(graph_form)
     alive = np.ones(ops.shape, bool)
     if graph_form != "raw":
         if zero is not None:

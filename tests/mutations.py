@@ -30,7 +30,8 @@ from hypernas.cli import main
 from hypernas.errors import UserError
 
 SEED = 20261129
-SECONDS = 20  # an answer to a wrong input may take this long
+SECONDS = 20  # of this process's computing time that an answer to a wrong input may take: no load counts as a hang
+WALL_SECONDS = 300  # and of the clock, for an answer that waits instead of computing
 
 TEXTS = (
     "", " ", "-1", "0", "1", "2", "3.5", "nan", "inf", "-inf", "1e400", "1e23", "0:1e14", "0x10", "1_000", "--", "-h",
@@ -52,11 +53,17 @@ class Case:
     call: Callable[[], Any]
 
 
+def states_of_files() -> set[tuple[Path, int, int]]:
+    """All files below this folder, with their sizes and the moments of their last changes."""
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    return {(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
 def command(family: str, words: list[str]) -> Case:
     """A case of the command line, run in this process."""
 
     def call() -> None:
-        before = {path for path in Path().rglob("*") if path.is_file()}
+        before = states_of_files()
         result = CliRunner().invoke(main, words)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -65,9 +72,9 @@ def command(family: str, words: list[str]) -> Case:
         message = result.stderr.strip() if result.exit_code else ""
         if result.exit_code and ("Traceback" in message or not message):
             raise AssertionError(f"no sentence: {message[-200:]!r}")
-        left = {path for path in Path().rglob("*") if path.is_file()} - before
-        if result.exit_code == 2 and left:
-            raise AssertionError(f"refused, but left {sorted(map(str, left))}")
+        changed = states_of_files() ^ before
+        if result.exit_code == 2 and changed:
+            raise AssertionError(f"refused, but changed {sorted({str(path) for path, *_ in changed})}")
 
     return Case(family, " ".join(words)[:300], call)
 
@@ -371,15 +378,18 @@ def parameters(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
 
 
 def cases(folder: Path, share: float = 1.0) -> Iterator[Case]:
-    """All cases, or a share of each family, the same ones every time."""
-    rng = random.Random(SEED)
-    yield from command_lines(rng, int(900 * share))
-    yield from notations(rng, int(600 * share))
-    yield from interface(rng, int(400 * share))
-    yield from results_files(rng, int(150 * share), folder)
-    yield from saved_files(rng, int(150 * share), folder)
-    yield from tables(rng, int(100 * share), folder)
-    yield from parameters(rng, int(200 * share), folder)
+    """All cases, or the first ones of each family: the same every time, whatever the share."""
+
+    def draws(family: str) -> random.Random:
+        return random.Random(f"{SEED} {family}")
+
+    yield from command_lines(draws("command line"), int(900 * share))
+    yield from notations(draws("notations"), int(600 * share))
+    yield from interface(draws("interface"), int(400 * share))
+    yield from results_files(draws("results files"), int(150 * share), folder)
+    yield from saved_files(draws("saved files"), int(150 * share), folder)
+    yield from tables(draws("tables"), int(100 * share), folder)
+    yield from parameters(draws("notebook parameters"), int(200 * share), folder)
 
 
 class Hang(BaseException):
@@ -392,8 +402,10 @@ def _expired(*_: Any) -> None:
 
 def missed(case: Case) -> str:
     """What is wrong with the answer to a case; empty where it is answered well."""
+    signal.signal(signal.SIGPROF, _expired)
     signal.signal(signal.SIGALRM, _expired)
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(WALL_SECONDS)
     try:
         case.call()
     except UserError as error:
@@ -403,10 +415,11 @@ def missed(case: Case) -> str:
         # A keyword that does not exist is Python's own sentence.
         return "" if "unexpected keyword argument" in str(error) else f"TypeError: {error}"
     except Hang:
-        return f"no answer in {SECONDS} s"
+        return f"no answer in {SECONDS} s of computing or {WALL_SECONDS} s of the clock"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
     return ""
 

@@ -101,10 +101,22 @@ def test_a_pickle_in_place_of_a_file_runs_nothing(name, content, tmp_path):
     assert not place.exists()
 
 
-def test_a_pickle_in_place_of_a_journal_is_left_out(tmp_path):
-    (tmp_path / "journal").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    assert Journal(tmp_path / "journal", {"run": 1}, "choose another").records == []
-    assert not (tmp_path / "sprung").exists()
+OTHER_FILES = {
+    "pickle": None,
+    "text": b"my notes\n",
+    "csv": b"notation,accuracy\n",
+    "pretty JSON": b'{\n "run": 1\n}\n',
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_another_file_in_place_of_a_journal_is_refused_and_stays(tmp_path, kind):
+    content = OTHER_FILES[kind] or pickle.dumps(Trap(tmp_path / "sprung"))
+    (tmp_path / "journal").write_bytes(content)
+    with pytest.raises(UserError, match="must be a journal of an earlier run, got another file: delete it or choose"):
+        Journal(tmp_path / "journal", {"run": 1}, "choose another")
+    assert (tmp_path / "journal").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
 
 
 def test_the_trap_springs_where_it_is_unpickled(tmp_path):

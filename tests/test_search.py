@@ -12,6 +12,7 @@ import pytest
 from hypernas import spaces
 from hypernas.cli import main
 from hypernas.data import Table
+from hypernas.data.labelled import write_labelled
 from hypernas.errors import UserError
 from hypernas.lab import search_experiment as searching
 from hypernas.lab import search_summary as found
@@ -408,6 +409,33 @@ def test_a_mistake_is_one_sentence_exit_code_2_and_no_file(hypernas, tmp_path, w
 def test_a_space_without_surrogate_has_a_table_only():
     with pytest.raises(UserError, match="oracle must be table for nasbench201"):
         searching.domain("nasbench201", "cifar10", "surrogate")
+
+
+def test_a_whole_space_of_which_only_a_table_is_there_names_the_option_that_searches_it(tmp_path, monkeypatch, capsys):
+    space, rng = spaces.get("mobilenetv3"), np.random.default_rng(0)
+    monkeypatch.setenv("HYPERNAS_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
+    columns = {"notation": [space.sample(rng).notation for _ in range(12)], "parameters": range(12)}
+    columns |= {name: np.linspace(50, 80, 12) for name in ("validation_0", "test_0")}
+    write_labelled(
+        tmp_path / "benchmarks" / "mobilenetv3.parquet", columns, {"images": "digits", "epochs": 1, "seeds": 1}
+    )
+    command = "search --space mobilenetv3 --method random --queries 8".split()
+
+    def call(*words):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, *words], prog_name="hypernas")
+        return stop.value.code, capsys.readouterr()
+
+    searching.domain.cache_clear()
+    code, said = call()
+    (sentence,) = said.err.splitlines()
+    assert (code, said.out) == (2, "")
+    assert "ofa-predictor is not present" in sentence
+    words = re.search("`(--oracle table .*)` searches the rows of the table that is present", sentence)[1]
+    code, said = call(*words.split())
+    assert (code, said.out.startswith("random  mobilenetv3/digits  seed 0  8 queries  best 8")) == (0, True)
 
 
 @pytest.fixture

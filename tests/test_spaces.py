@@ -36,6 +36,14 @@ def test_a_split_that_cannot_be_is_a_user_error(nasbench201, n_train):
         nasbench201.split(n_train, 0)
 
 
+@pytest.mark.parametrize("form", ["round", None, 5, [], {}, ["raw"], np.array([1, 2])])
+def test_a_graph_form_that_is_none_is_a_user_error(nasbench201, form):
+    architecture = nasbench201.space.sample(0)
+    for ask in (nasbench201.graphs, lambda form: nasbench201.space.canonical(architecture, form)):
+        with pytest.raises(UserError, match="graph_form must be one of raw, pruned, contracted, got"):
+            ask(form)
+
+
 def test_splits_are_prefixes_of_one_permutation_and_test_on_all_others(nasbench201):
     small, _ = nasbench201.split(39, 3)
     large, rest = nasbench201.split(781, 3)

@@ -77,6 +77,54 @@ def test_graphs_that_have_lost_what_the_predictor_reads_are_refused(fitted, nasb
         fitted[wanted].predict(nasbench201.graphs(given)[:3])
 
 
+def unmarked(space, architectures, form):
+    """Graphs of this form that do not say so."""
+    return collate([space.canonical(one, form) for one in architectures], space)
+
+
+@pytest.fixture(scope="module")
+def cells(nasbench201):
+    """Twenty NAS-Bench-201 cells, some with a skip connection."""
+    rng = np.random.default_rng(0)
+    return [nasbench201.space.sample(rng) for _ in range(20)]
+
+
+def test_pruned_graphs_are_not_taken_for_contracted_ones_nor_these_for_pruned_ones(fitted, nasbench201, cells):
+    space = nasbench201.space
+    contracted = unmarked(space, cells, "contracted")
+    expected = fitted["contracted"].predict(cells)
+    without_notation = collate([contracted.architecture(i) for i in range(len(cells))], space)
+    assert torch.equal(fitted["contracted"].predict(without_notation), expected)
+    pruned = unmarked(space, cells, "pruned")
+    pruned = collate([pruned.architecture(i) for i in range(len(cells))], space)
+    with pytest.raises(UserError, match=r"predict needs contracted graphs, as fit had, got others .*: give raw graphs"):
+        fitted["contracted"].predict(pruned)
+    with pytest.raises(UserError, match=r"predict needs pruned graphs, as fit had, got others .*say the form"):
+        fitted["pruned"].predict(without_notation)
+
+
+@pytest.mark.parametrize("form", ["raw", "pruned", "contracted"])
+def test_the_form_of_training_graphs_that_do_not_say_it_is_seen(nasbench201, cells, form):
+    space = nasbench201.space
+    make = predictors.get("trees")
+    known = make(n_trees=5).fit(collate([space.canonical(one, form) for one in cells], space, form), range(20))
+    seen = make(n_trees=5).fit(unmarked(space, cells, form), range(20))
+    assert seen.training_set.graph_form == form
+    raw = nasbench201.graphs("raw")[:50]
+    assert torch.equal(seen.predict(raw), known.predict(raw))
+    assert torch.equal(seen.predict(cells), known.predict(cells))
+
+
+def test_a_space_whose_forms_all_read_back_takes_unmarked_graphs_for_the_simplest_form():
+    space, rng = spaces.get("nasbench101"), np.random.default_rng(0)
+    architectures = [space.sample(rng) for _ in range(12)]
+    predictor = predictors.get("trees")(n_trees=5).fit(unmarked(space, architectures, "pruned"), range(12))
+    expected = predictor.predict(architectures)
+    for form in ("raw", "pruned", "contracted"):
+        graphs = collate([space.canonical(one, form) for one in architectures], space, form)
+        assert torch.equal(predictor.predict(graphs), expected)
+
+
 def test_the_forms_of_a_space_with_nothing_to_simplify_are_one(rng):
     space = spaces.get("vit")
     architectures = [space.sample(rng) for _ in range(12)]

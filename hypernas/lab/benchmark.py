@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hypernas import spaces
+from hypernas.canonical import check_graph_form
 from hypernas.data import Table
 from hypernas.data.labelled import find_labelled, provenance_of, read_labelled
 from hypernas.data.own_labels import is_labels, read_labels
@@ -99,6 +100,7 @@ class Benchmark:
 
     def graphs(self, graph_form: str = "contracted") -> GraphBatch:
         """All architectures as graphs; `graph_form` is raw, pruned or contracted."""
+        check_graph_form(graph_form)
         if graph_form not in self._graphs:
             # The space's own `graphs` reads its official table; labels of any origin are read by their notation.
             if "notation" in self.table.columns:

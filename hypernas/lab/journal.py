@@ -14,8 +14,9 @@ from hypernas.errors import UserError
 class Journal:
     """The `records` of the run that `identity` names: those of the file at `path`, and those added; no path, no file.
 
-    The first line of the file is the identity. A line that a kill tore is left out. Raises UserError for a file of
-    another run, and for one that cannot be written, with `remedy` as the end of the sentence.
+    The first line of the file is the identity. A line that a kill tore is left out. Raises UserError for a file that
+    is no journal, for that of another run, and for one that cannot be written, with `remedy` as the end of the
+    sentence; the file stays as it was.
     """
 
     def __init__(self, path: Path | None, identity: Any, remedy: str) -> None:
@@ -23,7 +24,7 @@ class Journal:
         self.records: list[Any] = []
         if path is None:
             return
-        whole = _parsed(path)
+        whole = _parsed(path, remedy)
         if whole and whole[0] != identity:
             raise UserError(f"{path} belongs to other settings, {whole[0]}: delete it or {remedy}")
         self.records = whole[1:]
@@ -53,13 +54,18 @@ class Journal:
             raise UserError(f"{path} must be writable, got {error.strerror}: free space or {self.remedy}") from error
 
 
-def _parsed(path: Path) -> list[Any]:
+def _parsed(path: Path, remedy: str) -> list[Any]:
+    """All whole lines. Raises UserError for a file whose first line is none: that line is never torn, since a journal
+    begins under a temporary name."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_bytes().splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines()):
         try:
             records.append(json.loads(line))
-        except ValueError:
-            continue
+        except (ValueError, RecursionError) as error:
+            if number == 0:
+                raise UserError(
+                    f"{path} must be a journal of an earlier run, got another file: delete it or {remedy}"
+                ) from error
     return records

@@ -43,20 +43,17 @@ def domain(
     try:
         return WholeSpace(whole, whole.oracle())
     except MissingTable as error:
-        raise _or_table(error, space, dataset) from error
+        raise _or_table(error, space) from error
 
 
-def _or_table(
-    error: MissingTable,
-    space: str,
-    dataset: str,
-) -> MissingTable:
-    """The sentence of a surrogate that is not there; it names the table where that is."""
+def _or_table(error: MissingTable, space: str) -> MissingTable:
+    """The sentence of a surrogate that is not there; it names a table where one is."""
     try:
-        Benchmark(space, dataset)
+        present = Benchmark(space).dataset
     except UserError:
         return error
-    return MissingTable(f"{error}; `--oracle table` searches the rows of the table that is present")
+    words = f"`--oracle table --dataset {present}` searches the rows of the table that is present"
+    return MissingTable(f"{error}; {words}")
 
 
 def oracle_of(space: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hypernas.canonical import GRAPH_FORMS
+from hypernas.canonical import check_graph_form
 from hypernas.data import Table
 from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
@@ -246,8 +246,7 @@ def _guard_mutate(mutate: Callable[..., Architecture]) -> Callable[..., Architec
 def _guard_canonical(canonical: Callable[..., Architecture]) -> Callable[..., Architecture]:
     @wraps(canonical)
     def guarded(self: SearchSpace, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
-        if graph_form not in GRAPH_FORMS:
-            raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r}")
+        check_graph_form(graph_form)
         return canonical(self, architecture, graph_form)
 
     return guarded

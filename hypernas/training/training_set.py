@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch, collate
 
 ACCEPTED = "predict takes a GraphBatch, an architecture, its notation, or a list of these"
-# Enough random architectures that one of them has something to simplify, wherever the space has.
-PROBES = 8
+# Enough random architectures that together they have all that can be simplified in the space.
+PROBES = 32
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,13 @@ class TrainingSet:
         """The name of the search space."""
         return None if self.graphs.space is None else self.graphs.space.name
 
+    @cached_property
+    def graph_form(self) -> str:
+        """The form of the graphs: as they say, else as they look; empty where their space is not known."""
+        if self.graphs.graph_form or self.graphs.space is None:
+            return self.graphs.graph_form
+        return _form_by_look(self.graphs, self.graphs.space)
+
     def readable(self, given: Any) -> GraphBatch:
         """What `predict` was given, in the graph form of the training set.
 
@@ -43,12 +50,13 @@ class TrainingSet:
         """
         if not isinstance(given, GraphBatch):
             return self._collated([given] if isinstance(given, Architecture | str) else given)
-        space, wanted = self.graphs.space, self.graphs.graph_form
+        space = self.graphs.space
         if space is None or len(given) == 0:
             return given
         if given.space is not None and given.space.name != space.name:
             raise UserError(f"predict needs architectures of {space.name}, as fit had, got those of {given.space.name}")
-        if not wanted or given.graph_form == wanted or _has_one_form(space):
+        wanted = self.graph_form
+        if given.graph_form == wanted or _has_one_form(space):
             return given
         if given.graph_form:
             return _simplified(given, space, wanted)
@@ -58,7 +66,7 @@ class TrainingSet:
         """Architectures or notations as graphs in the form of the training set."""
         if not isinstance(given, Sequence):
             raise UserError(f"{ACCEPTED}, got {type(given).__name__}")
-        space, wanted = self.graphs.space, self.graphs.graph_form
+        space, wanted = self.graphs.space, self.graph_form
         architectures = []
         for item in given:
             if isinstance(item, str) and space is not None:
@@ -104,13 +112,42 @@ def _of_unknown_form(
     space: Any,
     wanted: str,
 ) -> GraphBatch:
-    """Graphs that do not say their form: raw ones are simplified, what is simplified already stays as it is."""
+    """Graphs that do not say their form: raw ones are simplified, contracted ones are known by what they lack."""
     try:
         return _canonical(given, space, wanted)
     except UserError as error:
-        if wanted == "raw":
-            raise UserError(f"predict needs raw graphs, as fit had, got others: {error}") from error
-        return given
+        if wanted == "contracted" and not _has_more_to_contract(given, space):
+            return given
+        remedy = "give raw graphs, or say the form: collate(architectures, space, graph_form)"
+        raise UserError(f"predict needs {wanted} graphs, as fit had, got others ({error}): {remedy}") from error
+
+
+def _form_by_look(graphs: GraphBatch, space: Any) -> str:
+    """The simplest form in which these graphs already are."""
+    try:
+        for form in reversed(GRAPH_FORMS):
+            if np.array_equal(_canonical(graphs, space, form).function_ids(), graphs.function_ids()):
+                return form
+    except UserError:
+        # Most spaces read raw graphs alone.
+        return "pruned" if _has_more_to_contract(graphs, space) else "contracted"
+    return "raw"
+
+
+def _has_more_to_contract(graphs: GraphBatch, space: Any) -> bool:
+    """Whether a cell has an operation that no contracted cell of its kind has."""
+    contracted_away = _operations(space, "pruned") - _operations(space, "contracted")
+    kinds = graphs.kind[..., None].expand_as(graphs.ops)
+    present = torch.stack([kinds[graphs.mask], graphs.ops[graphs.mask]], 1).unique(dim=0)
+    return any((kind, op) in contracted_away for kind, op in present.tolist())
+
+
+@lru_cache
+def _operations(space: Any, graph_form: str) -> frozenset[tuple[int, int]]:
+    """The operations of random architectures in this form, each with the kind of its cell."""
+    rng = np.random.default_rng(0)
+    architectures = [space.canonical(space.sample(rng), graph_form) for _ in range(PROBES)]
+    return frozenset((cell.kind, op) for one in architectures for cell in one.cells for op in cell.ops)
 
 
 @lru_cache
