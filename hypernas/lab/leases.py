@@ -7,16 +7,25 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
 from filelock import FileLock
+
+from hypernas.lab.runner import Done, Runner
 
 # A lease that nobody has renewed for so many seconds is free: its holder was killed or lost the folder.
 EXPIRY_SECONDS = 180.0
 # Four renewals fit into that time, so that one or two may come late.
 RENEWAL_SECONDS = 40.0
+# Seconds until work that other processes have taken is looked at again.
+LOOK_AGAIN_SECONDS = 1.0
+# Where work was done that this process did not do.
+ELSEWHERE = "another process"
 
 
 class Leases:
@@ -100,3 +109,55 @@ def _alive(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+class Named(Protocol):
+    """A job of which all processes that share its results know what it is called."""
+
+    def names(self) -> list[str]: ...
+
+
+def share(
+    runner: Runner,
+    leases: Leases,
+    work: Callable[[Any], Any],
+    jobs: Iterable[Named],
+    recorded: Callable[[Any], Any],
+) -> Iterator[Done]:
+    """Each job once among all processes with these leases, as `runner.map` yields it.
+
+    A job that another process has done comes with what `recorded` finds of it, None where nothing is. Its lease is held
+    until the next job is asked for, so that who asks has recorded the result by then.
+    """
+    waiting = deque(jobs)
+    while waiting:
+        elsewhere: list[Named] = []
+        known: list[Done] = []
+        for done in runner.map(work, _free(waiting, leases, recorded, elsewhere, known)):
+            yield done
+            leases.give_back(done.job.names())
+        yield from known
+        waiting.extend(elsewhere)
+        if waiting:
+            time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _free(
+    waiting: deque[Named],
+    leases: Leases,
+    recorded: Callable[[Any], Any],
+    elsewhere: list[Named],
+    known: list[Done],
+) -> Iterator[Named]:
+    """The jobs that no other process is at, each taken as it is drawn; what others have done since goes to `known`."""
+    while waiting:
+        job = waiting.popleft()
+        if not leases.take(job.names()):
+            elsewhere.append(job)
+            continue
+        result = recorded(job)
+        if result is None:
+            yield job
+            continue
+        leases.give_back(job.names())
+        known.append(Done(job, result, where=ELSEWHERE))

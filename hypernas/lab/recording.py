@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import statistics
-import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for, clean_checkpoints, recorded_row
-from hypernas.lab.leases import Leases
+from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.provenance import check_device
 from hypernas.lab.rows import Results, Row, results_directory
 from hypernas.lab.runner import Runner, Workers
@@ -21,8 +19,6 @@ from hypernas.training.recorder import on_gpu
 
 # How many models train at once where they can: on two cores nine take a fifth less time each than three.
 MODELS_AT_ONCE = {"cpu": 10, "cuda": 64}
-# Seconds until work that other processes have taken is looked at again.
-LOOK_AGAIN_SECONDS = 1.0
 # Rows that agree in these take about as long.
 LIKE = ("space", "method", "n_train", "profile")
 
@@ -151,41 +147,26 @@ def carry_out(
     clean_checkpoints()
     most = together or MODELS_AT_ONCE["cuda" if on_gpu(plan.device) else "cpu"]
     groups = training_groups(plan.planned, plan.missing, most, plan.device)
-    waiting = deque(Training(group, plan.device, progress) for group in groups)
-    with Runner(workers) as runner, Leases(results_directory() / ".leases") as leases:
-        while waiting:
-            taken_elsewhere: list[Training] = []
-            recorded_elsewhere: list[Row] = []
-            drawn = _free_jobs(waiting, leases, plan.force, taken_elsewhere, recorded_elsewhere)
-            for done in runner.map(train_together, drawn):
-                if done.error is not None and not keep_going:
+    jobs = [Training(group, plan.device, progress) for group in groups]
+
+    def recorded(job: Training) -> list[Row] | None:
+        """The rows of a job, where another process has recorded all of them."""
+        if plan.force:
+            return None
+        rows = [recorded_row(experiment) for experiment in job.experiments]
+        return None if None in rows else rows  # type: ignore[return-value]
+
+    enough = None if workers is None else workers.at_most(len(jobs))
+    with Runner(enough) as runner, Leases(results_directory() / ".leases") as leases:
+        for done in share(runner, leases, train_together, jobs, recorded):
+            if done.error is not None:
+                if not keep_going:
                     raise done.error
-                if done.error is not None:
-                    yield Outcome(None, experiments=done.job.experiments, error=done.error)
-                else:
-                    yield from [Outcome(row, trained=True) for row in _record(done.job, done.result, plan.force)]
-                leases.give_back(done.job.names())
-            yield from [Outcome(row) for row in recorded_elsewhere]
-            waiting.extend(taken_elsewhere)
-            if waiting:
-                time.sleep(LOOK_AGAIN_SECONDS)
-
-
-def _free_jobs(
-    waiting: deque[Training], leases: Leases, force: bool, taken_elsewhere: list[Training], recorded: list[Row]
-) -> Iterator[Training]:
-    """The jobs that no other process is at, each taken as it is drawn; rows that others have recorded since."""
-    while waiting:
-        job = waiting.popleft()
-        if not leases.take(job.names()):
-            taken_elsewhere.append(job)
-            continue
-        rows = [None if force else recorded_row(experiment) for experiment in job.experiments]
-        if None not in rows:
-            leases.give_back(job.names())
-            recorded += [row for row in rows if row is not None]
-            continue
-        yield job
+                yield Outcome(None, experiments=done.job.experiments, error=done.error)
+            elif done.where == ELSEWHERE:
+                yield from [Outcome(row) for row in done.result]
+            else:
+                yield from [Outcome(row, trained=True) for row in _record(done.job, done.result, plan.force)]
 
 
 def _record(job: Training, rows: list[Row], force: bool) -> list[Row]:

@@ -6,12 +6,15 @@ the process that asked, the only one that records them, so that workers need no 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
+import multiprocessing
+import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +40,10 @@ QUIET = {
     # Dask's own value has malloc return memory at each turn: 1.6 times the CPU of a row of trees. One arena cures it.
     "distributed.nanny.pre-spawn-environ": {"MALLOC_ARENA_MAX": "1"},
 }
+# What a worker imports, some four seconds of it. Where processes can be forked it is imported once, in a process that
+# has no threads, and a worker is a copy of that: it starts in a tenth of a second, and a lost one is replaced as fast.
+IMPORTED = ("distributed.nanny", "hypernas.lab.recording", "sklearn.ensemble")
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 # Seconds until a scheduler that does not answer is given up.
 ANSWER_SECONDS = 20
 
@@ -60,10 +67,44 @@ class Workers:
     def in_process(self) -> bool:
         return self.workers == 1 and not self.scheduler
 
+    def at_most(self, n_jobs: int) -> Workers:
+        """The same with no more processes than there is work for: each takes seconds to start."""
+        return dataclasses.replace(self, workers=max(min(self.workers, n_jobs), 1))
+
     def __str__(self) -> str:
         if self.scheduler:
             return f"the workers of {self.scheduler}"
         return "this process" if self.in_process else f"{self.workers} workers"
+
+
+def begin_to_start(workers: Workers, imported: Sequence[str] = IMPORTED) -> None:
+    """Have the imports of the workers, `imported`, begin now, beside those of this process; a call that is left out only costs time.
+
+    Importing torch reads the number of threads and glibc that of arenas, so both are in the environment by then.
+    """
+    if workers.in_process or workers.scheduler or START_METHOD != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    environment = {**_environment(workers), "MALLOC_ARENA_MAX": "1"}
+    before = {name: os.environ.get(name) for name in environment}
+    multiprocessing.get_context(START_METHOD).set_forkserver_preload(list(imported))
+    os.environ.update(environment)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _environment(workers: Workers) -> dict[str, str]:
+    """Variables of a worker."""
+    threads = str(workers.threads or 1)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return dict.fromkeys(names, threads) | {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"}
 
 
 class Done(NamedTuple):
@@ -77,10 +118,10 @@ class Done(NamedTuple):
 
 
 class Runner:
-    """Runs jobs on `workers`; a context manager, at whose end local processes are gone."""
+    """Runs jobs on `workers`, which have `imported` some modules; a context manager, at whose end they are gone."""
 
-    def __init__(self, workers: Workers | None = None) -> None:
-        self.workers = workers or Workers()
+    def __init__(self, workers: Workers | None = None, imported: Sequence[str] = IMPORTED) -> None:
+        self.workers, self.imported = workers or Workers(), imported
         self._client: Client | None = None
         self._cluster: Any = None
         self._open = ExitStack()
@@ -110,7 +151,7 @@ class Runner:
 
         # A lost worker is told as a failed or repeated job, so Dask's own lines about it are left out.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        dask.config.set(QUIET)
+        dask.config.set(QUIET | {"distributed.worker.multiprocessing-method": START_METHOD})
         if self.workers.scheduler:
             try:
                 self._client = Client(self.workers.scheduler, timeout=ANSWER_SECONDS, set_as_default=False)
@@ -118,7 +159,7 @@ class Runner:
                 rule = "the scheduler must be the address of a running one, such as tcp://host:8786"
                 raise UserError(f"{rule}, got {self.workers.scheduler!r}: {error}") from error
         else:
-            threads = str(self.workers.threads or 1)
+            begin_to_start(self.workers, self.imported)
             try:
                 self._cluster = LocalCluster(
                     n_workers=self.workers.workers,
@@ -127,7 +168,7 @@ class Runner:
                     memory_limit=0,
                     silence_logs=logging.CRITICAL,
                     resources=dict(self.workers.resources),
-                    env={"OMP_NUM_THREADS": threads, "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "critical"},
+                    env=_environment(self.workers),
                 )
             except RuntimeError as error:
                 raise UserError(f"the processes must start, got {error}: ask for fewer workers") from error
@@ -198,9 +239,7 @@ def _hidden_script() -> Iterator[None]:
 
 def _here(work: Callable[[Any], Any], job: Any, threads: int) -> Done:
     if threads:
-        import torch
-
-        torch.set_num_threads(threads)
+        _set_threads(threads)
     start = time.perf_counter()
     try:
         result = work(job)
@@ -211,13 +250,19 @@ def _here(work: Callable[[Any], Any], job: Any, threads: int) -> Done:
 
 def _there(work: Callable[[Any], Any], job: Any, threads: int) -> tuple[Any, None, str, float]:
     """In a worker: all of a `Done` but the job."""
-    import torch
     from distributed import get_worker
 
-    torch.set_num_threads(threads)
+    _set_threads(threads)
     start = time.perf_counter()
     result = work(job)
     return result, None, f"{socket.gethostname()} {get_worker().name}", time.perf_counter() - start
+
+
+def _set_threads(threads: int) -> None:
+    """Of PyTorch, whether it is imported already or will be: notebooks start without it."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def _lost(job: Any, future: Future) -> Done:
