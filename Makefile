@@ -11,22 +11,15 @@
 PYTHON ?= python3
 PROFILE ?= quick
 JOBS ?= 2
-MAKEFLAGS += --jobs=$(JOBS)
 PIP_FLAGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
-
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-EXECUTED := $(NOTEBOOKS:notebooks/%=book/notebooks/%)
-LIBRARY := $(shell find hypernas -name '*.py' -o -name '*.toml' -o -name '*.js' -o -name '*.css')
-RECORDED := $(wildcard data/*.csv data/results/*.jsonl)
 
 # The programs of an environment name the folder they were made in. In a folder that was moved or copied they would fail,
 # or run the source that stands at the old place.
 MOVED := $(shell [ -e .venv/bin/pip ] && ! head -n 2 .venv/bin/pip | grep -qF "$(CURDIR)/.venv/" && echo yes)
 
 .PHONY: env anew book test lint bench clean
-.DELETE_ON_ERROR:
 
 env: .venv/installed
 
@@ -41,10 +34,9 @@ env: .venv/installed
 
 anew:
 
-book/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) $(RECORDED) | .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/hypernas run $< --profile $(PROFILE) --force -o book/notebooks
-
-book: .venv/installed $(EXECUTED)
+# Which notebooks would change, `hypernas grid` knows: by their sources, the library and the recorded rows.
+book: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/hypernas grid book/grid.yml --profile $(PROFILE) --workers $(JOBS)
 	$(BIN)/python book/generate.py
 	$(BIN)/jupyter-book build book --quiet -W --keep-going
 	@echo "Open $(CURDIR)/book/_build/html/index.html"

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from hypernas.cli import main
-from hypernas.cli.rows import pairs, whole_numbers
+from hypernas.cli.rows import pairs
 from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
+from hypernas.lab.formats import whole_numbers
 
 EXPERIMENT = "experiment --space toy --dataset toyset --method linear --profile quick".split()
 

@@ -7,42 +7,23 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hypernas.cli import options as shared
 from hypernas.errors import UserError
+from hypernas.lab.formats import whole_numbers
 
 if TYPE_CHECKING:
     from hypernas.lab.experiment import Experiment
     from hypernas.lab.recording import Outcome
     from hypernas.lab.runner import Workers
 
-# More numbers than anyone lists: a range beyond it is a slip of the keyboard, and would fill the memory.
-MOST_NUMBERS = 100_000
 # Options that say how rows are computed, not which.
 HOW = {"workers", "threads", "scheduler", "resources", "retries", "together", "device", "force", "dry_run", "as_json"}
 HOW |= {"extra", "results", "record", "page", "only"}
-
-
-def whole_numbers(name: str, text: str) -> list[int]:
-    """`0,2,5:8` -> [0, 2, 5, 6, 7]. Raises UserError for anything else and for an empty range."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, colon, end = part.partition(":")
-        try:
-            more = range(int(first), int(end)) if colon else [int(first)]
-            if len(more) + len(numbers) > MOST_NUMBERS:
-                raise UserError(f"{name} must be at most {MOST_NUMBERS:,} numbers, got {text!r}")
-            numbers += more
-        except OverflowError as error:
-            raise UserError(f"{name} must be at most {MOST_NUMBERS:,} numbers, got {text!r}") from error
-        except ValueError as error:
-            raise UserError(f"{name} must be whole numbers such as 78, 39,78 or 0:5, got {text!r}") from error
-    if not numbers:
-        raise UserError(f"{name} must hold at least one number, got the empty range {text!r}")
-    return list(dict.fromkeys(numbers))
 
 
 def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
@@ -184,6 +165,7 @@ def experiment(page: str | None, only: tuple[str, ...], **options: Any) -> None:
     is read, not computed again. The command may be stopped at any moment and repeated; a failure is told at the end and
     stops nothing else.
     """
+    begin_to_start(options)
     from hypernas.lab import grids
 
     if page:
@@ -193,15 +175,83 @@ def experiment(page: str | None, only: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.argument("name")
-@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, n_train or setting.")
-@click.option("--profile", default="standard", show_default=True, help="standard or paper.")
+@click.argument("name", metavar="PAGE|FILE.yml")
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, notebook or parameter.")
+@click.option("--profile", help="quick, standard or paper.  [default: standard; in a FILE, its own]")
+@click.option(
+    "-o", "--output", type=shared.PATH, help="Folder of the executed notebooks of a FILE.  [default: its own]"
+)
 @computing_options
-def grid(name: str, only: tuple[str, ...], profile: str, **options: Any) -> None:
-    """The same as `hypernas experiment NAME`: the missing rows of a page of the book."""
+def grid(name: str, only: tuple[str, ...], profile: str | None, output: Path | None, **options: Any) -> None:
+    """Compute the missing rows of a PAGE of the book, or execute the notebooks that a FILE lists.
+
+    `hypernas grid PAGE` is the same as `hypernas experiment PAGE`. A FILE holds notebooks and parameters, such as
+    `book/grid.yml`; what is executed already and would not change is left as it is, and `report.md` beside the executed
+    notebooks says what came of each. Both may be stopped at any moment and repeated.
+    """
+    chosen = pairs(only, "--only")
+    if is_file_of_notebooks(name):
+        execute_notebooks(Path(name).expanduser(), output, profile, chosen, options)
+        return
+    if output is not None:
+        raise UserError(f"rows are recorded, not written to a folder, got -o {output}: --results chooses where")
+    begin_to_start(options)
     from hypernas.lab import grids
 
-    compute(grids.grid(name, profile, pairs(only, "--only")), options)
+    compute(grids.grid(name, profile or "standard", chosen), options)
+
+
+def is_file_of_notebooks(name: str) -> bool:
+    """Whether the argument of `hypernas grid` is a file; a page of the book has no such name.
+
+    >>> is_file_of_notebooks("book/grid.yml"), is_file_of_notebooks("preference")
+    (True, False)
+    """
+    return name.endswith((".yml", ".yaml")) or "/" in name or os.sep in name
+
+
+def execute_notebooks(
+    path: Path, output: Path | None, profile: str | None, only: dict[str, str], options: dict[str, Any]
+) -> None:
+    """Print what becomes of every notebook of a file; exit code 1 where one fails."""
+    from hypernas.lab import notebook_grid
+
+    choose_results(options["results"], options["record"])
+    if options["together"] is not None:
+        raise UserError("--together is for rows, notebooks run on --workers")
+    given = {} if profile is None else {"profile": profile}
+    source = click.get_current_context().get_parameter_source("device")
+    if source is not click.core.ParameterSource.DEFAULT:
+        given["device"] = options["device"]
+    workers = workers_of(options)
+    grid = notebook_grid.read(path, output, given, only, options["force"])
+    absent = {execution.name for execution in grid.missing}
+    if options["dry_run"]:
+        for execution in grid.executions:
+            click.echo(f"{execution.name}: {'to run' if execution.name in absent else 'executed already'}")
+        return
+    click.echo(grid.cost(workers), err=True)
+    states = []
+    for one in with_progress(notebook_grid.carry_out(grid, workers, options["force"]), len(grid.executions)):
+        states.append(one)
+        if options["as_json"]:
+            click.echo(json.dumps(one.about()))
+        elif one.state == notebook_grid.EXECUTED:
+            click.echo(f"{one.execution.name}  {one.state} in {one.seconds:.1f} s, {one.where}")
+        elif one.state == notebook_grid.FAILED:
+            click.echo(f"Failed: {one.execution.name}: {one.reason}", err=True)
+    click.echo(f"{notebook_grid.counts(states)}; {grid.folder / 'report.md'}", err=True)
+    if any(one.state == notebook_grid.FAILED for one in states):
+        sys.exit(1)
+
+
+def begin_to_start(options: dict[str, Any]) -> None:
+    """Let processes that are asked for begin to start, while this one imports the library: call it before that."""
+    if options["workers"] > 1 and not options["dry_run"]:
+        from hypernas.lab import runner
+
+        workers = runner.Workers(options["workers"], options["threads"] or 0, options["scheduler"])
+        runner.begin_to_start(workers)
 
 
 @click.command(hidden=True)
@@ -210,6 +260,7 @@ def grid(name: str, only: tuple[str, ...], profile: str, **options: Any) -> None
 @computing_options
 def sweep(**options: Any) -> None:
     """The same as `hypernas experiment --table TABLE`, by default with ten seeds."""
+    begin_to_start(options)
     source = click.get_current_context().get_parameter_source("seed")
     if source is click.core.ParameterSource.DEFAULT:
         options["seed"] = "0:10"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
+
+from hypernas.errors import UserError
 
 DIGITS = {
     "kendall_tau": 3,
@@ -20,6 +23,8 @@ DIGITS = {
 MISSING = "–"
 # Everything that could be markup in HTML, Markdown or a formula. A character reference is text in each of them.
 MARKUP = re.compile(r"[&<>\"'`*_\[\]()|$\\~#{}!^]")
+# More numbers than anyone lists: a range beyond it is a slip of the keyboard, and would fill the memory.
+MOST_NUMBERS = 100_000
 
 
 def number(value: float | None, metric: str = "kendall_tau", sign: bool = False) -> str:
@@ -64,3 +69,32 @@ def plain(value: Any) -> str:
         return MISSING
     text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
     return MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def whole_numbers(name: str, text: str) -> list[int]:
+    """`0,2,5:8` -> [0, 2, 5, 6, 7]. Raises UserError for anything else and for an empty range."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, colon, end = part.partition(":")
+        try:
+            more = range(int(first), int(end)) if colon else [int(first)]
+        except ValueError as error:
+            raise UserError(f"{name} must be whole numbers such as 78, 39,78 or 0:5, got {text!r}") from error
+        # The length of a range beyond the largest machine integer cannot be asked for, its first hundred thousand can.
+        numbers += islice(more, MOST_NUMBERS + 1)
+        if len(numbers) > MOST_NUMBERS:
+            raise UserError(f"{name} must be at most {MOST_NUMBERS:,} numbers, got {text!r}")
+    if not numbers:
+        raise UserError(f"{name} must hold at least one number, got the empty range {text!r}")
+    return list(dict.fromkeys(numbers))
+
+
+def in_words(seconds: float) -> str:
+    """A duration in its largest useful unit.
+
+    >>> in_words(3), in_words(400), in_words(20000)
+    ('3 s', '7 min', '5.6 h')
+    """
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

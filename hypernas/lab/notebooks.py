@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ NUMBER = r"-?\d+(?:\.\d+)?"
 
 
 class NotebookFailed(RuntimeError):
-    """A cell of a notebook raised an error; the sentence names the file that was kept."""
+    """A cell of a notebook raised an error; the sentence names the file that was kept, `reason` is the error alone."""
+
+    reason = ""
+    # What ran, where no file was kept.
+    notebook = ""
 
 
 def _papermill() -> Any:
@@ -82,25 +87,58 @@ def _read(path: Path) -> Any:
     return notebook
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A line of a notebook's `parameters` cell: its type, None where nothing says it, default and comment."""
+
+    name: str
+    kind: type | None
+    default: Any
+    comment: str
+
+    def checked(self, value: Any) -> Any:
+        """A value of the parameter's type. Raises UserError for one of another type, and for one out of range."""
+        value = typed(self.name, value, self.kind)
+        checked(self.name, value)
+        _in_range(self.name, value, self.comment)
+        return value
+
+    def is_default(self, value: Any) -> bool:
+        return repr(value) == repr(self.default)
+
+
+def parameters_of(path: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook by name. Raises UserError for a file that is no notebook."""
+    notebook = _read(path)
+    try:
+        known = _papermill().inspect_notebook(notebook)
+    except Exception as error:
+        raise UserError(f"the notebook must be a readable .ipynb file, {path} is not") from error
+    parameters = {}
+    for name, line in known.items():
+        kind = _kind(line["inferred_type_name"], line["default"])
+        parameters[name] = Parameter(name, kind, _literal(line["default"]), line["help"])
+    return parameters
+
+
+def known_parameter(path: Path, known: Mapping[str, Parameter], name: str) -> Parameter:
+    if name not in known:
+        raise UserError(f"a parameter of {path.name} must be one of {', '.join(known) or 'none'}, got {name!r}")
+    return known[name]
+
+
 def check_parameters(path: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What of `chosen` differs from the notebook's `parameters` cell, with the types of that cell.
 
     Raises UserError for a name that the cell does not have, a value of another type, and one out of range:
     the range in the parameter's comment, and the rules of `hypernas.training.settings.RULES` under the same names.
     """
-    notebook = _read(path)
-    try:
-        known = _papermill().inspect_notebook(notebook)
-    except Exception as error:
-        raise UserError(f"the notebook must be a readable .ipynb file, {path} is not") from error
+    known = parameters_of(path)
     values = {}
-    for name, value in chosen.items():
-        if name not in known:
-            raise UserError(f"a parameter of {path.name} must be one of {', '.join(known) or 'none'}, got {name!r}")
-        value = typed(name, value, _kind(known[name]["inferred_type_name"], known[name]["default"]))
-        checked(name, value)
-        _in_range(name, value, known[name]["help"])
-        if repr(value) != repr(_literal(known[name]["default"])):
+    for name, given in chosen.items():
+        parameter = known_parameter(path, known, name)
+        value = parameter.checked(given)
+        if not parameter.is_default(value):
             values[name] = value
     return values
 
@@ -115,7 +153,7 @@ def _rename_cells(path: Path, name: str) -> None:
     nbformat.write(notebook, path)
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
     """The name of an executed notebook. Raises UserError for one that is a path or no name at all."""
     if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", name) or len(name.encode()) > LONGEST_NAME:
         rule = f"the name of an executed notebook must be a file name of at most {LONGEST_NAME} bytes without folders"
@@ -123,7 +161,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _check_replaces_its_own(done: Path, values: Mapping[str, Any]) -> None:
+def check_replaces_its_own(done: Path, values: Mapping[str, Any]) -> None:
     """Raise UserError where `done` stands already and was executed with other parameters than `values`."""
     if not done.exists():
         return
@@ -182,13 +220,13 @@ def run(
     with others, and NotebookFailed for an error in a cell; what ran until then is kept as `<name>.failed.ipynb`.
     """
     path, folder = Path(path).expanduser(), Path(folder).expanduser()
-    stem = _checked_name(path.stem if name is None else name)
+    stem = checked_name(path.stem if name is None else name)
     values = check_parameters(path, parameters)
     done, failed = folder / f"{stem}.ipynb", folder / f"{stem}.failed.ipynb"
     if done.resolve() == path.resolve():
         raise UserError(f"the executed notebook must not replace {path}: choose another folder with -o")
     if not force:
-        _check_replaces_its_own(done, values)
+        check_replaces_its_own(done, values)
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     temporary = folder / f".{stem}.{os.getpid()}.ipynb"
@@ -207,20 +245,23 @@ def run(
             _rename_cells(temporary, stem)
         os.replace(temporary, done)
     except Exception as error:
-        raise NotebookFailed(_keep_failed(path, error, temporary, failed)) from error
+        raise _kept_failed(path, error, temporary, failed) from error
     finally:
         temporary.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
     return done
 
 
-def _keep_failed(path: Path, error: Exception, temporary: Path, failed: Path) -> str:
+def _kept_failed(path: Path, error: Exception, temporary: Path, failed: Path) -> NotebookFailed:
     """Keep what ran as `failed`, and say so in a sentence; on a full disk there may be nothing to keep."""
     kind, text = getattr(error, "ename", type(error).__name__), str(getattr(error, "evalue", error))
     reason = f"{kind}: {text}".splitlines()[0]
+    told = f"what ran is kept as {failed}"
     try:
         json.loads(temporary.read_bytes())
         os.replace(temporary, failed)
     except (OSError, ValueError):
-        return f"{path} failed ({reason}); nothing that ran could be kept in {failed.parent}"
-    return f"{path} failed ({reason}); what ran is kept as {failed}"
+        told = f"nothing that ran could be kept in {failed.parent}"
+    failure = NotebookFailed(f"{path} failed ({reason}); {told}")
+    failure.reason = reason
+    return failure

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for, clean_checkpoints, recorded_row
+from hypernas.lab.formats import in_words
 from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.provenance import check_device
 from hypernas.lab.rows import Results, Row, results_directory
@@ -91,17 +92,6 @@ class Plan:
         time_taken = "" if seconds is None else f", about {in_words(seconds / workers.workers)} by rows like them"
         recorded = f"; {total - n} are recorded already" if n < total else ""
         return f"{n} of {total} rows to train on {workers} ({self.device}){time_taken}{recorded}"
-
-
-def in_words(seconds: float) -> str:
-    """A duration in its largest useful unit.
-
-    >>> in_words(3), in_words(400), in_words(20000)
-    ('3 s', '7 min', '5.6 h')
-    """
-    if seconds < 100:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def plan(experiments: Iterable[Experiment], force: bool = False, device: str = "cpu") -> Plan:

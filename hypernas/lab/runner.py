@@ -78,7 +78,7 @@ class Workers:
 
 
 def begin_to_start(workers: Workers, imported: Sequence[str] = IMPORTED) -> None:
-    """Have the imports of the workers, `imported`, begin now, beside those of this process; a call that is left out only costs time.
+    """Have the imports of the workers begin now, beside those of this process; a `Runner` does it where nobody has.
 
     Importing torch reads the number of threads and glibc that of arenas, so both are in the environment by then.
     """

@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-import torch
 
 from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
@@ -109,9 +108,13 @@ def typed(
 def present_device(device: Any) -> str:
     """The name of a device that this machine has; `gpu` is the first GPU. UserError for any other.
 
+    >>> import torch
     >>> present_device(torch.device("cpu"))
     'cpu'
     """
+    # Parameters of notebooks are checked by this module too, in processes that need no torch.
+    import torch
+
     name = str(device) if isinstance(device, torch.device) else device
     if name == "gpu":
         name = "cuda"
