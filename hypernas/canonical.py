@@ -12,6 +12,7 @@ from numpy import uint64
 
 from hypernas.errors import UserError
 
+# From what a user wrote to what a network computes; the order matters: a later form can be made of an earlier one.
 GRAPH_FORMS = ("raw", "pruned", "contracted")
 # Refinements of a node's label at least, enough for cells of up to 8 nodes; a larger cell has one a node.
 ROUNDS = 8
@@ -55,6 +56,7 @@ def simplify(
         # A network without a path still has its inputs and its output.
         alive[:, :n_inputs] = True
         alive[:, -1] = True
+    # Of a raw graph all nodes are alive, and this changes nothing.
     adjacency = _between(adjacency, alive)
     if graph_form == "contracted" and skip is not None:
         skips = alive & (ops == skip)
@@ -62,6 +64,7 @@ def simplify(
         adjacency = _between(_through(adjacency, skips), alive)
     # A stable sort keeps the nodes that stay in topological order.
     order = np.argsort(~alive, axis=1, kind="stable")
+    # Indexing with (rows, order) moves every graph's nodes by its own order at once.
     rows = np.arange(len(ops))[:, None]
     alive = alive[rows, order]
     ops = np.where(alive, ops[rows, order], 0)
@@ -97,6 +100,7 @@ def _through(adjacency: np.ndarray, skips: np.ndarray) -> np.ndarray:
     into_skips = adjacency * skips[:, None, :]
     for _ in range(skips.shape[1]):
         longer = np.matmul(into_skips, adjacency)
+        # Each round adds the paths with one skip more; an adjacency without cycles runs out of them after N rounds.
         total = total + longer
         into_skips = longer * skips[:, None, :]
     return total
@@ -115,6 +119,7 @@ def function_ids(
 
     A sequence is hashed with the positions of its cells. Takes `chunk` architectures at a time.
     """
+    # From 1 up: a cell at position 0 would be multiplied away.
     position = np.arange(1, sequence.shape[1] + 1, dtype=uint64)
     parts = [np.empty(0, uint64)]
     for start in range(0, len(ops), chunk):
@@ -123,7 +128,9 @@ def function_ids(
         order = sequence[rows]
         stacked = np.take_along_axis(cells, order.clip(0), axis=1)
         placed = mix(stacked * position)
+        # Padding adds nothing, so that the batch an architecture comes in does not change its hash.
         placed[order < 0] = 0
+        # uint64 sums wrap around, which for a hash is as good as any other sum.
         parts.append(mix(placed.sum(1)))
     return np.concatenate(parts).view(np.int64)
 
@@ -174,6 +181,7 @@ def node_ids(
     for i, j in zip(*np.nonzero(adjacency.any(0)), strict=True):
         edges[i, j] = adjacency[:, i, j].astype(uint64)
     for done in range(rounds.max(initial=0)):
+        # An absent node keeps the label 0 in every round: it has no edges, and nothing of it counts.
         label = np.where(mask, label, uint64(0))
         along = mix(label)
         against = mix(label ^ AGAINST)
@@ -182,6 +190,7 @@ def node_ids(
         for (i, j), count in edges.items():
             from_inputs[j] += count * along[i]
             from_outputs[i] += count * against[j]
+        # Each sum is mixed before they are added: a label could else trade with a sum, and unlike nodes would be equal.
         refined = mix(label + mix(from_inputs) + TARGETS * mix(from_outputs + uint64(1)))
         label = np.where(done < rounds, refined, label)
     return label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NORMAL, REDUCTION = 0, 1
 # Edges are counted in a byte.
 MAX_COUNT = 255
+# The names under which the tensors of a batch are saved.
 TENSORS = ("ops", "adjacency", "mask", "kind", "sequence")
 
 
@@ -44,6 +45,7 @@ class Cell:
         for i, row in enumerate(self.adjacency):
             for j, count in enumerate(row):
                 backward = count != 0 and j <= i
+                # An edge that goes back would be a cycle, and a cell is run node by node in this order.
                 if backward or not 0 <= count <= MAX_COUNT:
                     rule = f"adjacency must be upper triangular with counts from 0 to {MAX_COUNT}"
                     place = f"{count} at row {i}, column {j}"
@@ -73,6 +75,7 @@ class Architecture:
             edge_index = adjacency.nonzero().T.contiguous()
             graph = Data(x=torch.tensor(cell.ops), edge_index=edge_index, num_nodes=len(cell.ops), kind=cell.kind)
             source, target = edge_index
+            # Contracted graphs have parallel edges, which an edge_index alone does not tell from single ones.
             graph.count = adjacency[source, target]
             graph.sequence = torch.tensor(self.sequence)
             graph.notation = self.notation
@@ -130,12 +133,14 @@ class GraphBatch:
             size = len(self)
             if not -size <= index < size:
                 raise IndexError(f"index must be below {size}, got {index}")
+            # A batch of one keeps its first axis, so that whatever takes a batch takes it.
             index = [int(index)]
-        return self._with(field[index] for field in self.tensors())
+        return self._with([field[index] for field in self.tensors()])
 
-    def _with(self, tensors: Iterable[Tensor]) -> GraphBatch:
+    def _with(self, tensors: Sequence[Tensor]) -> GraphBatch:
         """Other tensors; what is known of them stays."""
-        return replace(self, **dict(zip(TENSORS, tensors, strict=True)))
+        ops, adjacency, mask, kind, sequence = tensors
+        return replace(self, ops=ops, adjacency=adjacency, mask=mask, kind=kind, sequence=sequence)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The five tensors, in the order of their names in `TENSORS`."""
@@ -143,7 +148,7 @@ class GraphBatch:
 
     def to(self, device: str | torch.device) -> GraphBatch:
         """The same architectures on a device."""
-        return self._with(field.to(device) for field in self.tensors())
+        return self._with([field.to(device) for field in self.tensors()])
 
     def padded(self, n: int) -> GraphBatch:
         """The same architectures with room for n nodes a cell, at least as many as they have."""
@@ -173,6 +178,7 @@ class GraphBatch:
         cells = []
         for u in range(int(self.sequence[i].max()) + 1):
             n = int(self.mask[i, u].sum())
+            # A cell has as many nodes as its mask; the rest is padding.
             kind = int(self.kind[i, u])
             cells.append(_cell(self.ops[i, u, :n], self.adjacency[i, u, :n, :n], kind))
         positions = self.sequence[i].tolist()
@@ -205,6 +211,7 @@ def collate(
     if not architectures:
         raise UserError("collate needs at least one architecture, got none")
     cells = [cell for architecture in architectures for cell in architecture.cells]
+    # An operation beyond the space would be looked up outside the embedding table, far from this mistake.
     largest = max(max(cell.ops) for cell in cells)
     if space is not None and largest >= len(space.ops):
         raise UserError(f"operations must be from 0 to {len(space.ops) - 1} for {space.name}, got {largest}")
@@ -216,6 +223,7 @@ def collate(
     adjacency = np.zeros((b, u, n, n), np.uint8)
     mask = np.zeros((b, u, n), bool)
     kind = np.zeros((b, u), np.int64)
+    # -1 stands where a network has fewer cells than the longest one.
     sequence = np.full((b, c), -1, np.int64)
     for i, architecture in enumerate(architectures):
         sequence[i, : len(architecture.sequence)] = architecture.sequence
@@ -225,5 +233,12 @@ def collate(
             mask[i, j, :size] = True
             adjacency[i, j, :size, :size] = cell.adjacency
             kind[i, j] = cell.kind
-    tensors = [torch.from_numpy(array) for array in (ops, adjacency, mask, kind, sequence)]
-    return GraphBatch(*tensors, space=space, graph_form=graph_form)  # type: ignore[misc]
+    return GraphBatch(
+        torch.from_numpy(ops),
+        torch.from_numpy(adjacency),
+        torch.from_numpy(mask),
+        torch.from_numpy(kind),
+        torch.from_numpy(sequence),
+        space=space,
+        graph_form=graph_form,
+    )

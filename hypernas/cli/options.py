@@ -25,7 +25,8 @@ class UserPath(click.Path):
             self.fail(f"there is no home for the ~ of {value}: write the path whole", parameter, context)
         if len(path.parts) > MOST_FOLDERS:
             self.fail(f"a path must have at most {MOST_FOLDERS} folders, got {len(path.parts)}", parameter, context)
-        return super().convert(path, parameter, context)
+        super().convert(path, parameter, context)
+        return path
 
 
 PATH = UserPath()

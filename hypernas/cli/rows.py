@@ -329,6 +329,7 @@ def with_progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
 
 def told(outcome: Outcome, as_json: bool) -> str:
     """A row as a line, and whether it was trained now or recorded before, and from which table."""
+    assert outcome.row is not None
     state = "trained" if outcome.trained else "recorded"
     if as_json:
         return json.dumps({**outcome.row, "state": state})

@@ -47,7 +47,8 @@ def begun(journal: Path, worker: str, plan: dict[str, Any], extra: tuple[str, ..
     given["constraints"] = dict(split_constraint(text) for text in constraints)
     given["objectives"] = list(given.get("objectives", ())) or ["accuracy"]
     given = {"predictor": DEFAULT_PREDICTOR, "queries": DEFAULT_QUERIES, **given}
-    return Search(space, journal=journal, worker=worker, **given, **pairs(extra))
+    settings: dict[str, Any] = pairs(extra)
+    return Search(space, journal=journal, worker=worker, **given, **settings)
 
 
 def split_constraint(text: str) -> tuple[str, str]:

@@ -50,6 +50,7 @@ class Table:
 class _Record:
     """Stands in for the record classes of analog-nasbench: attributes and no behaviour."""
 
+    # Only these two attributes are ever read; whatever else the file sets is harmless data.
     architecture: Any = None
     baseline_accuracy: Any = None
 
@@ -57,6 +58,7 @@ class _Record:
 class _RecordUnpickler(pickle.Unpickler):
     """Admits the two record classes of analog-nasbench, both as `_Record`, and no other name."""
 
+    # A pickle may name any callable of any module; these two names stand for plain data, and nothing else is looked up.
     admitted = frozenset({"Architecture", "DriftMeasurement"})
 
     def find_class(self, module: str, name: str) -> type:
@@ -80,6 +82,7 @@ def read_analog(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{path} must be readable, got {error.strerror}: {remedy(source)}") from error
     check(source, path, content)
     op_ids, accuracy = _analog_records(content)
+    # 5 operations on 6 edges make 15,625 cells; a file with one twice lacks another.
     different = len(np.unique(op_ids, axis=0)) if op_ids.shape == (15625, 6) else 0
     if different != 15625 or not np.isfinite(accuracy).all():
         raise UserError(

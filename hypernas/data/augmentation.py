@@ -26,8 +26,10 @@ def augmented(
     moved = rng.integers(2 * MARGIN + 1, size=(2, m, 1))
     rows = moved[0] + np.arange(h)
     columns = moved[1] + np.arange(w)
+    # Half of the images are mirrored.
     mirrored = rng.random((m, 1)) < 0.5
     columns = np.where(mirrored, columns[:, ::-1], columns)
+    # The middle may lie at the border, so that the square is cut off there, as in the original code.
     middle = rng.integers([[[h]], [[w]]], size=(2, m, 1))
     blank_rows = _near(middle[0], h, cutout)
     blank_columns = _near(middle[1], w, cutout)
@@ -36,6 +38,7 @@ def augmented(
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(images.device)
 
+    # One indexing with four index tensors moves, mirrors and cuts all images at once.
     image = torch.arange(m, device=images.device)[:, None, None, None]
     channel = torch.arange(c, device=images.device)[:, None, None]
     row = tensor(rows)[:, None, :, None]
@@ -50,5 +53,6 @@ def _near(
     side: int,
 ) -> np.ndarray:
     """Which of n places (M, n) lie in the span of length `side` around `middle` (M, 1)."""
+    # Doubled, so that a square of even side, whose middle lies between two pixels, needs no fractions.
     twice_the_distance = np.abs(2 * (np.arange(n) - middle) + 1)
     return twice_the_distance < side

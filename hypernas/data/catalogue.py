@@ -62,6 +62,7 @@ def get_source(name: str) -> Source:
 
 def checkout() -> Path | None:
     """The folder of the source checkout this module lies in, None for an installed copy."""
+    # hypernas/data/catalogue.py -> the folder that holds the package.
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() else None
 
@@ -116,6 +117,7 @@ def _embedded(source: Source) -> Path | None:
 def locate(source: Source) -> tuple[str, Path] | None:
     """The first place that holds `source`, as (place, path); None where none does. Reads no byte of it."""
     folder = _data_directory()
+    # What the user points at comes first, so that it can replace what is installed.
     places = [("$HYPERNAS_DATA", folder / source.files)] if folder else []
     places.append(("user cache", cache_directory() / source.files))
     installed = _embedded(source) if source.embedded else None
@@ -135,12 +137,15 @@ def check(
 
     Raises UserError where they differ. A source without a known checksum passes, and so does a file of the system's.
     """
+    # Some official pages state an md5 alone, one of them only its beginning.
     kind, known = ("sha256", source.sha256) if source.sha256 else ("md5", source.md5)
+    # A distribution packs its file anew, so its bytes differ from those of the page.
     if not known or str(path) == source.system:
         return
     try:
         if content is None:
             with path.open("rb") as file:
+                # In parts, since an official file can have gigabytes.
                 digest = hashlib.file_digest(file, kind).hexdigest()
         else:
             digest = hashlib.new(kind, content).hexdigest()

@@ -21,12 +21,19 @@ import numpy as np
 from hypernas.data.tfrecord import records
 from hypernas.errors import UserError
 
+# Epochs after which the official runs were evaluated, each a training of its own.
 EPOCHS = (4, 12, 36, 108)
+# Trainings of each module at each number of epochs.
 RUNS = 3
+# Images behind an accuracy, 39 batches of 256: the official evaluation drops the rest of the 10,000.
 IMAGES = 9984
+# As the official file writes them; a row of the table holds their numbers.
 OPS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
+# A row of the table: vertices, adjacency bits, five operations, trainable parameters.
 MODULE = struct.Struct("<BIBBBBBi")
+# Protocol buffers hold a double as eight bytes, the least first.
 DOUBLE = struct.Struct("<d")
+# Field number -> its values in order; a repeated field has several.
 Fields = dict[int, list[Any]]
 
 
@@ -35,6 +42,7 @@ def _varint(data: bytes, i: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[i]
+        # Seven bits a byte, the lowest first; the eighth bit says that another byte follows.
         value |= (byte & 0x7F) << shift
         i, shift = i + 1, shift + 7
         if byte < 0x80:
@@ -55,6 +63,7 @@ def protobuf(data: bytes) -> Fields:
         while i < len(data):
             key, i = _varint(data, i)
             value: Any
+            # The lowest three bits of a key are the wire type, the rest is the number of the field.
             if key & 7 == 0:
                 value, i = _varint(data, i)
             elif key & 7 == 1:
@@ -80,6 +89,7 @@ class Modules:
     def __init__(self) -> None:
         self.rows: dict[bytes, int] = {}
         self.modules: list[bytes] = []
+        # Plain arrays hold the 5 million runs in 60 MB; as Python numbers they would take some ten times that.
         self.runs = array("B")
         self.seconds, self.validation, self.test = array("d"), array("H"), array("H")
         self.duplicates = 0
@@ -97,6 +107,7 @@ class Modules:
             self.runs.extend([0] * len(EPOCHS))
             for values in (self.seconds, self.validation, self.test):
                 values.extend([0] * (len(EPOCHS) * RUNS))
+        # The official file lists a module once a run, each time with its whole description.
         elif self.modules[row] != module:
             raise ValueError(f"module {name} is described in two ways")
         cell = row * len(EPOCHS) + _index("epochs", epochs, EPOCHS)
@@ -113,6 +124,7 @@ class Modules:
     def columns(self) -> dict[str, np.ndarray]:
         """The arrays of the compact table, rows by hash. Raises ValueError where runs of 108 epochs are missing."""
         shape = (len(self.modules), len(EPOCHS))
+        # Labels and truth are those of 108 epochs; a file that ends early lacks some.
         short = np.flatnonzero(np.array(self.runs).reshape(shape)[:, -1] < RUNS)
         if len(short) or not self.modules:
             raise ValueError(
@@ -148,6 +160,7 @@ def _index(
 def _correct(accuracy: float) -> int:
     """Images named right, of the 9,984 that an accuracy counts."""
     correct = round(accuracy * IMAGES)
+    # An accuracy is a share of whole images: anything else means that the field was read wrongly.
     if not 0 <= correct <= IMAGES or abs(accuracy * IMAGES - correct) > 0.01:
         raise ValueError(f"accuracy {accuracy} is no share of {IMAGES:,} images")
     return correct
@@ -169,6 +182,7 @@ def _module(
                 if y <= x:
                     raise ValueError(f"adjacency {matrix!r} is not upper triangular")
                 bits |= 1 << (x + y * (y - 1) // 2)
+    # 255 stands for no vertex.
     ops = [_index("operation", op, OPS) for op in operations[1:-1]] + [255] * (7 - n)
     return MODULE.pack(n, bits, *ops, parameters)
 
@@ -195,6 +209,7 @@ def convert(
             raise
         rule = f"{official} must hold three runs of every module"
         raise UserError(f"{rule}, but {place} cannot be read ({error}): fetch it again") from error
+    # Renamed when whole, so that an interrupted conversion leaves no table that looks like one.
     temporary = table.with_name(f"{table.name}.{os.getpid()}")
     try:
         table.parent.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,11 @@ from hypernas.data.catalogue import Source, cache_directory, check, get_source, 
 from hypernas.data.conversion import convert
 from hypernas.errors import UserError
 
+# Connections that are tried before a download is given up; each goes on where the one before ended.
 ATTEMPTS = 5
+# Bytes read at a time, 1 MB: often enough for the bar to move, seldom enough to cost nothing.
 PART = 1 << 20
+# Without a byte for so long a server is taken for gone.
 TIMEOUT_SECONDS = 60
 
 
@@ -29,6 +32,7 @@ def fetchable() -> list[str]:
 
 
 def _downloadable(source: Source) -> bool:
+    # A beginning of an md5 cannot prove that a download is whole.
     digest = source.sha256 or (source.md5 if len(source.md5) == 32 else "")
     return source.url.startswith("http") and source.url.endswith(Path(source.files).name) and bool(digest)
 
@@ -113,6 +117,7 @@ def download(
         except urllib.error.HTTPError as error:
             with error:
                 told = f"status {error.code} {error.reason}"
+            # A missing or forbidden file stays so; only the server's own troubles pass.
             if error.code < 500:
                 break
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -137,12 +142,14 @@ def _receive(
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
+        # "Range not satisfiable": there is nothing after what has come, so it is whole.
         if error.code == 416 and done:
             error.close()
             return True
         raise
     with answer:
         resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+        # A server that ignores the range sends the file from its beginning.
         done = done if resumed else 0
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length else None

@@ -22,7 +22,9 @@ from hypernas.errors import UserError
 
 # Of the 1,797 digits the first 80 %.
 N_DIGITS_TRAIN = 1437
+# Images and labels in turn, those for training first.
 FASHION_MNIST = ("fashion-mnist", "fashion-mnist-labels", "fashion-mnist-test", "fashion-mnist-test-labels")
+# Images (M, C, H, W) and their labels (M,).
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
@@ -60,6 +62,7 @@ def check_images(name: str) -> list[str]:
     if own_images.is_own(name):
         return [name]
     parts = name.split("+")
+    # A mixture of a set with itself would give each class two numbers.
     different = set(parts)
     if len(different) < len(parts) or not different <= set(_LOADERS):
         known = ", ".join(image_names())
@@ -144,6 +147,7 @@ def _digits() -> Images:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
+    # scikit-learn keeps the digits writer by writer; in that order the test images would be those of other hands.
     order = np.random.default_rng(0).permutation(len(digits.target))
     images, labels = digits.images[order][:, None], digits.target[order]
     source = "scikit-learn's digits: 8 x 8 grey images, 1,437 for training and 360 for test"
@@ -229,6 +233,7 @@ def _noise() -> Images:
 
 
 def _dealt_out(images: Images) -> Images:
+    # Seeds 0, 1 and 2 belong to the digits' order, the dealing of labels and the noise: none repeats another.
     rng = np.random.default_rng(1)
     train = images.train_labels[rng.permutation(len(images.train_labels))]
     test = images.test_labels[rng.permutation(len(images.test_labels))]
@@ -244,9 +249,9 @@ def _mixture(parts: Sequence[Images], kind: Kind) -> Images:
     def joined(which: str) -> Labelled:
         all_images, all_labels = [], []
         for part, offset in zip(parts, offsets, strict=True):
-            images = F.adaptive_avg_pool2d(getattr(part, f"{which}_images"), kind.side)
+            resized = F.adaptive_avg_pool2d(getattr(part, f"{which}_images"), kind.side)
             # Grey images beside coloured ones get the same value in each channel.
-            all_images.append(images.expand(-1, kind.channels, -1, -1))
+            all_images.append(resized.expand(-1, kind.channels, -1, -1))
             all_labels.append(getattr(part, f"{which}_labels") + offset)
         images = torch.cat(all_images).numpy()
         labels = torch.cat(all_labels).numpy()
@@ -259,6 +264,7 @@ def _mixture(parts: Sequence[Images], kind: Kind) -> Images:
     return _standardised(name, source, joined("train"), joined("test"))
 
 
+# Name -> what loads it, and its kind, which is known without loading it.
 _LOADERS: dict[str, tuple[Callable[[], Images], Kind]] = {
     "cifar10": (_cifar10, Kind(3, 32, 10)),
     "digits": (_digits, Kind(1, 8, 10)),

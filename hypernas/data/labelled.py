@@ -14,9 +14,11 @@ from hypernas.data import Table, schema
 from hypernas.data.catalogue import checkout, folder_of_variable, shipped
 from hypernas.errors import MissingTable, UserError
 
+# Where in a Parquet file's metadata the provenance stands.
 KEY = b"hypernas"
 # What is read of the provenance, and its type.
 PROVENANCE = {"images": str, "epochs": int, "seeds": int}
+# A damaged provenance must not make the reader ask for a billion columns.
 MOST_SEEDS = 1000
 
 
@@ -28,6 +30,7 @@ def place(space: str) -> Path:
 def find_labelled(space: str) -> Path | None:
     """The table of `space`: under `$HYPERNAS_DATA/benchmarks`, at `place`, or shipped; None where there is none."""
     folder = folder_of_variable("HYPERNAS_DATA")
+    # A table under $HYPERNAS_DATA comes first, then one of one's own, then the one in the wheel.
     places = [place(space)]
     if checkout() is None:
         places.append(shipped() / "data" / "benchmarks" / f"{space}.parquet")

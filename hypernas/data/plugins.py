@@ -97,7 +97,7 @@ class Registry:
     @cached_property
     def _own_files(self) -> dict[str, Path]:
         """The files of the package, which do not change while it runs: looking a name up costs nothing."""
-        files = {}
+        files: dict[str, Path] = {}
         for path in _python_files(Path(importlib.import_module(self.package).__path__[0])):
             files |= dict.fromkeys(_declared(path, self.provides), path)
         return files
@@ -140,11 +140,15 @@ def _declared_in(path: Path, provides: str, modified: int) -> list[str]:
     except (SyntaxError, ValueError):
         return [path.stem]  # the sentence about it comes when it is asked for
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == provides for target in targets):
-            if isinstance(node.value, ast.Dict):
-                return [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
-            return [path.stem]
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if provides not in names:
+            continue
+        if isinstance(node.value, ast.Dict):
+            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
+        return [path.stem]
     return []
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hypernas.errors import UserError
 
+# Least and greatest accuracy: percents in the whole library.
 PERCENT = (0.0, 100.0)
 
 
@@ -35,6 +36,7 @@ def numbers(
     high: float = math.inf,
 ) -> np.ndarray:
     """Finite numbers from `low` to `high`, as float64 (B,). UserError that names the first row with something else."""
+    # The rule as a sentence says it.
     kind = "finite numbers" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
     array = np.empty(len(values), np.float64)
     for row, value in enumerate(values):

@@ -16,9 +16,13 @@ import numpy as np
 
 from hypernas.errors import UserError
 
+# Records checked at once: the checksum of many goes byte by byte through NumPy, that of one would be slow.
 BATCH = 2048
+# Bytes, more than any official record has: a longer one has a damaged length, and no memory is asked for it.
 LONGEST = 1 << 16
+# Eight bytes of length and four of its checksum.
 HEADER = struct.Struct("<QI")
+# Where it begins in the file, and its payload.
 Record = tuple[int, bytes]
 
 
@@ -38,6 +42,7 @@ def masked_crc32c(payloads: list[bytes]) -> np.ndarray:
     '0xc78ab0e5'
     """
     table, longest = _table(), max(map(len, payloads), default=0)
+    # Aligned at their ends, all payloads end together, and a shorter one just starts later.
     data = np.frombuffer(b"".join(payload.rjust(longest, b"\0") for payload in payloads), np.uint8)
     columns = np.ascontiguousarray(data.reshape(len(payloads), longest).T)
     start = longest - np.array([len(payload) for payload in payloads])
@@ -45,6 +50,7 @@ def masked_crc32c(payloads: list[bytes]) -> np.ndarray:
     for t, column in enumerate(columns):
         after = table[(crc & np.uint32(0xFF)) ^ column] ^ (crc >> np.uint32(8))
         crc = after if t >= start.max() else np.where(t >= start, after, crc)
+    # The standard inverts the register, and TFRecord rotates and shifts what comes out ("masking").
     crc = ~crc
     return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
 

@@ -57,8 +57,10 @@ def as_matrix(
     """Kernels (G, c_out, c_in, k, k) -> matrices (G, c_in*h*w, c_out*h'*w') that convolve flattened images."""
     g, c_out, c_in, k, _ = weight.shape
     taps = selection(layer.window, layer.dilation, h, w, weight.dtype, weight.device)
+    # `taps` is 0 or 1, so this product only puts each tap where its pixels meet.
     dense = weight.reshape(-1, k * k) @ taps
     dense = dense.view(g, c_out, c_in, h * w, -1)
+    # (g, c_in, pixel in, c_out, pixel out): inputs are rows of the matrix, outputs its columns.
     inputs_first = dense.permute(0, 2, 3, 1, 4)
     return inputs_first.reshape(g, c_in * h * w, -1)
 
@@ -100,6 +102,7 @@ class Dense:
         normal = torch.bmm(x, matrix) if layer.relu_after else torch.bmm(x, matrix, out=y)
         scale = None
         if layer.norm:
+            # In place: the product itself is not needed any more, and a new tensor would cost a pass over memory.
             normal.sub_(_channel_mean(normal, layer.c_out))
             variance = _channel_mean(normal * normal, layer.c_out)
             scale = (variance + EPSILON).rsqrt_()
@@ -125,6 +128,7 @@ class Dense:
             centred = g - _channel_mean(g, c)
             g = torch.addcmul(centred, self.normal, slope, value=-1)
             g = g.mul_(self.scale)
+        # Of the product y = x W: the gradient of x is g W', that of W is x' g.
         gx = torch.bmm(g, self.matrix.mT)
         start = 0
         for gmatrix in gmatrices:
@@ -202,6 +206,7 @@ def depthwise_product(
     matrices = []
     for weight, layer in zip(weights, kinds, strict=True):
         by_channel = weight.flatten(0, 1)[:, None]
+        # A channel is a network of its own with one input and one output channel.
         matrices.append(as_matrix(by_channel, layer, h, w))
     maps = x.transpose(1, 2).reshape(g * c, m, h * w)
     y = torch.bmm(maps, torch.cat(matrices))
@@ -236,6 +241,7 @@ def _one_convolution(
 ) -> Tensor:
     """The networks as groups of one convolution: x (G, M, c_in, H, W) -> (G, M, c_out, H', W')."""
     g, m = x.shape[:2]
+    # Groups share no channels, so one convolution with G groups is G convolutions.
     flat = _side_by_side(x)
     kernels = weight.flatten(0, 1)
     y = F.conv2d(flat, kernels, None, layer.stride, layer.padding, layer.dilation, g * layer.groups)

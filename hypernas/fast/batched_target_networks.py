@@ -18,6 +18,7 @@ from hypernas.fast.batched_layers import Dense, apply, as_matrix, is_dense
 from hypernas.fast.plan import BatchedOp, BufferKey, Plan
 from hypernas.method.target_network import Layer
 
+# The values of one shape (size, M, C, H, W), by what they are.
 Buffers = dict[BufferKey, Tensor]
 # By group: the weights as a leaf, and as matrices that autograd takes back to it.
 Matrices = dict[int, tuple[Tensor, Tensor]]
@@ -55,6 +56,7 @@ class Local:
         other = None if other is None else _leaf(other)
         weights = [_leaf(weight) for weight in weights]
         with torch.enable_grad():
+            # Autograd records this op alone; between ops the buffers carry values and gradients.
             y = apply(op.layer, x, other, weights, kinds)
         inputs = [x] if other is None else [x, other]
         return cls([*inputs, *weights], other is not None, y)
@@ -102,6 +104,7 @@ class Run(torch.autograd.Function):
             x = read(op, buffers)
             run_op = _run_dense if is_dense(op.layer, x) else _run_local
             done = run_op(op, x, plan, buffers, weights, matrices)
+            # Without gradients no op's own tensors are kept.
             if keep:
                 tape.append((op, done))
         ctx.plan = plan
@@ -114,6 +117,7 @@ class Run(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor):
         plan = ctx.plan
         buffers = {buffer: torch.zeros_like(values) for buffer, values in ctx.buffers.items()}
+        # The way back begins where the programs' outputs lie.
         buffers[plan.output].index_add_(0, plan.last, gradients[0])
         # The gradient of each group, of its matrices where it ran as such.
         ends = []
@@ -122,6 +126,7 @@ class Run(torch.autograd.Function):
             ends.append(torch.empty_like(as_run))
         for op, done in reversed(ctx.tape):
             g = buffers[op.makes][op.start : op.stop]
+            # Views: what an op writes into them stands in the gradient of its group at once.
             gweights = [ends[group][start:stop] for group, start, stop in op.kernels]
             gx, other = done.back(g, gweights)
             spread(op, gx, buffers)

@@ -20,6 +20,7 @@ from hypernas.fast.stacked_models import rows_by_model
 from hypernas.graph import GraphBatch
 from hypernas.method.encoder import DirectedGCNLayer, propagation
 
+# Name -> the parameters (S, ...) of all S models.
 Parameters = Mapping[str, Tensor]
 
 
@@ -104,6 +105,7 @@ class BatchedEncoder:
         mask = torch.stack([batch.mask for batch in graphs])
         kind = torch.stack([batch.kind for batch in graphs])
         sequence = torch.stack([batch.sequence for batch in graphs])
+        # Decided once and on the host: a step must not look at any value on a GPU.
         self.positions = _positions(mask, kind, sequence)
         self.ops = ops.to(device)
         self.kind = kind.to(device)
@@ -127,9 +129,11 @@ class BatchedEncoder:
         sequence = self.sequence[at]
         v = self._node_features(parameters, self.ops[at])
         cells = Cells(v, self.edges[at], self.pool[at], self.kind[at])
+        # Both directions' weights side by side, so that a layer is one product.
         gcns = self._weights(parameters)
         s, b, _ = sequence.shape
         z = total = v.new_zeros(s, b, v.shape[-1])
+        # NAS-Bench-201 stacks one cell fifteen times: fifteen first layers become one.
         first_layers: dict[int | None, dict[int, Tensor]] = {}
         nodes = []
         for i, position in enumerate(self.positions):
@@ -145,13 +149,14 @@ class BatchedEncoder:
             # Where a position has cells of both kinds, both GCNs run on all: half is wasted, but nothing is sorted.
             x = outputs[0]
             if len(outputs) > 1:
-                normal = cell.kind[..., None, None] == 0
-                x = torch.where(normal, *outputs)
+                is_normal = cell.kind[..., None, None] == 0
+                x = torch.where(is_normal, outputs[0], outputs[1])
             pooled = torch.einsum("sbn,sbnd->sbd", cell.pool, x)
             present = (sequence[:, :, i] >= 0)[..., None]
             z = torch.where(present, pooled, z)
             total = total + pooled * present
             if want_nodes:
+                # All positions get the width of the largest cell, so that they can be stacked.
                 missing = self.ops.shape[3] - position.n_nodes
                 nodes.append(F.pad(x, (0, 0, 0, missing)))
         n_cells = (sequence >= 0).sum(2, keepdim=True)
@@ -167,6 +172,7 @@ class BatchedEncoder:
         v = rows_by_model(parameters["embedding.weight"], ops)
         if self.context != "concat":
             return v
+        # Here v goes through its half; z goes through the other half in `_context`.
         weight = parameters["join.weight"]
         bias = parameters["join.bias"]
         own = weight[:, :, : weight.shape[1]]  # The join of [v, z] is linear: one half of it is for v, one for z.
@@ -251,6 +257,7 @@ def _both_directions(propagate: Tensor) -> Tensor:
     direction); a direction reads nothing of the other one."""
     _, *lead, n, _ = propagate.shape
     blocks = propagate.new_zeros(*lead, n, 2, n, 2)
+    # Row and column are (node, direction): zero where the directions differ.
     blocks[..., 0, :, 0], blocks[..., 1, :, 1] = propagate
     return blocks.view(*lead, 2 * n, 2 * n)
 

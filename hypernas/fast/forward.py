@@ -46,6 +46,7 @@ class FastPass:
         self.programs = programs
         self.device = device
         self.maps_in = maps_in
+        # On a GPU the plan at hand, and all plans by the kind of step; on a CPU each step makes its own.
         self.static_plan: StaticPlan | None = None
         self.static_plans: dict[Hashable, StaticPlan] = {}
         self.stack = StackedModels(models, device)
@@ -57,6 +58,7 @@ class FastPass:
 
     def _losses(self, losses: Sequence[AdaptiveLoss]) -> None:
         """What the losses of the models have of their own: exponents, and whether u is learned."""
+        # Models that train side by side may differ in q, and in whether u is learned.
         powers = [loss.p for loss in losses]
         learned = [loss.u.requires_grad for loss in losses]
         self.learns_u: Tensor | None = None
@@ -71,6 +73,7 @@ class FastPass:
     @property
     def u(self) -> Tensor:
         """The loss's u (S, T); of a model that does not learn it, without a gradient."""
+        # Detached where a model keeps u fixed: its row gets no gradient and stays at 1.
         u = self.stack.parameters["loss.u"]
         return u if self.learns_u is None else torch.where(self.learns_u, u, u.detach())
 
@@ -90,6 +93,7 @@ class FastPass:
         kinds: dict[Hashable, dict[bytes, np.ndarray]] = {}
         for step in steps:
             index = step.numpy()
+            # The bytes of a step tell equal ones apart from others.
             of_kind = kinds.setdefault(self.kind(step, each_apart), {})
             # Equal steps need room once.
             of_kind[index.tobytes()] = index
@@ -114,11 +118,13 @@ class FastPass:
         predicted = regress(self.stack.parameters, h, f"{self.prefix}regressor.")
         if images is None:
             return predicted, None
+        assert nodes is not None
         return predicted, self.logits(nodes, index, images)
 
     def networks(self, index: Tensor, images: Tensor) -> Tensor:
         """index (S, b), images (S, b, M, C, H, W) -> logits (S, b, M, K) alone; no regressor is needed."""
         _, nodes = self.encode(index, want_nodes=True)
+        assert nodes is not None
         return self.logits(nodes, index, images)
 
     def encode(self, index: Tensor, want_nodes: bool) -> tuple[Tensor, Tensor | None]:
@@ -149,6 +155,7 @@ class FastPass:
 
     def side(self, images: Sequence[int]) -> int:
         """The larger side of the stem's maps of images (..., H, W)."""
+        # Taps of a kernel that never meet a pixel are left out, and the larger side decides which those are.
         largest = max(images[-2:])
         return -(-largest // self.model.head.stem_stride)
 
@@ -168,6 +175,7 @@ class FastPass:
         parameters = self.stack.parameters
         stems = layers.stem(parameters["head.stem_weight"], images, self.model.head.stem_stride)
         if self.maps_in is not None:
+            # In bfloat16 only the maps and the generated weights are: stem, classifier and losses stay exact.
             stems = stems.to(self.maps_in)
             weights = [weight.to(self.maps_in) for weight in weights]
         maps = batched.run_batched(static_plan.plan, weights, stems)
@@ -192,6 +200,7 @@ def generate(
     trunk = below(parameters, "hypernetwork.trunk.")
     for i in sorted({name.split(".")[0] for name in trunk}, key=int):
         features = F.relu(linear(trunk, i, features))
+    # All groups go through the trunk together and part before the heads.
     sizes = [place.shape[1] for place in sources.places]
     parts = features.split(sizes, 1)
     weights: list[Tensor] = [features] * len(plan.groups)
@@ -215,6 +224,7 @@ def _node_features(nodes: Tensor, sources: Sources) -> Tensor:
     _, _, b, n, _ = nodes.shape
     architecture, position, node, other = torch.cat(sources.places, 1).unbind(-1)
     rows = nodes.flatten(1, 3)
+    # The row of node 0 of a cell in the table of all nodes.
     first = (position * b + architecture) * n
     features = rows_by_model(rows, first + node)
     if not sources.edges:

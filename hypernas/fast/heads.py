@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hypernas.method.hypernetwork import Shape
 
+# Output and input channels of the largest weight that a head makes.
 Limit = tuple[int, int]
 # How many channels out and in of a head are used, and the side t of the middle taps.
 Block = tuple[int, int, int]
@@ -63,6 +64,7 @@ class HeadOutputs(torch.autograd.Function):
             o, i = _used(shape, limit)
             block = o, i, t
             ctx.blocks.append(block)
+            # A head's output is a whole kernel; a smaller layer needs some of its rows, and only these are multiplied.
             rows = _rows(weight, limit, block)
             offset = _rows(bias[..., None], limit, block)
             y = torch.baddbmm(offset.mT, x, rows.mT)
@@ -84,6 +86,7 @@ class HeadOutputs(torch.autograd.Function):
             g = _untile(g, shape, o, i).flatten(2)
             g = g * _scale(shape)
             rows = _rows(weight, ctx.limit, block)
+            # Of y = x W': the gradient of x is g W, that of W is g' x.
             gfeatures.append(torch.bmm(g, rows))
             # Autograd would fill a zero tensor of the whole head for each shape; these views add in place.
             place = _block(gweight, ctx.limit, block)

@@ -37,6 +37,7 @@ class Networks:
     ) -> None:
         self.programs = programs
         self.seeds = seeds
+        # All layers of all networks in one plan, as for generated weights.
         static_plan = StaticPlan.of(programs)
         self.plan = static_plan.plan
         self.weight_owners = static_plan.weight_owners()

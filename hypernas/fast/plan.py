@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hypernas.method.target_network import Layer
 
+# Channels of the values in a buffer, and how much smaller their maps are than the stem's (0: a single pixel).
 BufferKey = tuple[int, int]
 
 
@@ -87,7 +88,9 @@ class Sources:
 
 def cut(layer: Layer, side: int) -> Layer:
     """The layer without the taps of its kernel that only meet padding on maps of at most `side` pixels a side."""
+    # From the middle a tap reaches at most side - 1 pixels to either side before it leaves the map.
     taps = min(layer.kernel, 2 * ((side - 1) // layer.dilation) + 1)
     around = layer.dilation * (layer.kernel - taps) // 2
+    # Only where the kernel's middle lies on the pixel are the outer taps the ones that leave the map.
     centred = 2 * layer.padding == layer.dilation * (layer.kernel - 1)
     return replace(layer, kernel=taps, padding=layer.padding - around) if centred else layer

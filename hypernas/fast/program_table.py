@@ -24,13 +24,16 @@ from hypernas.method.target_network import Layer, Program
 MOST_DILATION = 16
 # Fields that layers which run as one may differ in: where they read and write, and of convolutions the kernel.
 PLACE_FIELDS = ("inputs", "weight", "position")
+# A convolution is a matrix on small maps, whatever its kernel, so layers of different kernels share one product.
 KERNEL_FIELDS = ("kernel", "padding", "dilation")
 # Fields that do not change what the weights of a layer are.
 AROUND_WEIGHTS = ("relu", "norm", "relu_after")
+# All other fields of a layer.
 SHAPE_FIELDS = tuple(f.name for f in fields(Layer) if f.name not in PLACE_FIELDS)
 # Programs that are kept as arrays: more than any training set has, a few kB each.
 PROGRAMS_KEPT = 16_384
 
+# Every key ever seen in this process, and its number; worker threads may plan at the same time.
 keys: list[Any] = []
 numbers: dict[Any, int] = {}
 _lock = Lock()
@@ -84,6 +87,7 @@ def program_arrays(program: Program) -> ProgramArrays:
         scale = scales[layer.inputs[0]]
         scales.append(0 if layer.op == "mean" else scale * layer.stride)
         buffers.append(number((layer.c_out, scales[-1])))
+        # A layer stands one deeper than the deepest value it reads of its own cell.
         cell, depth = max(depths[value] for value in layer.inputs)
         depths.append((layer.position, depth + 1 if cell == layer.position else 0))
         ops.append(number((*depths[-1], layer.op, _shape(layer, KERNEL_FIELDS if layer.op == "conv" else ()), scale)))
@@ -151,6 +155,7 @@ class ProgramTable:
         first_value = first_layer[:-1] + np.arange(len(programs))  # A program has one value more than layers.
         _, op = ranked(np.concatenate([a.ops for a in arrays]))
         buffer_keys, buffers = ranked(np.concatenate([a.buffers for a in arrays]))
+        # -1 for layers without weights, which have no rank among the groups.
         group = np.concatenate([a.groups for a in arrays])
         has_weights = group >= 0
         group_keys, group[has_weights] = ranked(group[has_weights])
@@ -161,6 +166,7 @@ class ProgramTable:
             for a, layer, value in zip(arrays, first_layer[:-1], first_value, strict=True)
         ]
         reader, value, port, start, stop = np.concatenate(shifted).T
+        # All inputs of a layer enter port 0, but for the second one of a gate.
         input_ = reader * 2 + port
         again = np.r_[False, input_[1:] == input_[:-1]] & (start == 0)
         read_kinds = np.stack([op[reader], port, start, again, buffers[value], stop], 1)
@@ -191,6 +197,7 @@ class ProgramTable:
     ) -> np.ndarray:
         """(P, K): how often each of K kinds stands in each program, whose entries of `kind` begin at `first`."""
         n_programs = len(first) - 1
+        # The program of each entry; together with its kind one number, which bincount counts.
         program = np.repeat(np.arange(n_programs), np.diff(first))
         return np.bincount(program * n_kinds + kind, minlength=n_programs * n_kinds).reshape(-1, n_kinds)
 

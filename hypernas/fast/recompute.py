@@ -75,7 +75,9 @@ def run_recomputing(
         layers = tuple(part)
         start = stop
         stop = start + len(layers)
+        # Values of earlier cells that this one reads; its own are made inside.
         read = {i: values[i] for layer in layers for i in layer.inputs if i <= start}
+        # Of its own values only those that a later cell or the classifier reads.
         kept = [i for i in range(start + 1, stop + 1) if last.get(i, -1) >= stop]
         cell = partial(_run_cell, layers, start, weights, read, kept)
         values |= zip(kept, checkpoint(cell, use_reentrant=False), strict=True)

@@ -35,6 +35,7 @@ def score(
     if int(graphs.ops.max()) >= n_ops:
         rule = f"operations must be below {n_ops}, as in the training set"
         raise UserError(f"{rule}, got {int(graphs.ops.max())}; give collate the space of both sets")
+    # For each architecture, which of the different ones it equals.
     inverse = None
     if device == "cpu":
         first, inverse = graphs.distinct()
@@ -44,6 +45,7 @@ def score(
     regressor = {name: p[None].to(device) for name, p in model.regressor.named_parameters()}
     scores = torch.empty(len(graphs), dtype=own)
     for rows in _equal_shapes_together(graphs).split(chunk or (CPU_CHUNK if device == "cpu" else GPU_CHUNK)):
+        # Small cells together: a chunk is no wider than its largest cell.
         part = graphs[rows].trimmed()
         encode = encoder_pass(encoder, [part], device, dtype)
         h, _ = encode(parameters, torch.arange(len(part))[None], want_nodes=False)
@@ -55,6 +57,7 @@ def _equal_shapes_together(graphs: GraphBatch) -> Tensor:
     """Rows (B,) in an order in which neighbours have equal sequences of kinds and about as many nodes: little of a
     chunk is padding then."""
     layout = torch.cat([graphs.kind, graphs.sequence], 1).numpy()
+    # Columns that are equal everywhere cost a sort and order nothing.
     varying = layout[:, (layout != layout[0]).any(0)]
     n_nodes = graphs.mask.sum((1, 2)).numpy()
     n_cells = (graphs.sequence >= 0).sum(1).numpy()

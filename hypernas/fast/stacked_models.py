@@ -57,6 +57,7 @@ class VmapPass:
         """index (S, b), random numbers for each model (S, ...) -> standardised accuracy (S, b)."""
         index = index.to(self.seeds.device)
         inputs = tuple(field[self.seeds, index] for field in self.fields)
+        # One batched operation for all models in place of S small ones.
         return torch.vmap(self._one_model)(self.stack.parameters, inputs, noise)
 
     def _one_model(

@@ -58,6 +58,7 @@ class StaticPlan:
         device: str = "cpu",
     ) -> StaticPlan:
         """The plan of a single step, S*b programs seed by seed, with its places filled in: nothing else has room."""
+        # A single step that takes every program once, in order.
         index = _in_order(s, len(programs) // s)
         static_plan = cls(ProgramTable.of(programs), [index], side, device)
         static_plan.places.copy_(static_plan.fill(index))
@@ -69,6 +70,7 @@ class StaticPlan:
         line = self.table.line[layers]
         group = self.table.lines[line, 2]
         place = self.in_group[line] + _rank_among_equals(line)
+        # The last key counts first: by group, and within a group by place.
         order = np.lexsort((place, group))
         first = self.table.first_layer[program]
         layer = layers - first[owner]
@@ -96,6 +98,7 @@ class StaticPlan:
         """How many layers of each line, reads of each kind and weights of each group a step has at most."""
         table = self.table
         group = table.lines[:, 2] + 1  # 0 stands for layers without weights.
+        # bincount needs to know how many there are, also where a step has none of the last ones.
         n_groups = int(group.max()) + 1
         lines = table.counts(table.line, len(table.lines), table.first_layer)
         groups = table.counts(group[table.line], n_groups, table.first_layer)
@@ -144,6 +147,7 @@ class StaticPlan:
     def _place_reads(self) -> None:
         """Offsets of everything in `places`, and what it holds where a step fills nothing."""
         table = self.table
+        # Reads of one kind enter one op at the same place from the same buffer.
         op, port, start, again, buffer, _ = table.kinds.T
         has_room = self.kind_room > 0
         # Where an input is read from one buffer alone, whole and once, a layer's read stands in the layer's own row.
@@ -160,6 +164,7 @@ class StaticPlan:
         self.slots_at = starts(length)
         n_rows = np.where(self.whole, 0, length)
         self.rows_at = self.slots_at[-1] + starts(n_rows)
+        # Sources of weights are kept seed by seed, each seed with room for as many.
         per_weight = self.s * SOURCE_WIDTH
         self.group_at = self.rows_at[-1] + per_weight * starts(self.group_width)
         group = table.lines[:, 2]
@@ -190,6 +195,7 @@ class StaticPlan:
         slot = np.empty(len(table.buffers), np.int64)
         first = table.first_value[program]
         op = table.lines[line, 0]
+        # Stems come first in their buffer, one a program in the order of the step.
         slot[first] = np.arange(len(program))
         slot[self.made[layers]] = self.op_start[op] + row
         self._fill_reads(out, program, rows, slot)
@@ -228,6 +234,7 @@ class StaticPlan:
         line = self.table.line[layers]
         group = self.table.lines[line, 2]
         has_weights = group >= 0
+        # Layers without weights, such as poolings, have no source.
         columns = (layers, owner, rank, line, group)
         layers, owner, rank, line, group = (column[has_weights] for column in columns)
         seed = owner // self.b
@@ -293,6 +300,7 @@ class StaticPlan:
     def _reads(self) -> list[list[Read]]:
         """What each op reads, in as many reads as it has kinds of them."""
         table = self.table
+        # A list for each op, filled kind by kind.
         reads: list[list[Read]] = [[] for _ in self.op_size]
         for k in np.flatnonzero(self.kind_room).tolist():
             op, port, start, _, buffer, stop = table.kinds[k].tolist()

@@ -234,14 +234,16 @@ def proxies_verdict(taus: pd.DataFrame) -> Html:
     """The box of the page on zero-cost proxies: how far the best of them is above the two that cost nothing."""
     ours = taus[taus["n_seeds"] > 0]
     is_free = ours["method"].isin(FREE)
-    place = ["space", "dataset"]
-    free = ours[is_free].groupby(place)["kendall_tau_mean"].max()
-    best = ours[~is_free].groupby(place)["kendall_tau_mean"].max()
+    table = ["space", "dataset"]
+    free = ours[is_free].groupby(table)["kendall_tau_mean"].max()
+    best = ours[~is_free].groupby(table)["kendall_tau_mean"].max()
     leads = (best - free).dropna()
     if leads.empty:
         return Html("<p>No rows are recorded yet.</p>")
     parts = []
-    for (space, dataset), lead in leads.items():
+    place: Any
+    for place, lead in leads.items():
+        space, dataset = place
         parts.append(f"{display_name(space)}, {display_name(dataset)} {number(lead, sign=True)}")
     return Html(
         f'<div class="hn-verdict hn-open"><p>{badge_html(claims.OPEN)} <strong>The best proxy ranks better than the '

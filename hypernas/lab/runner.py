@@ -198,14 +198,19 @@ class Runner:
     def _elsewhere(self, work: Callable[[Any], Any], jobs: Iterator[Any]) -> Iterator[Done]:
         from distributed import as_completed
 
-        assert self._client is not None
+        client = self._client
+        assert client is not None
         running: dict[Future, Any] = {}
-        finished = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
-        options = {"resources": dict(self.workers.resources) or None, "retries": self.workers.retries, "pure": False}
+        finished = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+        options: dict[str, Any] = {
+            "resources": dict(self.workers.resources) or None,
+            "retries": self.workers.retries,
+            "pure": False,
+        }
 
         def fill() -> None:
             more = list(islice(jobs, max(self._room() - len(running), 0)))
-            futures = self._client.map(partial(_there, work, threads=self.workers.threads or 1), more, **options)
+            futures = client.map(partial(_there, work, threads=self.workers.threads or 1), more, **options)
             running.update(zip(futures, more, strict=True))
             finished.update(futures)
 
@@ -218,7 +223,7 @@ class Runner:
                     future.release()
                 fill()
         finally:
-            self._client.cancel(list(running))
+            client.cancel(list(running))
 
 
 @contextmanager
@@ -228,7 +233,7 @@ def _hidden_script() -> Iterator[None]:
     `multiprocessing` finds it by these two attributes. A script needs no guard by `__name__` then.
     """
     script = vars(sys.modules["__main__"])
-    hidden = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+    hidden: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
     script.pop("__file__", None)
     script["__spec__"] = None
     try:

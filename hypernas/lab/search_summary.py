@@ -120,6 +120,7 @@ def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFram
 
     rows = _with_who(rows)
     frames = []
+    who: Any
     for who, runs in rows.groupby(WHO, dropna=False, sort=False):
         if runs["seed"].duplicated().any():
             raise UserError(f"one row a method, predictor, first and seed is needed, got two for {who}: choose one")
@@ -133,7 +134,7 @@ def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFram
         for name, value in zip(WHO, who, strict=True):
             frame[name] = value
         frame["n_seeds"] = len(runs)
-        first: Any = who[2]
+        first = who[2]
         is_guided = first == first  # a method without a predictor has nan
         frame["n_random"] = n_random(int(first), len(values.columns)) if is_guided else 0
         frames.append(frame)
@@ -185,12 +186,13 @@ def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
     lines = _quoted(space)
     for dataset in rows["dataset"].unique():
         searches = rows[rows["dataset"] == dataset]
+        who: Any
         for who, runs in searches.groupby([*WHO, "n_train"], dropna=False, sort=False):
             name = ", ".join(str(part) for part in who[:2] if part == part)
             line = {"method": name, "searched on": dataset, "queries": who[-1], "seeds": str(len(runs))}
             by_seed = pd.DataFrame([_everywhere(row) for row in runs.to_dict("records")])
             for column in by_seed:
-                line[column] = _mean(by_seed[column].to_numpy(float))
+                line[str(column)] = _mean(by_seed[column].to_numpy(float))
             lines.append(line)
     if not lines:
         return pd.DataFrame(columns=["method", "searched on", "queries", "seeds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -196,12 +197,12 @@ def refuses_foreign_architectures(subject: Subject) -> None:
 @promise("what is no notation is refused, and a wrong word is named")
 def refuses_other_notations(subject: Subject) -> None:
     for notation in NO_NOTATIONS:
-        refuses(lambda notation=notation: subject.space.parse(notation))
+        refuses(partial(subject.space.parse, notation))
     notation = subject.samples[0].notation
     told = []
     for word in dict.fromkeys(re.findall(r"[\w-]+", notation)):
         changed = notation.replace(word, "fourier", 1)
-        told.append(refuses(lambda changed=changed: subject.space.parse(changed)))
+        told.append(refuses(partial(subject.space.parse, changed)))
     require(any("fourier" in sentence for sentence in told), "a sentence must name the wrong word, none does")
 
 
@@ -245,17 +246,19 @@ def builds(subject: Subject) -> None:
             cleaned = space.canonical(architecture, form)
             program = space.build(cleaned, **SIZE)
             head = TargetHead(IMAGE[0], program.channels, program.c_last, N_CLASSES, 1)
-            weights = {layer.weight: torch.randn(layer.weight_shape) for layer in program.convs}
+            weights = {
+                layer.weight: torch.randn(layer.weight_shape) for layer in program.convs if layer.weight is not None
+            }
             logits = run(program, weights, head, torch.randn(2, *IMAGE))
             where = f"{form} form of {architecture.notation!r}"
             require(
                 logits.shape == (2, N_CLASSES) and bool(torch.isfinite(logits).all()), f"logits must be finite, {where}"
             )
             require(len(weights) == len(program.convs), f"two layers must not share the key of a weight, {where}")
-            for layer in program.convs:
-                position, *nodes = layer.weight
+            for key in weights:
+                position, *nodes = key
                 n = len(cleaned.cells[cleaned.sequence[position]].ops)
-                require(max(nodes) < n, f"a weight must name one of {n} nodes, got {layer.weight}, {where}")
+                require(max(nodes) < n, f"a weight must name one of {n} nodes, got {key}, {where}")
 
 
 @promise("a network is an ordinary module from images to logits")

@@ -29,6 +29,7 @@ def propagation(adjacency: Tensor, mask: Tensor, dtype: torch.dtype = torch.floa
     """
     edges = adjacency.to(dtype)
     itself = torch.diag_embed(mask.to(dtype))
+    # A self-loop lets a node keep what it knows: without one a layer would forget its own operation.
     both = torch.stack([edges, edges.mT]) + itself
     # A padded node has no edge and no self-loop: the clamp keeps its row 0 instead of 0 / 0.
     n_neighbours = both.sum(-1, keepdim=True).clamp(min=1)
@@ -80,6 +81,7 @@ class GlobalEncoder(nn.Module):
         self.width = width
         self.n_layers = n_layers
         self.embedding = nn.Embedding(n_ops, width)
+        # Two stacks of layers, found by the kind of a cell.
         self.gcn = nn.ModuleList()
         for _ in range(KINDS):
             self.gcn.append(nn.ModuleList(DirectedGCNLayer(width) for _ in range(n_layers)))
@@ -90,6 +92,7 @@ class GlobalEncoder(nn.Module):
 
     def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """B architectures of C cells -> embedding h (B, D) = mean of z(i), and node features (B, C, N, D)."""
+        # Together with a number of a unique cell for each row it picks the cell of every network at once.
         rows = torch.arange(len(batch), device=batch.ops.device)
         z = self.embedding.weight.new_zeros(len(batch), self.width)  # z(0) = 0
         total = torch.zeros_like(z)
@@ -102,6 +105,7 @@ class GlobalEncoder(nn.Module):
             mask = batch.mask[cell]
             v = self._inject(self.embedding(batch.ops[cell]), z, i)  # V(i) <- {v + z(i-1)}
             x = self._cell(v, batch.adjacency[cell], mask, batch.kind[cell])  # V~(i) = G(E(i), V(i))
+            # Padded nodes must not enter the mean.
             x = x * mask[..., None]
             pooled = x.sum(1) / mask.sum(1, keepdim=True)  # z(i) = pool(V~(i))
             z = torch.where(present, pooled, z)
@@ -114,9 +118,11 @@ class GlobalEncoder(nn.Module):
         """x (B, N, D), adjacency (B, N, N), mask (B, N), kind (B,) of one cell each -> node features (B, N, D)."""
         propagate = propagation(adjacency, mask, x.dtype)
         normal, reduction = x, x
-        for layer in self.gcn[0]:  # type: ignore[union-attr]
+        # Both stacks run on all cells and one result is taken: cells of a batch can differ in kind at one position.
+        normal_layers, reduction_layers = self.gcn
+        for layer in normal_layers.children():
             normal = layer(normal, propagate)
-        for layer in self.gcn[1]:  # type: ignore[union-attr]
+        for layer in reduction_layers.children():
             reduction = layer(reduction, propagate)
         return torch.where(kind.bool()[:, None, None], reduction, normal)
 

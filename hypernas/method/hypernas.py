@@ -195,11 +195,13 @@ class HyperNASP:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.model = self.new_model(graphs).to(self.device)
+        # Buffers are left out: the paper's model has none that a training changes.
         parameters = list(self.model.parameters())
         # Gradients of ten architectures are summed before a step, one architecture at a time.
         loss = partial(self.loss_of, graphs.to(self.device), labels, self.programs(graphs))
         seeds = [self.seed]
         self.history = train(parameters, loss, len(labels), self.training, seeds, micro_batch=1, **options)
+        # A trained model is kept, saved and asked on the CPU, wherever it was trained.
         self.model.to("cpu")
         return self
 
@@ -277,6 +279,7 @@ class HyperNAS(HyperNASP):
 
     def new_model(self, graphs: GraphBatch) -> HyperNASModel:
         predictor = self.new_predictor(graphs)
+        # Stem, classifier and heads have one shape in the whole space, so any architecture says which.
         (program,) = self.programs(graphs[:1])
         images = load(self.images)
         hypernetwork, head = new_generator(self.encoder.width, program, program.heads, self.hypernetwork, images)
@@ -297,12 +300,14 @@ class HyperNAS(HyperNASP):
     ) -> Logged:
         i = int(index)
         images = load(self.images)
+        # Drawn with replacement: a batch is a sample of the images, and no epoch over them is meant.
         drawn = torch.from_numpy(generators[0].integers(len(images.train_labels), size=self.images.image_batch))
         x = images.train_images[drawn].to(labels)
         y = images.train_labels[drawn].to(self.device)
         predicted, logits = self.model(graphs[i : i + 1], programs[i], x)
         losses = {"pred": (predicted - labels[i]) ** 2, "hyper": F.cross_entropy(logits, y)[None]}
         log = {f"loss_{task}": losses[task].detach().mean() for task in self.tasks}
+        # The factor of each task in the total, as the book draws it.
         weights = 0.5 / self.model.loss.u_squared().detach()
         log |= {f"weight_{task}": weight for task, weight in zip(self.tasks, weights, strict=True)}
         log["target_accuracy"] = (logits.argmax(-1) == y).float().mean() * 100
@@ -321,6 +326,7 @@ class HyperNASH(HyperNAS):
         if self.model is None:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
         images = load(self.images)
+        # The images are in random order already, so the first ones are a fair sample.
         x = images.test_images[:TEST_IMAGES].to(torch.get_default_dtype())
         y = images.test_labels[:TEST_IMAGES]
         accuracies = []

@@ -38,6 +38,7 @@ class Hypernetwork(nn.Module):
         heads: Sequence[tuple[int, int, int]] = (),
     ) -> None:
         super().__init__()
+        # The kernels of the paper's spaces; a space with others passes its own heads.
         heads = heads or [(1, c_max, c_max), (3, c_max, c_max)]
         # The largest weight (c_out, c_in) that the head of each kernel size makes.
         self.limits = {kernel: (c_out, c_in) for kernel, c_out, c_in in heads}
@@ -63,6 +64,7 @@ class Hypernetwork(nn.Module):
         # A kernel size without a head of its own takes the middle of the largest kernel, as in GHN.
         head_kernel = kernel if kernel in self.limits else max(self.limits)
         made = self.heads[str(head_kernel)](features)
+        # A head is one long vector a node; here it gets the axes of a kernel.
         made = made.view(len(features), *self.limits[head_kernel], head_kernel, head_kernel)
         # Slice: a layer that is smaller than the head takes the first channels and the middle taps.
         edge = (head_kernel - kernel) // 2
@@ -72,5 +74,6 @@ class Hypernetwork(nn.Module):
         repeats_out = math.ceil(c_out / made.shape[1])
         repeats_in = math.ceil(c_in / made.shape[2])
         made = made.repeat(1, repeats_out, repeats_in, 1, 1)[:, :c_out, :c_in]
+        # Numbers that one output channel sums up: the more there are, the smaller each must be.
         fan_in = c_in * kernel * kernel
         return made * math.sqrt(2 / fan_in)

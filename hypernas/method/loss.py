@@ -60,6 +60,7 @@ class AdaptiveLoss(nn.Module):
         super().__init__()
         self.p = check_preference(q, reading)
         self.tasks = tasks
+        # All tasks weigh 1/2 at the start, so that the first step follows neither.
         self.u = nn.Parameter(torch.ones(len(tasks)), requires_grad=learn_u)
 
     def u_squared(self) -> Tensor:
@@ -70,6 +71,7 @@ class AdaptiveLoss(nn.Module):
         """Losses (B,) of each task, one an architecture -> their joint loss, a scalar, the mean over architectures."""
         total = torch.zeros_like(self.u[0])
         for task, u_squared in zip(self.tasks, self.u_squared(), strict=True):
+            # Each architecture's loss is raised before the mean is taken, as the formula is written for one.
             power = losses[task].clamp(min=LOSS_MIN) ** self.p
             total = total + power.mean() / (2 * u_squared) + torch.log1p(u_squared)
         return total

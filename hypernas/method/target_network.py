@@ -79,6 +79,7 @@ def layer_norm(x: Tensor) -> Tensor:
 @cache
 def position_code(c: int, h: int, w: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Sine and cosine of each pixel's row and column at falling frequencies, (c, h, w) (Vaswani et al. 2017)."""
+    # Four numbers a frequency: sine and cosine of the row, sine and cosine of the column.
     n = -(-c // 4)
     frequency = 10_000.0 ** -(torch.arange(n, dtype=dtype) / n)
     row = torch.arange(h, dtype=dtype)[:, None] * frequency
@@ -150,6 +151,7 @@ def gather(values: Sequence[Tensor] | Mapping[int, Tensor], layer: Layer) -> Ten
     if layer.op == "gate":
         value, gate = inputs
         return value * F.hardsigmoid(gate)
+    # A narrower layer reads the first channels of a wider value, as a cell does behind a stage of more channels.
     total = _first_channels(inputs[0], layer.c_in)
     for value in inputs[1:]:
         total = total + _first_channels(value, layer.c_in)
@@ -166,6 +168,7 @@ def apply(
     """One layer on what it reads, x (M, C, H, W)."""
     if layer.op == "conv":
         assert weight is not None
+        # ReLU-conv-norm is the order of NAS-Bench-201 and DARTS; other spaces set `relu_after`.
         x = F.relu(x) if layer.relu else x
         x = F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
         x = norm(x) if layer.norm else x
@@ -183,6 +186,7 @@ def apply(
 def attention(x: Tensor, heads: int) -> Tensor:
     """Queries, keys and values x (..., 3C, H, W) of `heads` heads -> (..., C, H, W); the pixels are the tokens."""
     *lead, c, h, w = x.shape
+    # The channels hold queries, then keys, then values, head by head.
     tokens = x.reshape(*lead, 3, heads, c // (3 * heads), h * w).transpose(-1, -2)
     q, k, v = tokens.unbind(-4)
     out = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)

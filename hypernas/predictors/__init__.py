@@ -25,6 +25,7 @@ def _accept(name: str, thing: Any) -> Callable[..., Any]:
     return thing
 
 
+# Files of ours and of users are found by the same door.
 REGISTRY = Registry("method", __name__, "METHODS", _accept)
 
 
@@ -53,6 +54,7 @@ def settings_of_each(name: str) -> tuple[str, ...]:
 
 def _trained(name: str) -> type[TrainedPredictor] | None:
     method = get(name)
+    # Variants of one class are partials with some settings fixed.
     method = method.func if isinstance(method, partial) else method
     return method if isinstance(method, type) and issubclass(method, TrainedPredictor) else None
 

@@ -83,4 +83,5 @@ class GHN(GeneratingPredictor):
         return self.target_accuracies(graphs)
 
 
+# GHN-2 differs from GHN by its virtual edges alone, as far as this library rebuilds it.
 METHODS = {"ghn": partial(GHN, virtual_edges=False), "ghn2": partial(GHN, virtual_edges=True)}

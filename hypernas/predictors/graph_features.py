@@ -20,9 +20,11 @@ from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 from hypernas.predictors.shared.features import FeaturePredictor, repeats, varying, with_cells
 
+# What reads the features: the mean of both, or one of them.
 REGRESSORS = ("both", "forest", "gaussian-process")
 # Of so many operations all 255 sets are features; of more there would be too many.
 ALL_SUBSETS = 8
+# What is counted for each set of operations, in the order of `_describe`.
 OF_A_SET = ("shortest path", "longest path", "input degree", "output degree", "edges", "mean degree")
 
 
@@ -139,6 +141,7 @@ def subsets(operations: Iterable[int]) -> list[tuple[int, ...]]:
     """
     members = sorted(operations)
     n = len(members)
+    # 2^n sets: eight operations have 255, twelve would have 4,095.
     sizes = range(1, n + 1) if n <= ALL_SUBSETS else (1, 2, n)
     return list(chain.from_iterable(combinations(members, size) for size in sizes))
 
@@ -146,6 +149,7 @@ def subsets(operations: Iterable[int]) -> list[tuple[int, ...]]:
 def _inner_operations(graphs: GraphBatch, u: int) -> list[int]:
     """The operations that somewhere in cell u have both a node before and a node after them."""
     edges = graphs.adjacency[:, u] > 0
+    # Nodes with an edge in and an edge out.
     between = edges.any(1) & edges.any(2)
     operations = graphs.ops[:, u][between].unique()
     return operations.tolist()
@@ -193,6 +197,7 @@ def _describe(
     Inputs and outputs are among the nodes `end`. Without a path the shortest has `far` edges, and the longest has -1.
     """
     n = end.shape[1]
+    # An input has no edge in, an output none out; a node without any edge is an input.
     source = end & ~edges.any(1)
     sink = end & ~edges.any(2) & ~source
     edges = _between(edges, kept)

@@ -38,7 +38,9 @@ from hypernas.training.loop import Logged
 from hypernas.training.predictor import TrainedPredictor
 from hypernas.training.settings import flat_keywords
 
+# Name -> type to convert to, None where everything stays as it is.
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+# Settings with a fixed set of values.
 CHOICES = {
     "loss": ("mse", "bce"),
     "engine": ("fast", "plain"),
@@ -173,10 +175,12 @@ class HyperNAS(GeneratingPredictor):
         predicted, logits = run(index, x)
         assert logits is not None
         losses = {}
+        # HyperNAS-H has no regression loss, all else is the same.
         if "pred" in self.tasks:
             losses["pred"] = regression_loss(self.loss, predicted, labels.gather(1, index.to(labels.device)))
         losses["hyper"], accuracy = cross_entropy(logits, y)
         log = {f"loss_{task}": loss.detach().mean(-1) for task, loss in losses.items()}
+        # The factor 1 / (2 u^2) of each task, for the history.
         weights = 0.5 / bounded_square(run.u.detach())
         for t, task in enumerate(losses):
             log[f"weight_{task}"] = weights[:, t]

@@ -95,6 +95,7 @@ class RankingGCNs(nn.Module):
             return nn.Parameter(torch.randn(n_members, *shape) * scale)
 
         self.operation = drawn(n_ops, width, scale=1.0)
+        # What tells the unique cells apart, small beside the operations' embeddings of spread 1.
         self.cell = drawn(n_cells, width, scale=0.1)
         # He's initialisation. The first columns go along the edges, the others against them.
         self.gcn = drawn(n_layers, width, 2 * width, scale=(2 / width) ** 0.5)
@@ -113,6 +114,7 @@ class RankingGCNs(nn.Module):
         member = torch.arange(len(index))[:, None]
         for position in range(data.ops.shape[1]):
             unique = data.unique[index, position]
+            # Absent cells read that of cell 0, and are masked out below.
             own = self.cell[member, unique.clamp(min=0)]
             pooled = self._cell(data, index, position, context + own)
             present = (unique >= 0)[..., None]
@@ -239,8 +241,10 @@ class HyperNASPlus(FittedPredictor):
             losses = pairwise_logistic(scores, truth[index])
             return losses.sum(), {"loss": losses.detach().mean()}
 
+        # Orders of no two seeds overlap.
         first = self.n_members * self.seed
         orders = range(first, first + self.n_members)
+        # An epoch over many labels would else take hundreds of steps.
         accumulate = max(LEAST_STEP, n // STEPS)
         self.history = train(
             [*self.model.parameters()],

@@ -52,6 +52,7 @@ class NeuralPredictor(TrainedPredictor):
 def single_cells(graphs: GraphBatch) -> GraphBatch:
     """Each unique cell once, in place of the sequence of the network."""
     unique = torch.arange(graphs.kind.shape[1])
+    # A unique cell that no position has is none of this network.
     present = (graphs.sequence[..., None] == unique).any(1)
     sequence = torch.where(present, unique, -1)
     return replace(graphs, sequence=sequence)

@@ -62,6 +62,7 @@ class MixerBlock(nn.Module):
         """h (B, L, D), mask (B, L, 1) -> (B, L, D)."""
         columns = (self.norms[0](h) * mask).transpose(1, 2)
         mixed = self.back(F.gelu(self.along(columns))).transpose(1, 2)
+        # Absent layers stay zero, whatever the mixing writes there.
         h = h + mixed * mask
         inner = F.gelu(self.wide(self.norms[1](h)))
         return h + self.narrow(inner) * mask
@@ -85,6 +86,7 @@ class ParZCModel(nn.Module):
         self.embedding = nn.Linear(N_STATISTICS, width)
         self.blocks = nn.ModuleList(MixerBlock(length, width) for _ in range(n_blocks))
         self.mean = nn.Parameter(torch.randn(width) / width**0.5)
+        # softplus(-4) = .018: at first the weights are almost certain.
         self.spread = nn.Parameter(torch.full((width,), -4.0))
         self.bias = nn.Parameter(torch.zeros(1))
         self.register_buffer("center", torch.zeros(N_STATISTICS))
@@ -131,6 +133,7 @@ class StatisticsPass(VmapPass):
 @lru_cache
 def _longest(space: Any, size: tuple[tuple[str, int], ...]) -> int:
     """The most layers with weights among some random architectures of a space."""
+    # Always the same sample, so that the model's length does not depend on who asks.
     rng = np.random.default_rng(0)
     lengths = []
     for _ in range(SAMPLED):

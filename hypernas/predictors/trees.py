@@ -31,6 +31,7 @@ class Trees(FeaturePredictor):
             learning_rate=self.learning_rate,
             max_depth=self.depth,
             subsample=self.subsample,
+            # Each split sees a few features only, since many of them say nearly the same.
             max_features="sqrt",
             random_state=self.seed,
         )

@@ -168,9 +168,15 @@ class Search:
         plan = Plan.read(journal)
         if plan.dataset and space is None:
             raise UserError(f"a journal of a table needs it: space=Benchmark({plan.space!r}, {plan.dataset!r})")
-        given = {"queries": plan.queries, "method": plan.method, "seed": plan.seed, "graph_form": plan.graph_form}
+        given: dict[str, Any] = {
+            "queries": plan.queries,
+            "method": plan.method,
+            "seed": plan.seed,
+            "graph_form": plan.graph_form,
+            "journal": journal,
+        }
+        given |= others
         predictor = plan.predictor or DEFAULT_PREDICTOR
-        given |= {"journal": journal} | others
         return cls(space or plan.space, predictor, plan.objectives, plan.constraints, **given)
 
     def _new_task(self) -> Task:
@@ -180,7 +186,8 @@ class Search:
             raise UserError("a search must have an objective such as accuracy, got none")
         limits = [parse_limit(name, text) for name, text in plan.constraints.items()]
         measures = {name: self._measure_of(name) for name in self._measures}
-        for quantity in (*objectives, *limits):
+        quantities: list[Objective | Limit] = [*objectives, *limits]
+        for quantity in quantities:
             column = self.domain.column(quantity.name) if isinstance(self.domain, Pool) else None
             if column is not None:
                 measures.setdefault(quantity.name, column.__getitem__)
@@ -292,18 +299,18 @@ class Search:
         An architecture that was not asked for counts as a trial too. Telling the same again changes nothing. Raises
         UserError for a missing, unknown or infinite number, and for a trial that was told otherwise.
         """
-        if isinstance(architecture, str):
-            architecture = self.domain.space.parse(architecture)
+        asked: Architecture
+        asked = self.domain.space.parse(architecture) if isinstance(architecture, str) else architecture
         missing = [name for name in self.task.told if name not in values]
         if missing and not failed:
             raise UserError(
                 f"a trial must be told {', '.join(self.task.told)}, got no {missing[0]}: or tell it as failed"
             )
         numbers = {name: _finite(name, value) for name, value in values.items()}
-        record: Record = {"architecture": self.notation(architecture), "worker": self.worker}
+        record: Record = {"architecture": self.notation(asked), "worker": self.worker}
         record |= {"failed": failed} if failed else {"told": numbers}
         with self._up_to_date():
-            _, key = self._identified(architecture)
+            _, key = self._identified(asked)
             trial = self.trials.get(key)
             if trial is None or trial.state == "waiting":
                 self._write([record])

@@ -118,8 +118,9 @@ class Task:
     @property
     def told(self) -> list[str]:
         """The names of what a trial has to say, objectives first."""
-        names = [quantity.name for quantity in (*self.objectives, *self.limits)]
-        return [name for name in dict.fromkeys(names) if name not in self.measures]
+        objectives = [objective.name for objective in self.objectives]
+        limits = [limit.name for limit in self.limits]
+        return [name for name in dict.fromkeys(objectives + limits) if name not in self.measures]
 
     def measure(
         self,
@@ -384,8 +385,11 @@ def ensemble(
     def mean(candidates: Sequence[Candidate]) -> np.ndarray:
         return np.mean([predict(candidates) for predict in members_predict], 0)
 
-    whole = task.domain.rows is None
-    found = breed(task, trials, mean, population, generations) if whole else task.new(task.domain.rows, trials.taken)
+    rows = task.domain.rows
+    if rows is None:
+        found = breed(task, trials, mean, population, generations)
+    else:
+        found = task.new(rows, trials.taken)
     found = [candidate for candidate in found if task.fits(candidate)]
     if not found:
         return []

@@ -26,10 +26,10 @@ def suggest(task: Task, trials: Trials) -> Candidate:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choices, encode, decode = choices_of(task.domain.space)
     categorical = optuna.distributions.CategoricalDistribution
-    distributions = {name: categorical(values) for name, values in choices.items()}
+    distributions: dict[str, Any] = {name: categorical(values) for name, values in choices.items()}
     # A seed of Optuna has 31 bits.
     sampler = optuna.samplers.TPESampler(seed=int(task.rng.integers(2**31)))
-    directions = ["maximize"] * len(task.objectives)
+    directions: Any = ["maximize"] * len(task.objectives)
     study = optuna.create_study(directions=directions, sampler=sampler)
     objectives = np.zeros((0, 1))
     if trials.answers:

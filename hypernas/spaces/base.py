@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, ClassVar
@@ -48,6 +48,7 @@ class SearchSpace(ABC):
         super().__init_subclass__(**options)
         known = {*vars(SearchSpace), *SearchSpace.__annotations__}
         for name in vars(cls):
+            # A misspelled optional member would never be called, and its default would be used without a word.
             near = get_close_matches(name, known - {name}, 1, TYPO_SIMILARITY)
             if not name.startswith("_") and name not in known and near:
                 raise UserError(f"a search space has no {name!r}, got one in {cls.__name__}: is {near[0]!r} meant?")
@@ -60,11 +61,11 @@ class SearchSpace(ABC):
         """The raw architecture that `notation` writes. UserError for text of no architecture."""
 
     @abstractmethod
-    def sample(self, rng: np.random.Generator | int) -> Architecture:
-        """A random architecture; an integer is the seed of a new generator."""
+    def sample(self, rng: Any) -> Architecture:
+        """A random architecture; `rng` is a NumPy generator, or the seed of a new one."""
 
     @abstractmethod
-    def mutate(self, architecture: Architecture, rng: np.random.Generator | int) -> Architecture:
+    def mutate(self, architecture: Architecture, rng: Any) -> Architecture:
         """Another architecture of the space, one change away."""
 
     @abstractmethod
@@ -163,6 +164,7 @@ def with_second_cell(
 ) -> GraphBatch:
     """Networks of one searched cell (B, N), (B, N, N), (B, N) and a fixed `second` one, stacked in one `sequence`."""
     b, n = mask.shape
+    # The fixed cell is padded to the width of the searched one.
     size = len(second.ops)
     second_ops, second_adjacency = np.zeros(n, ops.dtype), np.zeros((n, n), adjacency.dtype)
     second_ops[:size] = second.ops
@@ -186,7 +188,7 @@ def check_cells_per_stage(cells_per_stage: int, most: int) -> None:
         raise UserError(f"cells_per_stage must be from 1 to {most}, got {cells_per_stage}")
 
 
-def check_operation(operation: Any, operations: Sequence[Any]) -> None:
+def check_operation(operation: Any, operations: Collection[Any]) -> None:
     if operation not in operations:
         raise UserError(f"operation must be one of {', '.join(map(str, operations))}, got {operation!r}")
 
@@ -197,6 +199,7 @@ def other_choice(
     rng: np.random.Generator,
 ) -> Any:
     """One of the `choices` that is not `choice`, each with the same chance."""
+    # A step of 1 to n - 1 places around the ring never ends where it began.
     return choices[(choices.index(choice) + int(rng.integers(1, len(choices)))) % len(choices)]
 
 
@@ -252,4 +255,5 @@ def _guard_canonical(canonical: Callable[..., Architecture]) -> Callable[..., Ar
     return guarded
 
 
+# Required method -> what checks its arguments in every space, ours and others'.
 GUARDS = {"parse": _guard_parse, "sample": _guard_sample, "mutate": _guard_mutate, "canonical": _guard_canonical}

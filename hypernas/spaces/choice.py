@@ -15,9 +15,13 @@ from hypernas.graph import Architecture, Cell
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, other_choice
 
+# The operation of every cell's last node.
 OUTPUT = 0
+# The last part of a name that says how often a cell stands in the sequence, and no operation.
 DEPTH = "depth"
+# For sentences about what is no architecture.
 FORM = 'a JSON object such as {"stage1.kernel": 3, "stage1.depth": 2}'
+# Name of a choice -> its value.
 Assignment = dict[str, Any]
 
 
@@ -65,6 +69,7 @@ class ChoiceSpace(SearchSpace):
             rule = f"layout must hold every stage ({', '.join(self.stages)}) at least once and no other"
             raise UserError(f"{rule}, got {', '.join(map(str, self.layout))}")
         operations = [_operation(key, value) for key, values in self.choices.items() for value in values]
+        # Depth is seen in the sequence; as an operation it would be told twice.
         plain = [operation for operation in operations if not operation.startswith(f"{DEPTH}=")]
         # The input node of a cell names its stage, so that a stage can be known again by its graph.
         self.ops = ("output", *self.stages, *dict.fromkeys(plain))
@@ -75,6 +80,7 @@ class ChoiceSpace(SearchSpace):
     def _check_layers(self, stage: str) -> None:
         """Layers are numbered from 1, and a depth never asks for more of them than there are."""
         layers = self._numbered_layers(stage)
+        # A stage without a choice of depth is as deep as its numbered layers.
         depths = self.choices.get(f"{stage}.{DEPTH}", [len(layers) or 1])
         if any(type(depth) is not int or depth < 1 for depth in depths):
             raise UserError(f"{stage}.{DEPTH} must be whole numbers from 1 up, got {list(depths)}")
@@ -121,6 +127,7 @@ class ChoiceSpace(SearchSpace):
                 operations = [_operation(key, assignment[key]) for key in keys]
                 cells.append(self._cell(stage, operations))
             places[stage] = list(range(first, len(cells)))
+            # One cell for all layers of a stage: depth says how often it is repeated.
             if len(places[stage]) == 1:
                 places[stage] *= assignment.get(f"{stage}.{DEPTH}", 1)
         sequence = tuple(place for stage in self.layout for place in places[stage])
@@ -143,6 +150,7 @@ class ChoiceSpace(SearchSpace):
         inputs = [cell.ops[0] for cell in architecture.cells]
         for stage in self.stages:
             own = [place for place, op in enumerate(inputs) if op == self.ops.index(stage)]
+            # A stage that stands in the layout twice has each of its layers twice in the sequence.
             repeats = self.layout.count(stage)
             layers = [place for place in architecture.sequence if place in own]
             values[f"{stage}.{DEPTH}"] = len(layers) // repeats
@@ -194,6 +202,7 @@ class ChoiceSpace(SearchSpace):
         # True and 1 are equal in Python, and not meant to be.
         truth = isinstance(given, bool)
         like = [value for value in self.choices[key] if isinstance(value, bool) == truth]
+        # An equal value wins over one that is only written alike, such as "3" for 3.
         same = [value for value in like if value == given]
         written = [value for value in self.choices[key] if str(value) == str(given)]
         if not same and not written:
@@ -218,6 +227,7 @@ class ChoiceSpace(SearchSpace):
     ) -> Architecture:
         """One active choice gets another value; layers that a greater depth adds are drawn."""
         values = self.assignment(architecture)
+        # Choices with one value cannot be changed.
         free = [key for key in values if len(self.choices[key]) > 1]
         if not free:
             raise UserError(f"{self.name} must have a choice to change, got one value for each")

@@ -24,20 +24,28 @@ from hypernas.spaces.genotypes import EDGES, INPUTS, NODES, OPERATIONS, Genotype
 from hypernas.spaces.programs import ProgramWriter, count
 from hypernas.spaces.trainable_network import AuxiliaryHead, TrainableNetwork
 
+# The table's name among the data sources.
 SOURCE = "nasbench301-records"
+# Operations of the nodes that are not searched: the two inputs of a cell, a sum, its output.
 BEFORE_LAST, LAST, SUM, OUTPUT = range(4)
+# The searched operations are numbered from here.
 FIRST_OPERATION = 4
 # Of the cells in order, with as many normal ones before, between and after the two reduction cells.
 CELLS_PER_STAGE, STAGES = 6, 3
 # The stem of the CIFAR-10 network has this many times the channels of a node.
 STEM_MULTIPLIER = 3
+# A skip connection of stride 2 is two convolutions, so only one of stride 1 is an identity that can be contracted.
 SKIP = FIRST_OPERATION + OPERATIONS.index("skip_connect")
 IDENTITY = FIRST_OPERATION + len(OPERATIONS)
 # In the raw graph of a cell: the nodes of its eight operations, the sums they feed, the nodes that hold its states.
 OPERATION_NODES = np.array([INPUTS + 3 * (e // 2) + e % 2 for e in range(EDGES)])
+# A sum follows the second of its two operations.
 SUM_NODES = OPERATION_NODES[1::2] + 1
+# What an operation can read: both inputs, then the sums before it.
 STATE_NODES = np.array([BEFORE_LAST, LAST, *SUM_NODES])
+# Nodes of a raw cell, the output behind the last sum.
 SIZE = int(SUM_NODES[-1]) + 2
+# Channels of a node in the first cells, and classes, as published.
 CHANNELS = {"cifar10": 36, "imagenet": 48}
 CLASSES = {"cifar10": 10, "imagenet": 1000}
 
@@ -77,11 +85,14 @@ class DARTS(SearchSpace):
         b = len(edges)
         operation = edges[..., 0].reshape(-1, EDGES)
         state = edges[..., 1].reshape(-1, EDGES)
+        # Cells of an architecture stand in turn: normal, reduction.
         reduces = np.arange(2 * b)[:, None] % 2 == REDUCTION
         nodes = np.full((2 * b, SIZE), SUM)
         nodes[:, [BEFORE_LAST, LAST, -1]] = BEFORE_LAST, LAST, OUTPUT
+        # A reduction cell halves what it reads from outside; its own sums are small already.
         strided = reduces & (state < INPUTS)
         identity = (operation + FIRST_OPERATION == SKIP) & ~strided
+        # Identities have a number of their own for `simplify`, and get the usual one back below.
         nodes[:, OPERATION_NODES] = np.where(identity, IDENTITY, operation + FIRST_OPERATION)
         adjacency = np.zeros((2 * b, SIZE, SIZE), np.uint8)
         adjacency[np.arange(2 * b)[:, None], STATE_NODES[state], OPERATION_NODES] = 1
@@ -143,6 +154,7 @@ class DARTS(SearchSpace):
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Every node draws two states before it and an operation for each."""
+        # Node i can read the two inputs and the i sums before it.
         pairs = [rng.choice(INPUTS + node, 2, replace=False) for _ in range(2) for node in range(NODES)]
         operations = rng.integers(len(OPERATIONS), size=(2, EDGES))
         states = np.reshape(pairs, (2, EDGES))
@@ -156,6 +168,7 @@ class DARTS(SearchSpace):
         """One edge of one cell gets another operation, or reads another state; those of the first node read both."""
         edges = _edges(self.genotype(architecture))
         cell, edge = rng.integers(2), rng.integers(EDGES)
+        # The first node has two states to read and reads both, so only its operations can change.
         if edge >= 2 and rng.integers(2):
             taken = edges[cell, [edge, edge ^ 1], 1]  # by this edge and the other one of its node
             free = np.setdiff1d(np.arange(INPUTS + edge // 2), taken)
@@ -189,7 +202,7 @@ class DARTS(SearchSpace):
             return imagenet_network(architecture, channels, 4)
         return cifar_network(architecture, channels, CELLS_PER_STAGE)
 
-    def network(
+    def network(  # type: ignore[override]  # its size is that of the public network, not `build`'s
         self,
         architecture: Architecture,
         n_classes: int | None = None,
@@ -250,6 +263,7 @@ def _genotype(edges: np.ndarray) -> Genotype:
 def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """`edges (B, 2, 8, 2)` and the scores (B,) by name, accuracy (B,) in percent. UserError for another file."""
     try:
+        # Records are keyed by a tuple written as text, with round brackets that JSON does not know.
         records = list(json.loads(path.read_text(encoding="utf-8"))["cifar10"].values())
         cells = [json.loads(record["arch"].replace("(", "[").replace(")", "]")) for record in records]
         # The file has (state, operation), an edge here is (operation, state).
@@ -310,6 +324,7 @@ class CellWriter:
                 name = OPERATIONS[op - FIRST_OPERATION]
                 value = self._operation(name, inputs[0], c, 2 if strided else 1, ends)
             values[node] = value
+        # The next cell reads this one and the one before it.
         self.states = self.states[1], (values[-1], NODES * c)
         if reduces:
             self.auxiliary = values[-1]
@@ -356,6 +371,7 @@ class CellWriter:
         pointwise = partial(writer.conv, c_in=c, c_out=c, kernel=1, stride=1, relu=False)
         depthwise = partial(writer.depthwise, c=c, kernel=kernel, relu=True, norm=False)
         if name == "skip_connect":
+            # An identity writes no layer: what reads it reads its input.
             if stride == 1:
                 return x
             y = self._halve(x, c, c, first, last)
@@ -433,6 +449,7 @@ def _stack(
         cell = architecture.cells[architecture.sequence[cells.writer.position]]
         c *= 2 if cell.kind == REDUCTION else 1
         cells.write(cell, c)
+    # The widest 1 x 1 convolution reads four joined nodes; depthwise kernels have one input channel.
     heads = ((1, c, NODES * c), (3, c, 1), (5, c, 1))
     program = cells.writer.finish(cells.states[1][0], norm_last=False, heads=heads)
     return DartsProgram(program, frozenset(cells.paths), cells.auxiliary)

@@ -12,9 +12,12 @@ from hypernas.graph import REDUCTION, Cell
 from hypernas.spaces.base import check_operation
 from hypernas.spaces.programs import ProgramWriter
 
+# Operations of the graph's nodes; from `none` on they are what an edge of the published cell can be.
 OPS = ("input", "output", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+# (source, target) of each edge, in the order in which NAS-Bench-201 writes them.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 INPUT, OUTPUT, NONE, SKIP, CONV1, CONV3, POOL = range(7)
+# Input, a node for each edge, output.
 NODES = len(EDGES) + 2
 
 
@@ -29,6 +32,7 @@ def _edge_graph() -> np.ndarray:
     return adjacency
 
 
+# All raw cells share their edges; they differ in operations alone.
 RAW = _edge_graph()
 
 # ResNet basic block with stride 2: input -> conv3x3 -> conv3x3 -> output, input -> average pool -> conv1x1 -> output.
@@ -63,6 +67,7 @@ def parse_cell(notation: str, space: str) -> np.ndarray:
     Raises UserError that names the `space`.
     """
     text = notation.strip()
+    # Some lists lose the last bar.
     text += "" if text.endswith("|") else "|"
     edges = re.findall(r"\|([^|~]+)~(\d)", text)
     sources = [int(source) for _, source in edges]
@@ -96,6 +101,7 @@ def change_edge(edge_ops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The operations (6,), one of them another one."""
     changed = edge_ops.copy()
     edge = rng.integers(6)
+    # 1 to 4 places around the five operations: never back to the same.
     shift = rng.integers(1, 5)
     changed[edge] = NONE + (changed[edge] - NONE + shift) % 5
     return changed

@@ -13,6 +13,7 @@ import numpy as np
 
 from hypernas.errors import UserError
 
+# In the order of DARTS' code, without `none`, which no found cell has.
 OPERATIONS = (
     "max_pool_3x3",
     "avg_pool_3x3",
@@ -22,12 +23,19 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+# States that a cell gets, the two cells before it, and nodes that it makes.
 INPUTS, NODES = 2, 4
+# Two for each node.
 EDGES = 2 * NODES
+# The states whose channels are joined into the cell's output: all nodes.
 CONCAT = range(INPUTS, INPUTS + NODES)
+# In the order in which a genotype without names lists them.
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+# For sentences about what is none.
 FORM = "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
+# Operation, and the state that it reads.
 Edge = tuple[str, int]
+# Stands for a part that is no list of plain values; nothing equals it.
 UNREADABLE = object()
 
 
@@ -108,6 +116,7 @@ def _of_json(text: str) -> Genotype:
 
 def _of_text(text: str) -> Genotype:
     """The one genotype in a text. Raises UserError where there are two different ones."""
+    # A training log prints its genotype once an epoch.
     starts = [match.start() for match in re.finditer(r"\bGenotype\(", text)]
     if not starts:
         raise _no_genotype(text)
@@ -199,8 +208,7 @@ def _edges(name: str, field: Field) -> tuple[Edge, ...]:
 
 def _edge(name: str, pair: Any) -> Edge:
     operation, state = pair if isinstance(pair, (list, tuple)) and len(pair) == 2 else (None, None)
-    whole = isinstance(state, (int, np.integer)) and not isinstance(state, bool)
-    if not isinstance(operation, str) or not whole:
+    if not isinstance(operation, str) or not isinstance(state, (int, np.integer)) or isinstance(state, bool):
         raise UserError(f"an edge must be a pair like ('sep_conv_3x3', 0), got {_short(repr(pair))} in {name}")
     return str(operation), int(state)
 

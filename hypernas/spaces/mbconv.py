@@ -9,6 +9,7 @@ from functools import partial
 from hypernas.method.target_network import Program, WeightKey
 from hypernas.spaces.programs import ProgramWriter
 
+# The two activations of MobileNetV3: ReLU in its early stages, hard swish in the late ones.
 RELU, HARD_SWISH = "relu", "hardswish"
 # The heads of the hypernetwork are this many times as wide as the stem; what is wider repeats them.
 HEAD_MULTIPLIER = 16
@@ -36,6 +37,7 @@ def divisible(channels: float, divisor: int = 8) -> int:
     >>> divisible(72 / 4), divisible(28.4), divisible(11), divisible(1)
     (24, 32, 16, 8)
     """
+    # Adding half a divisor before the floor rounds to the nearest multiple.
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor * (nearest < 0.9 * channels)
 

@@ -36,26 +36,34 @@ from hypernas.spaces.programs import ProgramWriter, count
 
 # What may be chosen.
 KERNELS, EXPANSIONS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
+# Searched stages, and the most blocks in one of them.
 STAGES, LONGEST = 5, 4
 LAYERS = STAGES * LONGEST
+# Name -> (kernel, expansion), and back.
 BLOCKS = {f"k{kernel}e{expansion}": (kernel, expansion) for kernel, expansion in product(KERNELS, EXPANSIONS)}
 NAMES = {block: name for name, block in BLOCKS.items()}
+# The table is of ImageNet.
 RESOLUTION, CLASSES = 224, 1000
 
 # Operations of the graph; a stage with squeeze-and-excitation has four nodes a block, one without has three.
 INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9
+# Input, output and at most four nodes a block.
 NODES = 2 + 4 * LONGEST
+# Operation -> the kernel or expansion that it stands for, 0 for none.
 KERNEL_OF = np.array([0] * DEPTHWISE + [*KERNELS] + [0] * 2)
 EXPANSION_OF = np.array([0] * EXPAND + [*EXPANSIONS] + [0] * 5)
 
 # The network at width 1.0: channels of the stem, of each stage, of the last two convolutions.
 CHANNELS, WIDTHS, LAST = 16, (24, 40, 80, 112, 160), (960, 1280)
+# Of the first block of each stage, and of the same on images too small to be halved five times.
 STRIDES, SMALL_STRIDES = (2, 2, 2, 1, 2), (1, 2, 1, 1, 2)
+# Which stages have squeeze-and-excitation, and their activations, as published.
 SQUEEZES = (False, True, False, True, True)
 ACTIVATIONS = (RELU, RELU, HARD_SWISH, HARD_SWISH, HARD_SWISH)
 
 # The official accuracy predictor.
 RESOLUTIONS = tuple(range(112, 225, 16))
+# It reads 20 kernels and 20 expansions as one-hots of three, and the resolution; three hidden layers of 400.
 PREDICTOR_WIDTHS = (2 * 3 * LAYERS + len(RESOLUTIONS), 400, 400, 400, 1)
 
 # Column of the table -> column of the file, numbers in it, their type.
@@ -69,6 +77,7 @@ COLUMNS: dict[str, tuple[str, int, type]] = {
     "parameters": ("params", 1, int),
     "multiply_adds": ("macs", 1, int),
 }
+# The blocks (kernel, expansion) of a stage in order.
 Stage = tuple[tuple[int, int], ...]
 
 
@@ -85,12 +94,14 @@ def stage_cell(blocks: Stage, squeeze: bool) -> Cell:
     ops, edges, read = [INPUT], [], [0]
     for i, (kernel, expansion) in enumerate(blocks):
         first = len(ops)
+        # Kernel and expansion are operations: the graph has the same edges whatever they are.
         ops += [EXPAND + EXPANSIONS.index(expansion), DEPTHWISE + KERNELS.index(kernel)]
         ops += [SQUEEZE] * squeeze + [PROJECT]
         last = len(ops) - 1
         edges += [(source, first) for source in read]
         edges += [(node, node + 1) for node in range(first, last)]
         edges.append((first + 1, last))
+        # The first block of a stage changes the map, so it has no residual connection.
         read = [*read, last] if i else [last]
     output = len(ops)
     edges += [(source, output) for source in read]
@@ -447,9 +458,10 @@ def network_blocks(
     for s, stage in enumerate(stages):
         width = _scaled(WIDTHS[s], channels)
         stride = (SMALL_STRIDES if small else STRIDES)[s]
-        blocks = []
+        blocks: list[Block] = []
         for kernel, expansion in stage:
             middle = divisible(c_in * expansion, divisor)
+            # Squeeze-and-excitation is a quarter as wide as what it gates.
             squeeze = divisible(middle // 4, divisor) if SQUEEZES[s] else 0
             blocks.append(Block(kernel, middle, width, 1 if blocks else stride, squeeze, ACTIVATIONS[s]))
             c_in = width

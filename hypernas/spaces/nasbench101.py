@@ -17,11 +17,16 @@ from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, with_second_cell
 from hypernas.spaces.programs import ProgramWriter, count
 
+# The most of each that a cell may have.
 VERTICES, EDGES = 7, 9
 INPUT, OUTPUT, CONV3, CONV1, POOL, DOWNSAMPLE = range(6)
+# Side of the kernel of each operation, 0 where it is no convolution.
 KERNELS = (0, 0, 3, 1, 0, 0)
+# The network that the table trained.
 STACKS, CELLS_PER_STACK, STEM_CHANNELS = 3, 3, 128
+# Images behind an accuracy of the table, which holds counts of right answers.
 TEST_IMAGES = 9984
+# The whole table made from the official file comes first, the compact one else.
 SOURCES = ("nasbench101-fetched", "nasbench101")
 # The operations of a cell share its channels: of the usual four each would have one, and nothing is learned.
 ON_DIGITS = {"channels": 8, "image_batch": 64}
@@ -32,6 +37,7 @@ DOWNSAMPLING = Cell((INPUT, DOWNSAMPLE, OUTPUT), ((0, 1, 0), (0, 0, 1), (0, 0, 0
 
 def alive(edges: np.ndarray) -> np.ndarray:
     """The edges (N, N) that lie on paths from the first vertex to the last. Raises UserError where there is none."""
+    # Powers of A + I count walks of up to so many edges, so a positive entry means: reached.
     steps = np.eye(len(edges), dtype=np.int64) + edges
     reach = np.linalg.matrix_power(steps, len(edges)) > 0
     kept = reach[0] & reach[:, -1]
@@ -56,6 +62,7 @@ def connected(adjacency: np.ndarray, last: np.ndarray) -> np.ndarray:
     for v in range(n):
         reached = reached | feeds[v] * (reached >> v & 1)
         w = n - 1 - v
+        # From the last vertex backwards, so that one pass is enough in either direction.
         leading = leading | reads[w] * (leading >> w & 1)
     return (reached & leading) == (2 << last) - 1
 
@@ -89,6 +96,7 @@ def vertex_channels(
     to_output[:, 0] = False
     sharing = np.maximum(to_output.sum(1), 1)[:, None]
     share, remainder = np.divmod(c_out, sharing)
+    # The first vertices that feed the output get one channel more until the remainder is used up.
     one_more = np.cumsum(to_output, 1) <= remainder
     channels = np.where(to_output, share + one_more, 0)
     for v in range(adjacency.shape[1] - 2, 0, -1):
@@ -114,6 +122,7 @@ def cell_parameters(
     from_input = adjacency[:, 0].astype(bool)
     projected = np.where(from_input, channels, 0)
     projected[rows, last] = np.where(from_input[rows, last], c_out, 0)
+    # Weights, and a scale and a shift a channel.
     convolution = channels**2 * kernel**2 + 2 * channels
     inner = np.where(kernel > 0, convolution, 0)
     return (inner + projected * (c_in + 2)).sum(1)
@@ -301,6 +310,7 @@ class NASBench101(SearchSpace):
     def sample(self, rng: np.random.Generator) -> Architecture:
         """A random matrix of 7 vertices and random operations, pruned, drawn again until it is inside the space."""
         while True:
+            # 7 vertices have 21 pairs; each bit is an edge or none.
             bits = rng.integers(1 << 21, size=1)
             ops = rng.integers(3, size=(1, VERTICES - 2))
             architecture = self._inside(np.array([VERTICES]), bits, ops)
@@ -344,6 +354,7 @@ class NASBench101(SearchSpace):
                 ops[v] = CONV3 + (ops[v] - CONV3 + shift) % 3
             elif change == 2 and n < VERTICES:
                 ops.insert(y, int(rng.integers(CONV3, POOL + 1)))
+                # A row and a column for the new vertex, which x feeds and which feeds what stood at its place.
                 edges = np.insert(np.insert(edges, y, 0, 0), y, 0, 1)
                 edges[x, y] = edges[y, y + 1] = 1
             cell_after = Cell(tuple(ops), tuple(map(tuple, edges.tolist())))
@@ -359,8 +370,8 @@ class NASBench101(SearchSpace):
         table: Table,
         graph_form: str,
     ) -> GraphBatch:
-        columns = [table.columns[name] for name in ("n_vertices", "adj_bits", "ops")]
-        return self.encode(*columns, graph_form)
+        columns = table.columns
+        return self.encode(columns["n_vertices"], columns["adj_bits"], columns["ops"], graph_form)
 
     def build(
         self,
@@ -403,6 +414,7 @@ class NASBench101(SearchSpace):
         for stack in range(STACKS):
             width = STEM_CHANNELS * 2**stack
             first = cell_parameters(adjacency, last, kernel, c_in, width)
+            # The first cell of a stack widens what it reads; the others keep the width.
             others = cell_parameters(adjacency, last, kernel, width, width)
             total = total + first + (CELLS_PER_STACK - 1) * others
             c_in = width

@@ -33,8 +33,11 @@ from hypernas.spaces.programs import ProgramWriter, count
 
 # The order of NASLib, in which analog-nasbench writes its cells too.
 NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+# Its number of an operation -> ours.
 NASLIB_OPS = (SKIP, NONE, CONV3, CONV1, POOL)
+# The network that the table trained.
 STAGES, CELLS_PER_STAGE = 3, 5
+# Datasets of which NAS-Bench-Suite-Zero has scores, in the order of its axis.
 SCORED = ("cifar10", "ImageNet16-120")
 
 
@@ -133,6 +136,7 @@ class NASBench201(SearchSpace):
         for stage in range(STAGES):
             start = stage * (CELLS_PER_STAGE + 1)
             width = channels * 2**stage
+            # From the second stage on the reduction block stands one place before the first cell.
             for writer.position in range(start - (stage > 0), start + cells_per_stage):
                 cell = architecture.cells[architecture.sequence[writer.position]]
                 c_in = width // 2 if cell.kind == REDUCTION else width
@@ -177,6 +181,7 @@ class NASBench201(SearchSpace):
         ids = np.array([self.ops.index(str(name)) for name in arrays["op_names"]])
         test = arrays["test200"][:, self.datasets.index(dataset)].astype(np.float64)
         validation = arrays["val200_cifar10"].astype(np.float64) if dataset == "cifar10" else test
+        # Only CIFAR-10 has a validation accuracy of its own at 200 epochs.
         note = "validation accuracy" if dataset == "cifar10" else "test accuracy, the table has no validation accuracy"
         source = f"official NAS-Bench-201 accuracies after 200 epochs (label for training: {note})"
         columns = {"edge_ops": ids[arrays["ops"]]}
@@ -209,6 +214,7 @@ def _edges_in_order(operations: Mapping[Any, str]) -> np.ndarray:
     for edge, op in operations.items():
         nodes = map(int, re.findall(r"\d", str(edge)))
         named[tuple(nodes)] = op
+    # Some write the nodes as 1 to 4.
     first = 1 if any(4 in edge for edge in named) else 0
     if set(named) != {(source + first, target + first) for source, target in EDGES}:
         rule = f"a dictionary must give the operation of the edges {', '.join(map(str, EDGES))}"

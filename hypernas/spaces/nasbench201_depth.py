@@ -28,7 +28,9 @@ from hypernas.spaces.edge_cells import (
 )
 from hypernas.spaces.programs import ProgramWriter, count
 
+# As in NAS-Bench-201, and the most cells of a stage.
 STAGES, MOST = 3, 3
+# The operations (6,) of each cell of each stage.
 Stages = Sequence[Sequence[np.ndarray]]
 
 
@@ -63,6 +65,7 @@ class NASBench201Depth(SearchSpace):
         ]
         sequence: list[int] = []
         for stage in stages:
+            # Cells are numbered through; a reduction block stands between two stages and has the last number.
             start = len(sequence) - sequence.count(len(cells))
             sequence += [len(cells)] * bool(sequence) + list(range(start, start + len(stage)))
         notation = " / ".join(" ".join(map(format_cell, stage)) for stage in stages)
@@ -93,6 +96,7 @@ class NASBench201Depth(SearchSpace):
         stages = self._stages(architecture)
         short = [stage for stage in stages if len(stage) < MOST]
         deep = [stage for stage in stages if len(stage) > 1]
+        # Only moves that stay inside the space; the chance of each kind is equal.
         moves = ["change"] + ["add"] * bool(short) + ["drop"] * bool(deep)
         move = moves[rng.integers(len(moves))]
         among = {"change": stages, "add": short, "drop": deep}[move]

@@ -20,17 +20,24 @@ from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_opera
 from hypernas.spaces.mbconv import RELU, Block, activated_stem, block_keys, convolve, write_block, write_last
 from hypernas.spaces.programs import ProgramWriter, count
 
+# The table's name among the data sources.
 SOURCE = "nasbenchmacro"
 # Layers of each stage; the first one of a stage halves the map and doubles the channels.
 STAGES = (2, 3, 3)
 LAYERS = sum(STAGES)
+# Which of the eight layers halve the map.
 HALVES = tuple(i == 0 for layers in STAGES for i in range(layers))
+# Channels of the stem and of the last convolution in the network that the table trained.
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
+# As the table writes the block of a layer.
 CHOICES = "012"
 # Kernel and expansion of the choices 1 and 2; choice 0 is the identity.
 BLOCKS = {1: (3, 3), 2: (5, 6)}
+# Operations of the nodes, in the order of `ops`.
 INPUT, OUTPUT, SKIP, HALVE, EXPAND3, EXPAND6, DEPTHWISE3, DEPTHWISE5, PROJECT = range(9)
+# Most nodes of a layer: input, expand, depthwise, project, output.
 NODES = 5
+# Trainings of each network.
 RUNS = 3
 # With the usual four channels nothing is learned on digits.
 ON_DIGITS = {"channels": 8}
@@ -43,6 +50,7 @@ def layer_cell(
     graph_form: str,
 ) -> Cell:
     """The cell of one layer. Only the identity of a layer that keeps its map can be contracted."""
+    ops: tuple[int, ...]
     if choice:
         ops = (INPUT, EXPAND3 + choice - 1, DEPTHWISE3 + choice - 1, PROJECT, OUTPUT)
     elif halves:
@@ -159,6 +167,7 @@ class NASBenchMacro(SearchSpace):
         writer = ProgramWriter(channels, stem_stride)
         x, width, place = activated_stem(writer, RELU), channels, 0
         for layer, choice in enumerate(choices):
+            # Place of the layer in its stage; layers beyond `cells_per_stage` are not built.
             place = 0 if HALVES[layer] else place + 1
             if place >= cells_per_stage:
                 continue

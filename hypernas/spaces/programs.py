@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hypernas.errors import UserError
 from hypernas.method.target_network import Layer, Program, WeightKey
 
+# Height and width.
 Size = tuple[int, int]
 # The layers whose window and stride change the size of a map.
 RESIZING = ("conv", "pool", "maxpool")
@@ -185,6 +186,7 @@ def count(
     h = -(-h // program.stem_stride)
     w = -(-w // program.stem_stride)
     stem = 9 * c * program.channels
+    # Its batch normalisation has a scale and a shift a channel.
     parameters = stem + 2 * program.channels
     adds = stem * h * w
     sizes = [(h, w)]
@@ -194,6 +196,7 @@ def count(
         w = 1 if layer.op == "mean" else -(-w // layer.stride)
         sizes.append((h, w))
         if layer.op == "conv":
+            # Every weight is used once at each pixel of the output.
             weights = layer.c_out * layer.c_in // layer.groups * layer.kernel**2
             parameters += weights + 2 * layer.c_out * layer.norm
             adds += weights * h * w
@@ -237,6 +240,7 @@ def _size_after(layer: Layer, size: Size) -> Size:
 
 
 def _side_after(layer: Layer, pixels: int) -> int:
+    # Pixels that a kernel spans from its first to its last tap.
     reach = layer.dilation * (layer.kernel - 1) + 1
     room = pixels + 2 * layer.padding - reach
     # Max pooling without padding also pools an odd edge.

@@ -66,6 +66,7 @@ class TrainableNetwork(nn.Module):
         super().__init__()
         self.program, self.paths, self.drop_path = program, frozenset(paths), 0.0
         self.auxiliary, self.auxiliary_reads = auxiliary, auxiliary_reads
+        # By the value that a layer makes: 0 is the stem, -1 what the classifier reads.
         shapes = {0: (program.channels, c_image, 3, 3)}
         widths = {0: program.channels}
         for i, layer in enumerate(program.layers, 1):
@@ -89,6 +90,7 @@ class TrainableNetwork(nn.Module):
         values = [self.norms["0"](stem)]
         for i, layer in enumerate(self.program.layers, 1):
             weight = self.weights[str(i)] if layer.weight is not None else None
+            # Learned scale and running statistics in the place of the batch's own.
             norm = self.norms[str(i)] if layer.norm else nn.Identity()
             y = apply(layer, gather(values, layer), weight, norm)
             values.append(self._dropped(y) if i in self.paths else y)
@@ -103,6 +105,7 @@ class TrainableNetwork(nn.Module):
     def _dropped(self, x: Tensor) -> Tensor:
         if not self.training or self.drop_path == 0:
             return x
+        # An image keeps or loses a whole path; what is kept is scaled up, so that the mean stays.
         kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.drop_path
         return x * kept / (1 - self.drop_path)
 

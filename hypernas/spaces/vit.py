@@ -24,9 +24,13 @@ from hypernas.spaces.base import (
 )
 from hypernas.spaces.programs import ProgramWriter
 
+# Heads and MLP ratio of each layer.
 Layers = tuple[tuple[int, float], ...]
+# Channels of a head, whatever the embedding dimension.
 HEAD_WIDTH = 64
+# Learned vectors for distances of -14 to 14 patches, and one for the class token.
 RELATIVE_POSITIONS = 30
+# Layers of the deepest network of any supernet.
 LONGEST = 16
 
 
@@ -51,16 +55,20 @@ SUPERNETS = {
     "small": Supernet("small", (320, 384, 448), (5, 6, 7), (3.0, 3.5, 4.0), (12, 13, 14)),
     "base": Supernet("base", (528, 576, 624), (8, 9, 10), (3.0, 3.5, 4.0), (14, 15, 16)),
 }
+# No two supernets share an embedding dimension, so it says which one an architecture is of.
 SUPERNET_OF = {dim: supernet for supernet in SUPERNETS.values() for dim in supernet.embed_dims}
 EMBED_DIMS = tuple(SUPERNET_OF)
+# All choices of all supernets, in order: what a node's operation counts from.
 HEADS = tuple(sorted({heads for supernet in SUPERNETS.values() for heads in supernet.heads}))
 MLP_RATIOS = tuple(sorted({ratio for supernet in SUPERNETS.values() for ratio in supernet.mlp_ratios}))
 LAYERS = {f"h{heads}r{ratio:g}": (heads, ratio) for heads in HEADS for ratio in MLP_RATIOS}
 
 # Operations of the graph and the edges of a layer's cell.
 OUTPUT, PROJECT, SHRINK, EMBED = 0, 1, 2, 3
+# Attention with so many heads, then the wide layer of the MLP, come after the embedding dimensions.
 ATTEND = EMBED + len(EMBED_DIMS)
 WIDEN = ATTEND + len(HEADS)
+# Input, attention, projection, MLP, its projection, output; the residuals are edges too.
 EDGES = ((0, 1), (1, 2), (0, 3), (2, 3), (3, 4), (0, 5), (2, 5), (4, 5))
 ADJACENCY = tuple(tuple(int((x, y) in EDGES) for y in range(6)) for x in range(6))
 
@@ -71,6 +79,7 @@ ACCURACIES = {
     "flowers": "flower_kd_acc",
     "chaoyang": "chaoyang_kd_acc",
 }
+# The two files that the records come from; the accuracies of the second are in doubt, see `table`.
 FILES = ("gt_autoformer", "gt_autoformer_2")
 FIRST = "imagenet-first"
 INHERITED = "measured ImageNet top-1, weights inherited from the supernet"
@@ -216,6 +225,7 @@ class ViT(SearchSpace):
         """Another embedding dimension or depth of the supernet, or one layer with other heads or another MLP ratio."""
         embed_dim, chain = self.choices(architecture)
         supernet, layers = SUPERNET_OF[embed_dim], list(chain)
+        # Embedding dimension, depth, heads, MLP ratio, each with the same chance.
         change, i = rng.integers(4), rng.integers(len(layers))
         heads, ratio = layers[i]
         if change == 0:
@@ -381,6 +391,7 @@ def write_transformer(
     the patch embedding, fixed sine and cosine positions, the mean of the tokens, no biases and no learned scales;
     because the hypernetwork makes matrices alone, and plain transformers lose nothing by it (Beyer et al. 2022).
     """
+    # All widths shrink alike, so that the choices keep their proportions.
     scale = channels / SUPERNET_OF[embed_dim].embed_dims[-1]
     d, head = max(1, round(embed_dim * scale)), max(1, round(HEAD_WIDTH * scale))
     writer = ProgramWriter(channels, stem_stride, position=0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hypernas.errors import UserError
 
+# Interquartile ranges below the lower quartile: Tukey's fence for "far out". Honest labels pass his usual 1.5.
 FENCE = 3.0
 # Larger ones, and their spread, do not fit into the float32 of a model.
 LARGEST = 1e30
@@ -49,9 +50,11 @@ class LabelScale:
         largest = values.abs().max()
         if largest > LARGEST:
             raise UserError(f"accuracies must be at most {LARGEST:g} in size, got {largest:g}; give them in percent")
+        # In double precision: the fence decides which labels are clipped, and float32 would move it.
         low, high = torch.quantile(values, torch.tensor([0.25, 0.75], dtype=torch.double)).tolist()
         floor = low - FENCE * (high - low)
         clipped = values.clamp(min=floor)
+        # Equal labels have no spread; any scale does, and 1 percent keeps them readable.
         return LabelScale(floor, clipped.mean().item(), clipped.std().item() or 1.0)
 
     @staticmethod

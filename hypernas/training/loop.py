@@ -24,7 +24,9 @@ from torch import Tensor
 
 from hypernas.errors import UserError
 
+# A loss to minimise, and what of it is written into the history.
 Logged = tuple[Tensor, dict[str, Tensor]]
+# Architectures (S, b) of a step and a generator a seed -> their loss.
 StepLoss = Callable[[Tensor, list[np.random.Generator]], Logged]
 
 # Set the draws of an order of architectures apart from all else that is drawn from a seed. Changing them changes
@@ -51,6 +53,7 @@ class Schedule:
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
+        # Counting the passed milestones gives the rate without any state, so that a resumed run has the same one.
         halvings = sum(epoch >= share * self.epochs for share in self.halve_at)
         return self.learning_rate * 0.5**halvings
 
@@ -59,12 +62,14 @@ class Schedule:
         rate: float | Tensor = self.learning_rate
         if recorded:
             rate = torch.tensor(self.learning_rate, device=parameters[0].device)
+        # One kernel for all parameters: a model of a hundred small tensors would else spend its time on starting them.
         return torch.optim.Adam(parameters, rate, weight_decay=self.weight_decay, fused=True, capturable=recorded)
 
     def begin(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
         """Set what an epoch has of its own."""
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
+                # A recorded step reads this very tensor, so it is written to and not replaced.
                 group["lr"].fill_(self.rate(epoch))
             else:
                 group["lr"] = self.rate(epoch)
@@ -76,6 +81,7 @@ class Schedule:
         seeds: Sequence[int],
     ) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
         """The architectures (S, b) of each step of an epoch over n, and the generators that go on from there."""
+        # New generators an epoch, from its number: a training that resumes needs no state of a generator.
         generators = [np.random.default_rng([seed, epoch, ORDER_IN_EPOCH]) for seed in seeds]
         if self.regroup:
             return generators, self._split(generators, n)
@@ -159,6 +165,7 @@ def train(
     optimizer = schedule.optimizer(learned, recorded=True) if recorder is not None else schedule.optimizer(learned)
     advance = recorder.step if recorder is not None else partial(descend, loss, micro_batch or n)
     history: list[dict[str, Any]] = []
+    # What a checkpoint must share with this call, or resuming would silently mix two trainings.
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
     if checkpoint is not None:
         _remove_leftovers(checkpoint.path)
@@ -173,6 +180,7 @@ def train(
             for step in steps:
                 logs += advance(optimizer, step, generators)
                 _check_finite(logs[-1], epoch, schedule.rate(epoch))
+            # Once an epoch a GPU is waited for, so that a training that went wrong ends here at the latest.
             _check_finite(logs[-1], epoch, schedule.rate(epoch), wait=True)
             history.append({"epoch": epoch} | _means(logs))
             if checkpoint is None:
@@ -199,6 +207,7 @@ def descend(
     logs = []
     for part in index.split(micro_batch, dim=1):
         value, log = loss(part, generators)
+        # The parts' gradients add up to that of the whole step, whatever their sizes.
         share = part.shape[1] / index.shape[1]
         (value * share).backward()
         logs.append(log)
@@ -313,6 +322,7 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what processes of this machine that are no longer there left half written for `path`."""
     for leftover in path.parent.glob(f"{path.name}.{platform.node()}.*"):
         number = leftover.suffix.removeprefix(".")
+        # The file's name ends with the process that wrote it.
         if number.isdigit() and not _is_alive(int(number)):
             leftover.unlink(missing_ok=True)
 
@@ -323,6 +333,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    # Alive, but another user's; or a number that no process can have here, and so another machine's.
     except (PermissionError, OverflowError):
         return True
     return True
@@ -345,6 +356,7 @@ def _save(
         rule = f"{checkpoint.path} must be writable, got {error}: free space or check its folder"
         if checkpoint.needed:
             raise UserError(rule) from error
+        # Once: a full disk would else fill the terminal too.
         if not checkpoint.failed:
             warnings.warn(f"{rule}; training goes on and could not be resumed", stacklevel=3)
         checkpoint.failed = True
@@ -368,6 +380,7 @@ def _resume(
         raise UserError(f"a checkpoint must be a file of this library, {path} cannot be read; delete it") from error
     if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
         raise UserError(f"a checkpoint must be of the same settings and data, {path} is not; delete it or move it")
+    # A finished training that is asked for anew begins from the start; an unfinished one still goes on.
     if checkpoint.anew and len(state["history"]) == epochs:
         return []
     with torch.no_grad():
@@ -376,6 +389,7 @@ def _resume(
     optimizer.load_state_dict(state["optimizer"])
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
+            # The state was read onto the CPU, and a recorded step needs its rate on the device.
             group["lr"] = group["lr"].to(parameters[0].device)
     checkpoint.seconds = state["seconds"]
     return state["history"]

@@ -21,9 +21,11 @@ from hypernas.training.recorder import Recorder, on_gpu, own_stream
 from hypernas.training.settings import checked, present_device, typed
 from hypernas.training.training_set import TrainingSet, accuracies
 
+# Settings whose range is a rule of its own; all other whole numbers just count something.
 RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch")
 # What `predict` takes; text is the notation of an architecture.
 Architectures = GraphBatch | Architecture | str | Sequence[Architecture | str]
+# They change nothing of the result, or, as the seed, are told apart elsewhere.
 NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
 
@@ -65,6 +67,7 @@ class FittedPredictor:
             if not setting.init:
                 continue
             value = getattr(self, setting.name)
+            # The default says what a field is; a small dataclass is checked field by field, under flat names.
             if is_dataclass(setting.default):
                 values = {one.name: getattr(value, one.name) for one in fields(value)}
                 plain = {name: _plain(name, values[name], getattr(setting.default, name)) for name in values}
@@ -85,6 +88,7 @@ class FittedPredictor:
         if self.model is None or self.training_set is None:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
         batch = self.training_set.readable(graphs)
+        # A model cannot run on nothing, and nothing is what is asked for.
         if len(batch) == 0:
             return torch.empty(0)
         predicted = self.answer(batch)
@@ -120,7 +124,7 @@ class FittedPredictor:
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments, as given."""
-        flat = {}
+        flat: dict[str, Any] = {}
         for setting in fields(self):
             value = getattr(self, setting.name)
             if setting.init and is_dataclass(setting.default):
@@ -146,6 +150,7 @@ def _plain(
         return value
     value = typed(name, value, type(default))
     if type(default) is int:
+        # Untrained predictors are a baseline, and 0 as a default stands for "all" or "none".
         least = 0 if name == "epochs" or default == 0 else 1
         if value < least:
             raise UserError(f"{name} must be at least {least}, got {value}")
@@ -162,7 +167,8 @@ class TrainedPredictor(FittedPredictor):
     """
 
     may_differ: ClassVar[tuple[str, ...]] = ()
-    engine: ClassVar[str] = "fast"
+    # A subclass with a plain version makes a setting of it.
+    engine = "fast"
 
     epochs: int = 200
     learning_rate: float = 1e-3
@@ -221,6 +227,7 @@ class TrainedPredictor(FittedPredictor):
         of a step takes longer than doing it; None where it cannot be recorded."""
         if not (on_gpu(self.device) and run.recordable):
             return None
+        # The kind of a step is its number of architectures: all steps of one size do the same work.
         draw = lambda index, generators: (index.shape[1], self.inputs(run, index, generators))  # noqa: E731
         return Recorder(draw, partial(self.loss_of, run, labels), self.device)
 
@@ -260,6 +267,7 @@ class TrainedPredictor(FittedPredictor):
     def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
         """What a checkpoint must share with a training that resumes from it: all settings and all data."""
         settings = {name: value for name, value in self.settings().items() if name not in NOT_OF_A_TRAINING}
+        # Labels and graphs of a whole table are too long for a file name or a message; their digest is as good.
         data = hashlib.sha256(labels.cpu().numpy().tobytes())
         for batch in graphs:
             data.update(batch.function_ids().tobytes())
@@ -286,6 +294,7 @@ def fit_together(
     labels = _standardised(methods, graphs, labelled, scale)
     if first.engine == "plain":
         for s, method in enumerate(methods):
+            # Each of several has a file of its own; a single one keeps the name it was given.
             part = s if len(methods) > 1 else None
             _fit_plain(method, graphs[s], labels[s], _checkpoint(method, part))
         return methods
@@ -295,6 +304,7 @@ def fit_together(
     schedule = first.schedule()
     seeds = [method.seed for method in methods]
     checkpoint = _checkpoint(first)
+    # CUDA can record only what runs on a stream of its own.
     with own_stream(first.device):
         history = train(
             run.trained,
@@ -361,6 +371,7 @@ def _identity(
     first = methods[0]
     own = []
     for method in methods:
+        # What members of a group may differ in is part of what a checkpoint belongs to.
         settings = method.settings()
         own.append({name: settings[name] for name in first.may_differ})
     differ = any(settings != own[0] for settings in own)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hypernas.training.loop import Logged, descend
 
+# The architectures of a step and the generators -> its kind, and its inputs on the host.
 Draw = Callable[[Tensor, list[np.random.Generator]], tuple[Hashable, Sequence[Tensor]]]
 
 
@@ -50,6 +51,7 @@ class Recorder:
             self.inputs[kind] = [tensor.to(self.device) for tensor in drawn]
             return [self._run(optimizer, kind)]
         for there, here in zip(self.inputs[kind], drawn, strict=True):
+            # Into the same memory that the record reads; pinned, so that the copy runs beside the host.
             there.copy_(here.pin_memory(), non_blocking=True)
         if kind not in self.records:
             try:
@@ -65,6 +67,7 @@ class Recorder:
 
     def _record(self, optimizer: torch.optim.Optimizer, kind: Hashable) -> tuple[Any, dict[str, Tensor]]:
         """The work of a step of this kind, which is not done yet; no two records are played at the same time."""
+        # One pool for all records, since only one of them plays at a time.
         self.memory = self.memory or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, self.memory, torch.cuda.current_stream()):

@@ -15,6 +15,7 @@ import numpy as np
 from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
 
+# `quick` shows that a notebook runs, rows of `standard` are compared, `paper` has the paper's sizes.
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"epochs": 20, "images": "digits"},
     "standard": {"epochs": 200, "images": "digits"},
@@ -68,6 +69,7 @@ def checked(name: str, value: Any) -> Any:
     holds, rule = RULES.get(name, (lambda _: True, ""))
     if not holds(value):
         raise UserError(f"{name} must be {rule}, got {value}")
+    # Settings without a rule of their own must be finite, too.
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name} must be a finite number, got {value}")
     return value
@@ -85,6 +87,7 @@ def typed(
     >>> typed("q", "2", float), typed("epochs", "20", int), typed("sizes", "[39, 78]", list)
     (2.0, 20, [39, 78])
     """
+    # NumPy scalars come from tables and random generators; rows and file names hold plain numbers.
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, str) and kind is not str:
         try:
@@ -94,6 +97,7 @@ def typed(
         # No literal of Python, but numbers that a rule then refuses by name.
         no_number = value.strip().lstrip("+-") in ("nan", "inf")
         value = float(value) if kind is float and no_number else literal
+    # True is an int to Python; as a learning rate it is a mistake.
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             value = float(value)
@@ -146,6 +150,7 @@ def resolve(
         if name not in known:
             raise UserError(f"a setting of {method} must be one of {', '.join(sorted(known))}, got {name!r}")
     settings = {name: known[name] for name in ("graph_form", *RECORDED) if name in known}
+    # Later ones win: what a user chose over the space's, and the space's over the profile's.
     for layer in (PROFILES[checked("profile", profile)], defaults):
         settings.update({name: value for name, value in layer.items() if name in known})
     for name, value in chosen.items():
@@ -154,7 +159,7 @@ def resolve(
     return {name: checked(name, value) for name, value in settings.items()}
 
 
-def flat_keywords(kind: type) -> type:
+def flat_keywords(kind: Any) -> Any:
     """Class decorator: where a field of a dataclass is a small dataclass, the fields of that are keywords of the whole,
     and can be read from it.
 
@@ -170,11 +175,13 @@ def flat_keywords(kind: type) -> type:
     >>> Model(width=8), Model(width=8).width
     (Model(size=Size(width=8), seed=0), 8)
     """
+    # Fields that are small dataclasses, with their defaults.
     groups = {setting.name: setting.default for setting in fields(kind) if is_dataclass(setting.default)}
     by_group = kind.__init__
 
     def __init__(self: Any, **keywords: Any) -> None:
         for name, default in groups.items():
+            # Flat keywords go to the group that has a field of this name.
             own = {one.name: keywords.pop(one.name) for one in fields(default) if one.name in keywords}
             keywords[name] = replace(keywords.get(name, default), **own)
         by_group(self, **keywords)
@@ -183,7 +190,7 @@ def flat_keywords(kind: type) -> type:
     for name, default in defaults(kind).items():
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
     # What help() and `settings_of` see.
-    __init__.__signature__ = inspect.Signature(parameters)
+    vars(__init__)["__signature__"] = inspect.Signature(parameters)
     kind.__init__ = __init__
     for name, default in groups.items():
         for one in fields(default):
@@ -193,7 +200,7 @@ def flat_keywords(kind: type) -> type:
 
 def defaults(kind: Any) -> dict[str, Any]:
     """Every keyword of a dataclass and its default, those of its small dataclasses among them."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for setting in fields(kind):
         if setting.init and is_dataclass(setting.default):
             flat |= {one.name: getattr(setting.default, one.name) for one in fields(setting.default)}

@@ -15,6 +15,7 @@ from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, GraphBatch, collate
 
+# The beginning of the sentences about anything else.
 ACCEPTED = "predict takes a GraphBatch, an architecture, its notation, or a list of these"
 # Enough random architectures that together they have all that can be simplified in the space.
 PROBES = 32
@@ -51,6 +52,7 @@ class TrainingSet:
         if not isinstance(given, GraphBatch):
             return self._collated([given] if isinstance(given, Architecture | str) else given)
         space = self.graphs.space
+        # Without a space nothing can be converted or checked, so graphs are taken as they are.
         if space is None or len(given) == 0:
             return given
         if given.space is not None and given.space.name != space.name:
@@ -86,6 +88,7 @@ def _canonical(
 
     Raises UserError where the space cannot read one, which without its notation must be raw in most spaces.
     """
+    # A table has many equal graphs, and a space converts them one at a time.
     first, inverse = given.distinct()
     architectures = [space.canonical(given.architecture(i), graph_form) for i in first.tolist()]
     return collate(architectures, space, graph_form)[inverse]
@@ -153,6 +156,7 @@ def _operations(space: Any, graph_form: str) -> frozenset[tuple[int, int]]:
 @lru_cache
 def _has_one_form(space: Any) -> bool:
     """Whether no architecture of the space has anything to simplify, so that its graph forms are one."""
+    # Any seed does, as long as the answer is the same in every process.
     rng = np.random.default_rng(0)
     for _ in range(PROBES):
         architecture = space.sample(rng)

@@ -14,6 +14,7 @@ from hypernas.view.style import INK, PAPER, STYLE, axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# The first part that a name contains gives its colour: convolutions from light to dark with their kernel.
 OPERATION_COLOURS = (
     ("none", "#FFFFFF"), ("skip", "#E4E4E4"), ("pool", "#F6C667"), ("1x1", "#A9D6F5"), ("sep", "#9ED9C3"),
     ("dil", "#E5B5CF"), ("3x3", "#6FB2DC"), ("5x5", "#58B99A"), ("7x7", "#E08A55"),
@@ -35,7 +36,7 @@ def draw_cell(
 
     A count above one, several skip connections contracted into one edge, is written beside the edge.
     """
-    counts = {}
+    counts: dict[tuple[int, int], int] = {}
     for start, end, *count in edges:
         counts[start, end] = count[0] if count else 1
     layout = layered(len(nodes), counts)
@@ -45,9 +46,10 @@ def draw_cell(
     right = max(x for x, _ in points)
     low = min(y for _, y in points)
     high = max(y for _, y in points)
+    # 0.7 inches a row of nodes, and a margin of 0.6 above and below.
     ax = axes(ax, height=0.7 * (high - low + 1.2))
-    for edge, count in counts.items():
-        _draw_edge(ax, layout.route[edge], count)
+    for edge, n in counts.items():
+        _draw_edge(ax, layout.route[edge], n)
     for name, place in zip(nodes, layout.position.values(), strict=True):
         _draw_node(ax, name, place)
     ax.set_xlim(-0.8, SPACING * right + 0.8)
@@ -75,6 +77,7 @@ def _draw_node(
         zorder=2,
     )
     ax.add_patch(box)
+    # Two lines at most: the last word, which most often is the kernel, by itself.
     words = name.replace("_", " ").rsplit(" ", 1)
     # Boxes keep their light colours in the dark theme, and so their words stay black.
     ax.text(
@@ -125,6 +128,7 @@ def _draw_edge(
         start = SPACING * x + HALF_WIDTH
         end = SPACING * x2 - HALF_WIDTH
         middle = (start + end) / 2
+        # A Bezier curve with level ends: its control points lie half way, at the heights of both ends.
         points += [(start, y), (middle, y), (middle, y2), (end, y2)]
         codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
     arrow = FancyArrowPatch(

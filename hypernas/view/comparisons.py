@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # More lines than this nobody can tell apart; facets take the rest.
 MOST_SERIES = 6
+# An answer that decides nothing stays grey.
 ANSWER_COLOURS = {claims.HIGHER: BLUE, claims.LOWER: RED, claims.EQUIVALENT: GREEN}
 # Letters in a line of a label at the left of a figure.
 LABEL_WIDTH = 38
@@ -36,6 +37,11 @@ def nothing(text: str = "No rows are recorded yet.", ax: Axes | None = None) -> 
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
     ax.set_axis_off()
     return ax
+
+
+def no_rows() -> Any:
+    """`nothing`, where a whole figure is wanted."""
+    return nothing().figure
 
 
 def axis_name(metric: str) -> str:
@@ -56,6 +62,7 @@ def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
         missing = gap - np.diff(places)
         if (missing <= 1e-6).all():
             break
+        # Half each, so that the middle of a crowd of labels stays where its lines end.
         push = np.clip(missing, 0, None) / 2
         places[:-1] -= push
         places[1:] += push
@@ -131,7 +138,7 @@ def learning_curves(
     if rows.duplicated(key).any():
         raise UserError(f"one row a {', '.join(key)} is needed, got two: choose one of the settings they differ in")
     if rows.empty:
-        return nothing().figure
+        return no_rows()
     styles = _series(rows, by)
     facets = list(rows.groupby(["space", "dataset"], sort=False))
     width = 7.6 if len(facets) == 1 else 4.6 * len(facets)
@@ -150,6 +157,7 @@ def learning_curves(
                 _draw_paper(ax, figures, means, style)
         _size_axis(ax, facet[x], log=x == "n_train")
         _label_ends(ax, ends)
+        # A space with one dataset needs no word on which.
         several = rows.loc[rows["space"] == space, "dataset"].nunique() > 1
         name = display_name(space)
         ax.set_title(f"{name}, {display_name(dataset)}" if several else name)
@@ -229,8 +237,9 @@ def paired_strips(
     metric = lines["metric"].iloc[0]
     ax = axes(ax, height=0.9 + 0.52 * len(lines))
     # Labels on both sides are longer than the axes; the figure is cut to what is drawn instead of squeezing them.
-    ax.figure.set_layout_engine(None)
-    bottom = 0.8 / ax.figure.get_figheight()
+    figure: Any = ax.figure
+    figure.set_layout_engine(None)
+    bottom = 0.8 / figure.get_figheight()
     ax.set_position((0.2, bottom, 0.5, 1 - bottom))
     labels = list(names) or _strip_labels(lines)
     dots = lines.explode("differences").reset_index(names="place").astype({"differences": float})
@@ -307,7 +316,8 @@ def dumbbells(
     lines = lines[lines[mean].notna() | lines["paper"].notna()]
     facets = list(lines.groupby(["space", "dataset"], sort=True))
     if not facets:
-        return nothing().figure
+        return no_rows()
+    # One order in all facets, so that a method is found at the same height.
     rank = lines.assign(height=lines[mean].fillna(lines["paper"])).groupby("method")["height"].mean().sort_values()
     order = list(rank.index)
     with plt.rc_context(STYLE):
@@ -361,6 +371,7 @@ def cost_front(
             color=style["color"],
         )
     ax.xaxis.set_major_formatter("{x:g}")
+    # Room for the labels right of the last dots.
     ax.margins(x=0.25)
     ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
     return ax
@@ -378,7 +389,7 @@ def plane(
     means = means.dropna(subset=[f"{x}_mean", f"{y}_mean"])
     facets = list(means.groupby(["space", "n_train"], sort=False))[:MOST_SERIES]
     if not facets:
-        return nothing().figure
+        return no_rows()
     levels = list(dict.fromkeys(means[by]))
     rows = (len(facets) + 1) // 2
     with plt.rc_context(STYLE):
@@ -417,6 +428,7 @@ def best_so_far(
     ax = axes(ax, height=4.4)
     ends = []
     for who, part in curves.groupby(["method", "predictor", "first"], dropna=False, sort=False):
+        # Before that all searches are the same random draw.
         part = part[part["queries"] >= part["n_random"].iloc[0]]
         predictor = who[1] if who[1] == who[1] else ""
         style = method_style(str(predictor or who[0]))
@@ -449,7 +461,7 @@ def seconds_beside(
         style = method_style(method)
         there = paper.get(method)
         if there is not None:
-            ax.hlines(place, *sorted((seconds, there)), color=style["color"], linewidth=1)
+            ax.hlines(place, min(seconds, there), max(seconds, there), color=style["color"], linewidth=1)
             ax.plot(there, place, "o", color=style["color"], markerfacecolor=PAPER)
         ax.plot(seconds, place, "o", color=style["color"])
     ax.set_xscale("log")

@@ -18,6 +18,7 @@ from hypernas.view.layered import Layout, layered
 
 # For operations that the figures have no colour for.
 OTHERS = ("#D9C7EC", "#C9E2B3", "#F7C9C0", "#BFE3E0", "#F1E3A0", "#D7D2C8", "#B9CBEA", "#EAD0A8")
+# The ground of nodes without a colour, such as input and output.
 NO_COLOUR = "#F2F2F2"
 
 
@@ -48,6 +49,7 @@ def _cell(cell: Cell, ops: tuple[str, ...]) -> dict[str, Any]:
     layout = _layout(n, tuple(counts))
     edges: list[list[Any]] = []
     for (i, j), count in counts.items():
+        # Short for the page: count and places are sent where they say something.
         edge: list[Any] = [i, j]
         _, *between, _ = layout.route[i, j]
         if between:

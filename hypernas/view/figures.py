@@ -60,8 +60,8 @@ def predicted_against_true(
     true = frame["true"].to_numpy(float)
     predicted = frame["predicted"].to_numpy(float)
     train = frame["train"].to_numpy(bool) if "train" in frame else np.zeros(len(frame), bool)
-    seen = frame[train]
-    unseen = frame[~train]
+    seen: Any = frame[train]
+    unseen: Any = frame[~train]
     # Ten thousands of dots as vectors would make a page of megabytes.
     ax.scatter(
         "true",
@@ -176,6 +176,7 @@ def growth(
     frame = _frame(data, "setting", "flop", cost)
     ax = axes(ax)
     both = ["flop", cost]
+    # Every setting starts at (1, 1), whatever its units.
     first = frame.groupby("setting")[both].transform("first")
     relative = frame[both] / first
     for setting, part in relative.groupby(frame["setting"], sort=False):

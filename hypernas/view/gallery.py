@@ -44,6 +44,7 @@ def _picture(
 
 def best_and_median(benchmark: Benchmark) -> list[dict[str, Any]]:
     """The best network of a table and the one in its middle, drawn."""
+    # Networks without an accuracy are sorted last.
     accuracy = np.nan_to_num(np.asarray(benchmark.test), nan=-1.0)
     order = np.argsort(accuracy)
     chosen = {"best": int(order[-1]), "median": int(order[len(order) // 2])}

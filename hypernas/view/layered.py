@@ -10,6 +10,7 @@ from typing import Any
 
 from hypernas.errors import UserError
 
+# From a node to a later one.
 Edge = tuple[int, int]
 # Orders of the layers that are tried, and how often each is improved; cells have at most a few dozen nodes.
 STARTS = 16
@@ -50,7 +51,7 @@ def layered(n: int, edges: Iterable[Edge]) -> Layout:
     for (i, _), chain in chains.items():
         for k, dummy in enumerate(chain[1:-1], layer[i] + 1):
             rows[k].append(dummy)
-    steps = []
+    steps: list[tuple[Any, Any]] = []
     for chain in chains.values():
         steps += pairwise(chain)
     rows = _fewest_crossings(rows, steps)
@@ -81,6 +82,7 @@ def _fewest_crossings(rows: list[list], steps: Sequence[tuple]) -> list[list]:
     best = rows
     fewest = _crossings(rows, steps)
     for start in range(STARTS):
+        # Seeds by number: a drawing is the same each time it is made.
         rows = [Random(start).sample(row, len(row)) for row in best]
         for sweep in range(SWEEPS):
             # A layer is ordered by the one before it on the way forth, by the one after it on the way back.
@@ -135,5 +137,6 @@ def _crossings(rows: Sequence[Sequence], steps: Sequence[tuple]) -> int:
         for one, other in combinations(heights, 2):
             above_at_start = one[0] - other[0]
             above_at_end = one[1] - other[1]
+            # Two steps cross where the one above at the start is below at the end.
             crossings += above_at_start * above_at_end < 0
     return crossings

@@ -20,9 +20,13 @@ from hypernas.lab.rows import Row, frame
 if TYPE_CHECKING:
     import pandas as pd
 
+# Opening a table takes longer than a small training.
 _benchmark = cache(Benchmark)
+# What tells the runs over q apart that are averaged over seeds.
 ENDS_OF = ("n_train", "reading", "q")
+# What tells any two recorded runs over q apart.
 RUN = ("space", "n_train", "reading", "learn_u", "q", "seed", "profile")
+# Columns of a live run that a page shows.
 SHOWN = ("kendall_tau", "target_accuracy", "target_test_accuracy", "n_parameters", "seconds")
 
 
@@ -126,7 +130,9 @@ def without_hypernetwork() -> dict[str, float]:
     rows = rows[rows["method"] == "hypernas-p"]
     means = rows.groupby(["space", "dataset", "n_train"])["kendall_tau"].mean()
     reference = {}
-    for (space, dataset, n_train), tau in means.items():
+    place: Any
+    for place, tau in means.items():
+        space, dataset, n_train = place
         reference[f"{space} {dataset}, {n_train}"] = round(float(tau), 4)
     return reference
 

@@ -20,6 +20,7 @@ PARTS = {
 }
 # What is not lit steps back, and stays readable.
 UNLIT = 0.45
+# Caption and alternative text of the whole picture.
 ALL = "The training step: cells, encoder, regressor, hypernetwork, target network, loss"
 
 
@@ -54,6 +55,7 @@ class Drawing:
         """A rounded box with lines of text, the first of them bold."""
         colour = PARTS[part]
         lines = text.split("\n")
+        # Lines are 14 apart and centred on the box; 4 brings a baseline to the middle of its letters.
         first = y + height / 2 - 7 * (len(lines) - 1) + 4
         words = ""
         for number, line in enumerate(lines):
@@ -105,6 +107,7 @@ def training_step(*lit: str, caption: str = "") -> Html:
 
     Axes: B architectures, C cells, N nodes, D features, K classes.
     """
+    # Places in pixels of a page 900 wide; smaller screens scale the whole.
     drawing = Drawing(900, 330, lit)
     drawing.box(8, 20, 112, 78, "architecture\nits cells in order\nA A A, R, B B …", "cells")
     drawing.arrow([(120, 59), (150, 59)], "cells")

@@ -52,6 +52,7 @@ FAMILIES = (
     ("gcn", "gatedgnn", "ghn2", "gin", "gat", "transformer"),
     ("digits", "cifar10", "digits+cifar10", "fashion-mnist", "digits-random-labels", "noise"),
 )
+# The graph form is told by the line: colours are for methods.
 DASHES = {"raw": "--", "pruned": ":"}
 
 STYLE: Any = {
@@ -84,9 +85,12 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "lines.markersize": 6,
 }
+# What matplotlib writes around a figure and a page does not need: prologue, date, comments.
 HEADER = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 METADATA = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+# Width and height of the whole picture; the page scales it.
 SIZE = re.compile(r'(<svg[^>]*?) width="([\d.]+)pt" height="[\d.]+pt"')
+# Coordinates stand in tags; numbers in text must stay as they are.
 TAG = re.compile(r"<[^>]*>")
 # Places to a hundredth of a point; nobody sees a curve move by less.
 COORDINATE = re.compile(r"(?<![\w.#])(-?\d+\.\d\d)\d+")
@@ -116,6 +120,7 @@ def method_style(method: str) -> dict[str, Any]:
     """
     label = display_name(method)
     if method not in METHODS:
+        # Not hash(), which differs from process to process.
         code = crc32(method.encode())
         return {"label": label, "color": PALETTE[code % 6], "marker": "sD^vPX<>ph"[code // 6 % 10]}
     colour, marker = METHODS[method]
@@ -176,7 +181,7 @@ class Picture:
     ) -> None:
         import matplotlib.pyplot as plt
 
-        figure = getattr(drawn, "figure", drawn)
+        figure: Any = getattr(drawn, "figure", drawn)
         self.svg = themed_svg(figure, alt or caption)
         self.caption = caption
         # A notebook would else show the figure once more at the end of the cell.

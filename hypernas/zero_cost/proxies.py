@@ -25,6 +25,7 @@ ZEN_STEP = 1e-2
 Proxy = Callable[[nn.Module, Tensor, Tensor], float | Tensor]
 # As it is registered: a float, and the network stays as it is.
 Guarded = Callable[[nn.Module, Tensor, Tensor], float]
+# Name -> proxy of ours; the decorator below fills it.
 PROXIES: dict[str, Guarded] = {}
 
 
@@ -49,6 +50,7 @@ def guarded(score: Proxy) -> Guarded:
     ) -> float:
         fresh = copy.deepcopy(network)
         fresh.train().requires_grad_(True)
+        # The copy protects the network: a proxy may redraw, change or differentiate its weights.
         answer = score(fresh, images, labels)
         value = float(torch.as_tensor(answer, dtype=torch.float64).detach())
         return value if math.isfinite(value) else math.nan

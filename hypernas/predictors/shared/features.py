@@ -53,6 +53,7 @@ class FeaturePredictor(FittedPredictor):
         features = self.features(graphs)
         if not self.counts:
             return features
+        # Sizes differ by factors, so their logarithms are the features.
         sizes = np.log(counts(graphs))
         return np.concatenate([features, sizes], 1)
 
@@ -99,6 +100,7 @@ class OneHot:
         if n > self.n_nodes:
             raise UserError(f"cells must have at most {self.n_nodes} nodes, as in the training set, got {n}")
         one_hot = np.zeros((b, u, self.n_nodes, self.n_ops), np.float32)
+        # Padding has operation 0, which the mask takes out.
         is_op = ops[..., None] == np.arange(self.n_ops)
         one_hot[:, :, :n] = is_op * mask[..., None]
         edges = np.zeros((b, u, self.n_nodes, self.n_nodes), np.float32)
@@ -145,6 +147,7 @@ def repeats(graphs: GraphBatch) -> Tensor:
 def with_cells(graphs: GraphBatch, columns: Columns) -> GraphBatch:
     """The same architectures with room for the cells `columns`, empty ones where none of them has so many."""
     n_cells = graphs.kind.shape[1]
+    # Zero cells behind the last one: a mask without nodes.
     more = max(0, max(columns) + 1 - n_cells)
     return replace(
         graphs,

@@ -67,6 +67,7 @@ class GroupDistances:
         counts = np.zeros(shape)
         rows, columns = np.nonzero(known)
         words = place[rows, columns]
+        # Unlike counts[rows, words] += 1, this counts a word twice that stands twice in a row.
         np.add.at(counts, (rows, words), 1)
         return np.sqrt(counts)
 
@@ -119,7 +120,9 @@ class Prior:
 WEIGHT, AMPLITUDE, NOISE = Prior(-1.5, 1.0), Prior(0.0, 0.5), Prior(-3.0, 1.5)
 # The prior of a weight is that of one of five groups; of more groups each weighs less, so that the sum stays.
 USUAL_GROUPS = 5
+# Of the logarithms: far beyond the priors, near enough that the kernel matrix stays invertible.
 BOUNDS = {"weight": (-12.0, 6.0), "amplitude": (-4.0, 4.0), "noise": (-10.0, 1.0)}
+# Iterations of L-BFGS at most.
 STEPS = 60
 
 
@@ -132,6 +135,7 @@ class GroupProcess:
     def __init__(self, distances: GroupDistances, labels: np.ndarray) -> None:
         self.distances = distances
         within = distances.within()
+        # The first labels choose the weights, a random part where a split drew them; all labels enter the prediction.
         some = slice(0, MOST_FOR_EVIDENCE)
         values = np.exp(most_likely(within[:, some, some], labels[some]))
         self.weights = values[:-2]

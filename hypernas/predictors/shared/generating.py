@@ -70,6 +70,7 @@ class TrainingImages:
             raise UserError(f"images that train at once must have one size and number of classes, got {names}")
         self.sets = sets
         self.device = device
+        # Models with the same images share one copy of them.
         different = tuple(dict.fromkeys((one.images, one.n_images) for one in sets))
         self.images, self.labels, self.starts = _joined(different, device, torch.get_default_dtype())
 
@@ -104,6 +105,7 @@ class GeneratingPass(FastPass):
         device: str = "cpu",
         maps_in: torch.dtype | None = None,
     ) -> None:
+        # Before the pass is set up: images that cannot be joined are refused before any work.
         self.training_images = TrainingImages([model.images for model in models], device)
         super().__init__(models, graphs, programs, prefix, device, maps_in)
 
@@ -178,6 +180,7 @@ class GeneratingPredictor(TrainedPredictor):
         """
         program = self.check_size(graphs)
         kernels, outs, ins = zip(*program.heads, strict=True)
+        # GHN makes one tensor for every layer and cuts from it.
         maximal = [(max(kernels), max(outs), max(ins))]
         return new_generator(width, program, maximal, self.generation, self.auxiliary)
 
@@ -244,6 +247,7 @@ class GeneratingPredictor(TrainedPredictor):
         y = self.auxiliary.test_labels[:n_test].to(self.device)
         first, inverse = graphs.distinct()
         accuracies = []
+        # As many networks as the pixels of one batch of test images allow.
         for rows in first.split(max(1, PIXELS_AT_ONCE // x[:, 0].numel())):
             part = graphs[rows]
             run = FastPass([self.model], [part], [self.programs(part)], self.prefix, self.device)

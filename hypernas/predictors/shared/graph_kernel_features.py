@@ -17,6 +17,7 @@ from hypernas.graph import GraphBatch, collate
 from hypernas.predictors.shared.random_networks import Cells, CellSequence, RandomNetworks
 from hypernas.training.predictor import n_operations
 
+# Name of a group -> its features (B, F).
 Groups = dict[str, np.ndarray]
 
 # Architectures at a time: the random networks of so many take about 100 MB.
@@ -43,8 +44,9 @@ def path_moments(cells: Cells, operations: list[int]) -> np.ndarray:
     on_node.append(np.isin(cells.ops, operations))
     counted = np.stack(on_node, 2).astype(np.float64)
     reads = cells.edges.sum(1, keepdims=True)
+    # A node that reads three values hands a third of its weight to each.
     even_shares = cells.edges / reads.clip(min=1)
-    parts = []
+    parts: list[np.ndarray] = []
     for weights in (cells.edges, even_shares):
         moments = _moments(cells, weights, counted)
         at_sinks = np.einsum("bn,bnmk->mbk", cells.sinks, moments)
@@ -108,6 +110,7 @@ def neighbourhoods(sequence: list[Cells]) -> np.ndarray:
     hashes = []
     for position, cells in enumerate(sequence, 1):
         offset = np.uint64(OPERATIONS * position)
+        # Operation and position in one number.
         label = mix(cells.ops.astype(np.uint64) + offset)
         # The same operation counts otherwise before a node than after it.
         other = mix(label + np.uint64(1))
@@ -209,6 +212,7 @@ class GraphKernelFeatures:
             new = ~np.isin(ids, self.kept_ids)
         if new.any():
             self._keep(ids[new], graphs, first[new])
+        # kept_ids are sorted, so a lookup is a binary search.
         place = np.searchsorted(self.kept_ids, ids)[inverse]
         rows = self.kept_rows[place].astype(np.float32)
         ends = np.cumsum([*self.sizes.values()])
@@ -275,6 +279,7 @@ class GraphKernelFeatures:
 @cache
 def features_of(space: Any, graph_form: str) -> GraphKernelFeatures:
     """The features of a space, by architectures that it samples, always the same."""
+    # One seed for all users of a space: the features are the same in every process and on every machine.
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(N_REFERENCE):

@@ -54,6 +54,7 @@ class MessagePassing(nn.Module):
 
 def edges_of_union(adjacency: Tensor, mask: Tensor) -> Tensor:
     """The edges (2, 2E) of B graphs as one graph of their real nodes: both directions, each as often as it counts."""
+    # Real nodes of all graphs numbered through.
     number = mask.flatten().cumsum(0).view(mask.shape) - 1
     graph, i, j = adjacency.nonzero(as_tuple=True)
     source = number[graph, i]
@@ -130,6 +131,7 @@ class GatedGNN(nn.Module):
         order: range,
     ) -> Tensor:
         """Update the nodes of x (B, N, D) in this order; edges (B, N, N) of each kind weigh what u sends to v."""
+        # What each node has been sent so far: by the time it is visited all before it have sent.
         received = torch.zeros_like(x)
         states: list[Tensor] = [x] * len(order)
         for u in order:
@@ -169,6 +171,7 @@ def shortest_paths(adjacency: Tensor) -> Tensor:
     return paths
 
 
+# Name -> graph network of (width, n_layers); GHN's are one pass, whatever the number of layers.
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "gatedgnn": lambda width, n_layers: GatedGNN(width),
     "ghn2": lambda width, n_layers: GatedGNN(width, virtual_edges=True),
@@ -254,6 +257,7 @@ def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
     mask = batch.mask[rows, unique] & present[..., None]
     inside = batch.adjacency[rows, unique] * mask[..., None]
     b, c, n = mask.shape
+    # Outputs and inputs of a cell; the outputs of one feed the inputs of the next.
     last = mask & (inside.sum(3) == 0)
     first = mask & (inside.sum(2) == 0)
     adjacency = inside.new_zeros(b, c, n, c, n)

@@ -86,6 +86,7 @@ class Family:
     def normalise(self, message: Tensor) -> Tensor:
         if not self.normalised:
             return message
+        # Root mean square over the numbers of a node.
         size = message.square().mean(-1, keepdim=True).sqrt()
         # A message of zeros stays one.
         return message / size.clamp(min=1e-6)
@@ -143,6 +144,7 @@ class RandomNetworks:
                 total = total + torch.cat([at_sinks, at_sources, backward.sum(0)], 2) * present
                 times = times + present
                 context = torch.where(present, start + family.normalise(at_sinks), context)
+            # asinh is linear near 0 and logarithmic far out: sums over many paths stay in range.
             mean = torch.asinh(total / times).transpose(0, 1)
             readouts.append(mean.flatten(1).numpy())
         return readouts
@@ -185,6 +187,7 @@ class RandomNetworks:
         message = family.normalise(message)
         read = message if own is None else message + own
         mixed = torch.zeros_like(message)
+        # Graphs with the same operation at node j share a matrix, so they are one product.
         for op in np.unique(cells.ops[:, j]):
             these = np.flatnonzero(cells.ops[:, j] == op)
             rows = torch.from_numpy(these)

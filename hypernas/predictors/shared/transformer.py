@@ -51,6 +51,7 @@ def neighbours(x: Tensor, adjacency: Tensor) -> Tensor:
     >>> neighbours(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), edge).tolist()
     [[[0.0, 4.0], [1.0, 0.0]]]
     """
+    # One half listens along the edges, the other against them.
     before, after = x.chunk(2, -1)
     return torch.cat([adjacency.transpose(1, 2) @ before, adjacency @ after], -1)
 
@@ -103,6 +104,7 @@ class Attention(nn.Module):
         """x (B, T, D), seen (B, 1 or H, T, T) bool: which nodes a node attends to -> (B, T, D)."""
         b, t, _ = x.shape
         projected = self.project(x).view(b, t, 3, self.n_heads, self.d_head)
+        # (B, T, 3, H, d) -> three of (B, H, T, d).
         q, k, v = projected.permute(2, 0, 3, 1, 4).unbind(0)
         logits = (q @ k.transpose(2, 3)) / self.d_head**0.5
         # The least number instead of minus infinity, which would make a node that sees none a NaN.
@@ -223,6 +225,7 @@ def related(adjacency: Tensor, n_heads: int) -> Tensor:
     that share a predecessor, the nodes that share a successor; each sees itself.
     """
     back = adjacency.transpose(1, 2)
+    # A' A counts shared predecessors, A A' shared successors.
     kinds = torch.stack([back, adjacency, back @ adjacency, adjacency @ back], 1) > 0
     itself = torch.eye(adjacency.shape[-1], dtype=torch.bool, device=adjacency.device)
     return (kinds | itself)[:, [head % 4 for head in range(n_heads)]]
@@ -393,6 +396,7 @@ class TransformerPredictor(TrainedPredictor):
         model = self.model.to(self.device)
         keep = no_dropout(model)
         scores = torch.empty(len(distinct), dtype=keep.dtype)
+        # Attention costs the square of the tokens, so small networks go together.
         by_size = distinct.mask.sum((1, 2)).argsort(stable=True)
         for rows in by_size.split(TOKENS_AT_ONCE):
             fields = tokens(distinct[rows].trimmed(), model.columns, model.n_nodes)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypernas.view.widgets.view import View, WrongInput
 
+# Without these nothing can be drawn; notation, title and details are extras.
 NEEDED = ("operations", "cells", "sequence")
 
 

@@ -9,6 +9,7 @@ from hypernas.view.widgets.view import compact_json
 
 # An operation is one letter of a point's text: its place here is its place among the operations.
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# A unique cell, and the place of a node in it.
 Node = tuple[int, int]
 
 
@@ -47,6 +48,7 @@ def pack(drawings: Mapping[int, Mapping[str, Any]], n: int) -> dict[str, Any]:
     """Drawings by the number of their point, of n -> `graphs`, and `drawn`: a short text a point, or 0."""
     groups: dict[str, list[int]] = {}
     for i, drawing in drawings.items():
+        # Graphs that differ in operations alone are one template and a short text each.
         groups.setdefault(_structure(drawing), []).append(i)
     graphs: list[dict[str, Any]] = []
     drawn: list[str | int] = [0] * n

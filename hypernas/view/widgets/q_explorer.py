@@ -12,6 +12,7 @@ from hypernas.view.widgets.view import View, WrongInput
 if TYPE_CHECKING:
     import pandas as pd
 
+# The key under which Jupyter finds the live widget of an output.
 MIME = "application/vnd.jupyter.widget-view+json"
 
 

@@ -15,7 +15,9 @@ from hypernas.view.widgets.view import DATA_LIMIT, WrongInput, compact_json
 if TYPE_CHECKING:
     import pandas as pd
 
+# Fields without which a row cannot be placed in the explorer.
 NEEDED = ("q", "reading", "n_train", "kendall_tau")
+# What a row counts as that does not say; older rows and live ones lack some.
 DEFAULTS = {
     "space": "nasbench201",
     "dataset": "cifar10",
@@ -30,6 +32,7 @@ DEFAULTS = {
 }
 # What rows of one run have in common; they differ in the seed alone.
 GROUP = ("space", "dataset", "n_train", "images", "reading", "learn_u", "q", "profile", "method", "epochs")
+# Columns of a history that are drawn over the epochs.
 CURVES = ("loss_pred", "loss_hyper", "weight_pred", "weight_hyper")
 # Tried from the left until the page is light enough; the shape of a curve is still seen at 5 points.
 POINTS_OF_A_CURVE = (50, 30, 20, 14, 10, 7, 5)

@@ -15,9 +15,11 @@ try:
 except ImportError as error:
     raise ImportError("widgets need anywidget: pip install 'hypernas[book]'") from error
 
+# Scripts and style sheet lie beside this file.
 HERE = Path(__file__).parent
 # The data of one view, bytes of JSON: pages stay light.
 DATA_LIMIT = 20_000
+# Makes the names of views unique on a page.
 _numbers = itertools.count(1)
 
 
