@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from hypernas.errors import UserError
 
 # Pictures of other sizes are resized to the side of CIFAR-10, which all spaces can halve often enough.
 SIDE = 32
+# Of images that come without a split of their own.
 TEST_SHARE = 0.2
+# What Pillow reads in any installation.
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+# Names of the arrays of an npz file: not yet split, or split already.
 WHOLE = ("images", "labels")
 PARTS = ("x_train", "y_train", "x_test", "y_test")
+# Images (M, C, H, W) and their labels (M,).
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
@@ -41,11 +46,18 @@ def read_own(name: str) -> tuple[Labelled, Labelled, str]:
     return train, test, source
 
 
-def _split(path: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Labelled, Labelled]:
+def _split(
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[Labelled, Labelled]:
+    """Images for training and a fifth for test."""
     _check(path, images, labels)
+    # One seed for all readers, so that no image changes sides between two runs.
     order = np.random.default_rng(0).permutation(len(labels))
     n_test = int(TEST_SHARE * len(labels))
-    test, train = order[:n_test], order[n_test:]
+    test = order[:n_test]
+    train = order[n_test:]
     return (images[train], labels[train]), (images[test], labels[test])
 
 
@@ -53,31 +65,43 @@ def _read_npz(path: Path) -> tuple[Labelled, Labelled]:
     try:
         # NumPy leaves a file open that it was given by name and that is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in {*WHOLE, *PARTS} & {*file.files}}
+            arrays = {name: file[name] for name in (*WHOLE, *PARTS) if name in file.files}
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} must be a whole npz file of plain arrays, got {type(error).__name__}") from error
-    names = WHOLE if {*WHOLE} <= arrays.keys() else PARTS
-    if not {*names} <= arrays.keys():
+    present = set(arrays)
+    if present.issuperset(WHOLE):
+        images, labels = _pair(path, arrays, *WHOLE)
+        return _split(path, images, labels)
+    if not present.issuperset(PARTS):
+        either = " and ".join(WHOLE)
         held = ", ".join(sorted(arrays)) or "none of these"
-        raise UserError(f"{path} must hold {' and '.join(WHOLE)}, or {', '.join(PARTS)}, got {held}")
-    for images, labels in zip(names[::2], names[1::2], strict=True):
-        if arrays[images].ndim not in (3, 4) or arrays[labels].ndim != 1:
-            got = f"{arrays[images].shape} and {arrays[labels].shape}"
-            raise UserError(f"{images} and {labels} in {path} must have 3 or 4 axes and one, got {got}")
-    pairs = [
-        (_channels_first(path, arrays[images]), arrays[labels])
-        for images, labels in zip(names[::2], names[1::2], strict=True)
-    ]
-    if names is WHOLE:
-        return _split(path, *pairs[0])
-    for own_images, own_labels in pairs:
-        _check(path, own_images, own_labels)
-    return pairs[0], pairs[1]
+        raise UserError(f"{path} must hold {either}, or {', '.join(PARTS)}, got {held}")
+    train = _pair(path, arrays, *PARTS[:2])
+    test = _pair(path, arrays, *PARTS[2:])
+    _check(path, *train)
+    _check(path, *test)
+    return train, test
+
+
+def _pair(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    x: str,
+    y: str,
+) -> Labelled:
+    """The arrays called `x` and `y`, channels first."""
+    images = arrays[x]
+    labels = arrays[y]
+    if images.ndim not in (3, 4) or labels.ndim != 1:
+        rule = f"{x} and {y} in {path} must have 3 or 4 axes and one"
+        raise UserError(f"{rule}, got {images.shape} and {labels.shape}")
+    return _channels_first(path, images), labels
 
 
 def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:
     if images.ndim == 3:
         return images[:, None]
+    # Colours first, as PyTorch has them, or last, as pictures are read.
     if images.shape[1] in (1, 3):
         return images
     if images.shape[3] in (1, 3):
@@ -91,13 +115,16 @@ def _read_folder(path: Path) -> Labelled:
         from PIL import Image
     except ImportError as error:
         raise UserError("pictures need Pillow: pip install 'hypernas[book]'") from error
-    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    # Hidden folders, such as .git, are no classes.
+    folders = [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    classes = sorted(folders)
     pictures: list[np.ndarray] = []
     labels: list[int] = []
     for label, folder in enumerate(classes):
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
         if not files:
-            raise UserError(f"a class folder must hold pictures ({', '.join(sorted(ENDINGS))}), {folder} holds none")
+            kinds = ", ".join(sorted(ENDINGS))
+            raise UserError(f"a class folder must hold pictures ({kinds}), {folder} holds none")
         pictures += [_picture(Image, file) for file in files]
         labels += [label] * len(files)
     if len(classes) < 2:
@@ -114,12 +141,22 @@ def _picture(image: Any, file: Path) -> np.ndarray:
         raise UserError(f"a picture must be whole, {file} is not ({error}): remove or mend it") from error
 
 
-def _check(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    if len(images) != len(labels) or len(images) < 2:
-        raise UserError(f"{path} must hold a label an image and two or more, got {len(labels)} and {len(images)}")
-    if images.shape[2] != images.shape[3] or images.shape[2] % 4:
+def _check(
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> None:
+    """Raise UserError for images (M, C, H, W) and labels (M,) that no target network can be trained on."""
+    n = len(images)
+    if n != len(labels) or n < 2:
+        raise UserError(f"{path} must hold a label an image and two or more, got {len(labels)} and {n}")
+    height, width = images.shape[2:]
+    # Target networks halve the map twice.
+    if height != width or height % 4:
         raise UserError(f"images of {path} must be square with sides of a multiple of 4, got {images.shape[2:]}")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise UserError(f"labels of {path} must be whole numbers from 0 up, got {labels[:3].tolist()}")
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole or labels.min() < 0:
+        first = labels[:3].tolist()
+        raise UserError(f"labels of {path} must be whole numbers from 0 up, got {first}")
     if not np.isfinite(images).all():
         raise UserError(f"images of {path} must be finite numbers, some are not")
