@@ -1,7 +1,8 @@
 """Thousands of wrong inputs from a fixed seed: options, names, paths, notations, tables, saved files, parameters.
 
-`python tests/mutations.py` runs all of them and prints a table: tried, answered well, missed. An input is answered well
-by a result, or by one sentence (UserError, exit code 2 or 1); a traceback, a hang and a changed file are misses.
+`python tests/mutations.py [share] [family ...]` runs them and prints a table: tried, answered well, missed. An input is
+answered well by a result, or by one sentence (UserError, exit code 2 or 1); a traceback, a hang and a changed file are
+misses.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ TEXTS = (
     "</script>", "nasbench201 ", "NASBENCH201", "nasbench", "hypernas-", "cpu0", "cuda:99", "gpu", "mps",
     "a/" * 2000 + "b",
 )  # fmt: skip
+
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|nor_conv_1x1~1|avg_pool_3x3~2|"
+OTHER_CELL = CELL.replace("avg_pool_3x3", "none")
 
 
 @dataclass
@@ -96,6 +101,19 @@ COMMANDS: dict[str, list[tuple[str, str]]] = {
     "train": [("--arch", "missing.txt"), ("--space", "darts"), ("--epochs", "1"), ("--channels", "4"), ("--seed", "0")],
     "table": [("", "few_shot"), ("--format", "csv")],
     "run": [("", "missing.ipynb"), ("-o", "out"), ("--name", "again")],
+    "sample": [("--space", "nasbench201"), ("--n", "3"), ("--seed", "1"), ("-o", "sample.csv")],
+    "fit": [("--space", "nasbench201"), ("--labels", "labels.csv"), ("--method", "trees"), ("-o", "fitted"),
+            ("--seconds", "1"), ("--seed", "1"), ("--set", "n_trees=5"), ("--threads", "1"), ("--device", "cpu")],
+    "predict": [("", "predictor"), ("", "labels.csv"), ("--space", "nasbench201"), ("-o", "answers.csv")],
+    "rank": [("", "predictor"), ("--sample", "3"), ("--top", "2"), ("--seed", "1"), ("--device", "cpu")],
+    "ask": [("", "new.jsonl"), ("--space", "nasbench201"), ("--method", "random"), ("--objective", "accuracy"),
+            ("--constraint", "params<3e6"), ("--queries", "5"), ("--seed", "1"), ("--n", "1"), ("--worker", "a")],
+    "tell": [("", "journal.jsonl"), ("", CELL), ("", "accuracy=90"), ("--worker", "a")],
+    "tell --failed": [("", "it broke"), ("", "journal.jsonl"), ("", OTHER_CELL)],
+    "trials": [("", "journal.jsonl")],
+    "grid --dry-run": [("", "peers"), ("--only", "method=trees"), ("--only", "n_train=78"), ("--profile", "standard")],
+    "new space": [("", "my_space"), ("--out", "my_space.py")],
+    "check space": [("", "nosuch")],
     "data list": [],
     "data fetch": [("", "nosuch"), ("--from", "nosuch")],
     "data check": [("--space", "nosuch"), ("--dataset", "cifar10")],
@@ -110,8 +128,21 @@ def words_of(name: str, options: list[tuple[str, str]]) -> list[str]:
     return words
 
 
-def command_lines(rng: random.Random, number: int) -> Iterator[Case]:
+def prepare_files() -> None:
+    """What commands read, in this folder: labels of one's own, a predictor of them, the journal of a search."""
+    space, rng = spaces.get("nasbench201"), np.random.default_rng(0)
+    notations = [space.sample(rng).notation for _ in range(12)]
+    pd.DataFrame({"notation": notations, "accuracy": np.linspace(80, 90, 12)}).to_csv("labels.csv", index=False)
+    batch = hypernas.graph.collate([space.canonical(space.parse(text)) for text in notations], space, "contracted")
+    hypernas.save(hypernas.predictors.get("ridge")().fit(batch, torch.linspace(80, 90, 12)), "predictor")
+    search = hypernas.Search("nasbench201", method="random", queries=5, journal="journal.jsonl")
+    for architecture in search.ask(2):
+        search.tell(architecture, accuracy=90)
+
+
+def command_lines(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
     """Each option in turn with a wrong value, twice, missing, or one that the command does not have."""
+    prepare_files()
     kinds = [(name, i) for name, options in COMMANDS.items() for i in range(len(options) + 1)]
     for k in range(number):
         name, i = kinds[k % len(kinds)]
@@ -161,7 +192,7 @@ def parsed(space: Any, text: Any) -> None:
 OBJECTS = (None, 5, -1, 2.5, b"x", [], {}, (), [[]], {"normal": []}, object(), float("nan"), np.int64(3), True)
 
 
-def notations(rng: random.Random, number: int) -> Iterator[Case]:
+def notations(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
     """Altered notations of every space, and objects that are no text."""
     names = spaces.names()
     for k in range(number):
@@ -173,7 +204,7 @@ def notations(rng: random.Random, number: int) -> Iterator[Case]:
         yield Case("notations", f"{space.name}: {text!r:.200}", lambda space=space, text=text: parsed(space, text))
 
 
-def interface(rng: random.Random, number: int) -> Iterator[Case]:
+def interface(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
     """Wrong arguments to the functions of the library."""
     benchmark = hypernas.Benchmark("nasbench201", "cifar10")
     graphs = benchmark.graphs("contracted")
@@ -377,19 +408,96 @@ def parameters(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
         yield Case("notebook parameters", said, lambda name=name, value=value: check_parameters(path, {name: value}))
 
 
-def cases(folder: Path, share: float = 1.0) -> Iterator[Case]:
-    """All cases, or the first ones of each family: the same every time, whatever the share."""
+def damaged(rng: random.Random, content: bytes) -> bytes:
+    """A file with a bit flipped, cut off, a piece put in, or another one in its place."""
+    i = rng.randrange(len(content))
+    change = rng.choice(["flip", "cut", "insert", "other", "text"])
+    if change == "flip":
+        return content[:i] + bytes([content[i] ^ 1 << rng.randrange(8)]) + content[i + 1 :]
+    if change == "cut":
+        return content[:i]
+    if change == "insert":
+        return content[:i] + bytes(rng.randrange(256) for _ in range(8)) + content[i:]
+    if change == "other":
+        return rng.choice([b"", b"\x80\x04.", b"{}", b"PK\x03\x04", b"null", b"[]", b"1", b"PAR1", b"[" * 100_000])
+    return altered(rng, content.decode(errors="replace")).encode("utf-8", "surrogatepass")
 
-    def draws(family: str) -> random.Random:
-        return random.Random(f"{SEED} {family}")
 
-    yield from command_lines(draws("command line"), int(900 * share))
-    yield from notations(draws("notations"), int(600 * share))
-    yield from interface(draws("interface"), int(400 * share))
-    yield from results_files(draws("results files"), int(150 * share), folder)
-    yield from saved_files(draws("saved files"), int(150 * share), folder)
-    yield from tables(draws("tables"), int(100 * share), folder)
-    yield from parameters(draws("notebook parameters"), int(200 * share), folder)
+def read_files(rng: random.Random, number: int, folder: Path) -> Iterator[Case]:
+    """Damaged files of all other kinds: labels of one's own, lists of architectures, journals, checkpoints, images."""
+    from hypernas.data.own_images import read_own
+    from hypernas.lab.full_training import read_architecture
+    from hypernas.lab.journal import Journal
+    from hypernas.lab.practice import read_architectures
+    from hypernas.training.loop import Checkpoint, Schedule, train
+
+    place = folder / "whole"
+    place.mkdir()
+    frame = pd.DataFrame({"notation": [CELL, OTHER_CELL], "accuracy": [90.0, 80.0]})
+    frame.to_csv(place / "labels.csv", index=False)
+    frame.to_parquet(place / "labels.parquet")
+    frame.to_json(place / "labels.jsonl", orient="records", lines=True)
+    (place / "cells.txt").write_text(f"{CELL}\n{CELL}\n", encoding="utf-8")
+    (place / "found.json").write_text(json.dumps({"space": "nasbench201", "notation": CELL}), encoding="utf-8")
+    np.savez(place / "images.npz", images=np.zeros((20, 8, 8), np.uint8), labels=np.arange(20) % 2)
+    search = hypernas.Search("nasbench201", method="random", queries=5, journal=place / "search.jsonl")
+    for architecture in search.ask(2):
+        search.tell(architecture, accuracy=90)
+    Journal(place / "label.partial.jsonl", {"run": 1}, "choose another").add([[1, 2.0], [2, 3.0]])
+
+    def resumed(path: Path) -> None:
+        weight = torch.nn.Parameter(torch.zeros(1))
+
+        def loss(index: Any, generators: Any) -> Any:
+            return weight.sum(), {"loss": weight.detach()}
+
+        train([weight], loss, 4, Schedule(epochs=1), [0], checkpoint=Checkpoint(path))
+
+    def asked(path: Path) -> None:
+        search = hypernas.Search("nasbench201", method="random", queries=5, journal=path)
+        search.ask(1)
+
+    resumed(place / "training.checkpoint")
+    readers: dict[str, Callable[[Path], Any]] = {
+        "labels.csv": lambda path: hypernas.Benchmark("nasbench201", path).graphs(),
+        "labels.parquet": lambda path: hypernas.Benchmark("nasbench201", path).graphs(),
+        "labels.jsonl": lambda path: hypernas.Benchmark("nasbench201", path).graphs(),
+        "cells.txt": read_architectures,
+        "found.json": lambda path: read_architecture(path, "darts"),
+        "images.npz": lambda path: read_own(str(path)),
+        "search.jsonl": asked,
+        "label.partial.jsonl": lambda path: Journal(path, {"run": 1}, "choose another"),
+        "training.checkpoint": resumed,
+    }
+    names = [*readers]
+    for k in range(number):
+        name = names[k % len(names)]
+        path = folder / f"read{k}" / name
+        path.parent.mkdir()
+        path.write_bytes(damaged(rng, (place / name).read_bytes()))
+
+        def call(path: Path = path) -> None:
+            before = path.read_bytes()
+            try:
+                readers[path.name](path)
+            except UserError:
+                assert path.read_bytes() == before, "refused, but changed"
+                raise
+
+        yield Case("other files", f"{name} {k}: {path.read_bytes()[:120]!r}", call)
+
+
+# A family's cases, and how many there are of them.
+FAMILIES: dict[str, tuple[Callable[[random.Random, int, Path], Iterator[Case]], int]] = {
+    "command line": (command_lines, 1200),
+    "notations": (notations, 600),
+    "interface": (interface, 500),
+    "results files": (results_files, 200),
+    "saved files": (saved_files, 200),
+    "tables": (tables, 200),
+    "other files": (read_files, 400),
+    "notebook parameters": (parameters, 200),
+}
 
 
 class Hang(BaseException):
@@ -424,24 +532,31 @@ def missed(case: Case) -> str:
     return ""
 
 
-def run(share: float = 1.0) -> tuple[Counter[str], list[tuple[Case, str]]]:
-    """Run the cases in an empty folder -> how many were tried of each family, and the misses."""
+def run(share: float = 1.0, families: Iterable[str] = FAMILIES) -> tuple[Counter[str], list[tuple[Case, str]]]:
+    """Run the first cases of each family in an empty folder, the same ones every time -> how many were tried, misses.
+
+    Files of the user are those of the empty folder.
+    """
     tried: Counter[str] = Counter()
     misses = []
     here, folder = Path.cwd(), Path(tempfile.mkdtemp())
     keep = {name: os.environ.get(name) for name in ("HYPERNAS_RESULTS", "XDG_CACHE_HOME", "HOME")}
     os.environ["XDG_CACHE_HOME"], os.environ["HOME"] = str(folder / "cache"), str(folder)
-    (folder / "work").mkdir()
-    os.chdir(folder / "work")
+    # Deep enough that `../../x` stays in the folder.
+    work = folder / "deep" / "down" / "work"
+    work.mkdir(parents=True)
+    os.chdir(work)
     threads = torch.get_num_threads()
     try:
-        for case in cases(folder, share):
-            os.environ.setdefault("HYPERNAS_RESULTS", str(folder / "rows"))
-            if case.family == "results files":
-                os.environ.pop("HYPERNAS_RESULTS", None)
-            tried[case.family] += 1
-            if wrong := missed(case):
-                misses.append((case, wrong))
+        for family in families:
+            generate, number = FAMILIES[family]
+            for case in generate(random.Random(f"{SEED} {family}"), int(number * share), folder):
+                os.environ.setdefault("HYPERNAS_RESULTS", str(folder / "rows"))
+                if family == "results files":
+                    os.environ.pop("HYPERNAS_RESULTS", None)
+                tried[family] += 1
+                if wrong := missed(case):
+                    misses.append((case, wrong))
     finally:
         os.chdir(here)
         torch.set_num_threads(threads)
@@ -454,7 +569,8 @@ def run(share: float = 1.0) -> tuple[Counter[str], list[tuple[Case, str]]]:
 
 
 if __name__ == "__main__":
-    count, wrong = run(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)
+    chosen = sys.argv[2:] or FAMILIES
+    count, wrong = run(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0, chosen)
     for one, reason in wrong:
         print(f"{one.family} | {one.said!r} | {reason[:300]!r}")
     families = Counter(one.family for one, _ in wrong)

@@ -234,7 +234,7 @@ def test_a_journal_of_another_search_is_refused_and_stays(tmp_path):
         with pytest.raises(UserError, match=f"a journal belongs to one search, and {next(iter(changed))} is"):
             Search(SPACE, **{"method": "random", "seed": 100, "journal": path, **changed})
     assert path.read_bytes() == before
-    (tmp_path / "other.jsonl").write_text('{"asked": 0}\n')
+    (tmp_path / "other.jsonl").write_text('{"architecture": "x", "asked": 0}\n')
     with pytest.raises(UserError, match="a journal must begin with its search"):
         Search.open(tmp_path / "other.jsonl")
 
@@ -252,6 +252,52 @@ def test_a_torn_line_is_cut_off_and_another_one_is_named(tmp_path):
     path.write_bytes(whole + b"hello\n")
     with pytest.raises(UserError, match=r"a line of .* must be JSON, got 'hello'"):
         Search.open(path)
+
+
+CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"time": "now"}', "got one without an architecture"),
+        (json.dumps({"architecture": CELL}), "neither asked, told nor failed"),
+        (json.dumps({"architecture": 5, "asked": 2}), "got architecture 5"),
+        (json.dumps({"architecture": CELL, "asked": "2"}), "got asked '2'"),
+        (json.dumps({"architecture": CELL, "told": [90]}), r"got told \[90\]"),
+        (json.dumps({"architecture": CELL, "told": {"accuracy": None}}), "got accuracy None"),
+        (json.dumps({"architecture": CELL, "told": {"accuracy": float("nan")}}), "got accuracy nan"),
+        ("[" * 100_000, "must be JSON"),
+        ('{"search": {"space": "nasbench201"}}', "a journal must begin with its search"),
+    ],
+)
+def test_a_line_of_a_journal_that_is_no_record_is_named_and_nothing_is_written(tmp_path, line, told):
+    path = tmp_path / "journal.jsonl"
+    Search("nasbench201", method="random", queries=9, seed=100, journal=path).ask(2)
+    path.write_text(f"{path.read_text()}{line}\n")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=told):
+        Search.open(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["my notes", '{"a": 1}', json.dumps({"architecture": CELL, "asked": 0}) + "\n"])
+def test_a_file_that_is_no_journal_is_never_written_to(tmp_path, content):
+    path = tmp_path / "notes"
+    path.write_text(content)
+    with pytest.raises(UserError, match="a journal must begin with its search"):
+        Search("nasbench201", method="random", queries=9, journal=path).ask(1)
+    assert path.read_text() == content
+
+
+def test_a_journal_whose_first_line_was_cut_by_a_kill_begins_anew(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Search("nasbench201", method="random", queries=9, seed=100, journal=path)
+    whole = path.read_bytes()
+    for end in (0, 5, 40, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        Search("nasbench201", method="random", queries=9, seed=100, journal=path)
+        assert path.read_bytes() == whole
 
 
 def test_a_worker_gets_back_what_it_did_not_tell(tmp_path):

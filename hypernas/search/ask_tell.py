@@ -84,7 +84,11 @@ class Plan:
         try:
             return cls(**first["search"])
         except (KeyError, TypeError) as error:
-            raise UserError(f"a journal must begin with its search, {journal} does not: begin a new one") from error
+            raise _no_plan(journal) from error
+
+
+def _no_plan(journal: str | Path) -> UserError:
+    return UserError(f"a journal must begin with its search, {journal} does not: begin a new one")
 
 
 def parse_objective(text: str) -> Objective:
@@ -155,6 +159,7 @@ class Search:
         self.trials: dict[int, Trial] = {}
         self._known = Trials()
         self._journal = Journal(journal) if journal is not None else None
+        self._begun = False
         self._measures = dict(measures or {})
         self._cache: dict[tuple[str, Candidate], float] = {}
         self.task = self._new_task()
@@ -215,9 +220,13 @@ class Search:
             return
         with self._journal.lock():
             for record in self._journal.new():
+                self._begun = self._begun or "search" in record
+                if not self._begun:
+                    raise _no_plan(self._journal.path)
                 self._apply(record)
-            if not self._journal.path.exists() or not self._journal.path.stat().st_size:
+            if not self._begun:
                 self._journal.append([{"search": asdict(self.plan)}])
+                self._begun = True
             yield
 
     def _write(self, records: Sequence[Record]) -> None:
@@ -234,7 +243,7 @@ class Search:
         architecture = self.domain.space.parse(record["architecture"])
         candidate, key = self._identified(architecture)
         if "asked" in record:
-            self.trials.setdefault(key, Trial(record["asked"], architecture, record["worker"]))
+            self.trials.setdefault(key, Trial(record["asked"], architecture, record.get("worker", "")))
             self._known.taken.add(key)
             return
         trial = self.trials.setdefault(key, Trial(len(self.trials), architecture, record.get("worker", "")))
@@ -247,8 +256,10 @@ class Search:
     def _adopt(self, written: Record) -> None:
         """Go on with the plan of the journal. Raises UserError where this search was asked to be another one."""
         mine, given = asdict(self.plan), self._given
+        if written.keys() != mine.keys() or type(written["queries"]) is not int:
+            raise _no_plan(self._journal.path if self._journal else "")
         for name, value in written.items():
-            if name in ("settings", "predictor_settings"):
+            if name in ("settings", "predictor_settings") and isinstance(value, dict):
                 mine[name] = {key: given.get(key, one) for key, one in value.items()}
             if name != "queries" and mine.get(name) != value:
                 rule = f"a journal belongs to one search, and {name} is {value!r} in this one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from filelock import FileLock
 from hypernas.errors import UserError
 
 Record = dict[str, Any]
+# A record is the plan of the search, or an architecture with what was asked or told of it.
+FIELDS = {"search": dict, "architecture": str, "worker": str, "asked": int, "told": dict, "failed": str}
+EVENTS = {"asked", "told", "failed"}
 
 
 class Journal:
@@ -46,6 +50,8 @@ class Journal:
             file.seek(self._read_until)
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
+        if not whole and self._read_until == 0 and not _may_be_torn(content):
+            raise UserError(f"a journal must begin with its search, {self.path} does not: choose another file")
         records = [self._parsed(line) for line in whole.splitlines()]
         self._read_until += len(whole)
         return records
@@ -53,11 +59,13 @@ class Journal:
     def _parsed(self, line: bytes) -> Record:
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             start = line[:60].decode(errors="replace")
             raise UserError(f"a line of {self.path} must be JSON, got {start!r}: mend or delete it") from error
         if not isinstance(record, dict):
-            raise UserError(f"a line of {self.path} must be a JSON object, got {record!r}: mend or delete it")
+            raise UserError(f"a line of {self.path} must be a JSON object, got {record!r:.60}: mend or delete it")
+        if fault := _fault(record):
+            raise UserError(f"a line of {self.path} must be a record of a search, got {fault}: mend or delete it")
         return record
 
     def append(self, records: Sequence[Record]) -> None:
@@ -70,3 +78,26 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self._read_until += len(text)
+
+
+def _may_be_torn(content: bytes) -> bool:
+    """Whether a file without a whole line may be a journal whose first line was cut by a kill."""
+    start = b'{"search": {'
+    return content[: len(start)] == start[: len(content)]
+
+
+def _fault(record: Record) -> str:
+    """What is wrong with a record, empty where nothing is."""
+    for name, kind in FIELDS.items():
+        if name in record and type(record[name]) is not kind:
+            return f"{name} {record[name]!r:.60}"
+    if "search" in record:
+        return ""
+    if "architecture" not in record:
+        return "one without an architecture"
+    if not EVENTS & record.keys():
+        return "one that says neither asked, told nor failed"
+    for name, value in record.get("told", {}).items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"{name} {value!r:.60}"
+    return ""
