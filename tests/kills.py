@@ -5,6 +5,7 @@ What the second run leaves must equal an undisturbed run in all but seconds and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -12,8 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import official
 
 SMALL = ["--set", "n_layers=1", "--set", "width=8", "--epochs", "6", "--threads", "1"]
 GENOTYPE = (
@@ -43,6 +50,7 @@ COMMANDS = {
         "--batch", "50", "--auxiliary", "0", "--threads", "1",
     ],
     "run": ["run", "page.ipynb", "-o", "out"],
+    "fetch": ["data", "fetch", "nasbench101"],
 }  # fmt: skip
 # What tells one run from another of the same thing.
 UNEQUAL = ("seconds", "seconds_per_architecture", "started", "device", "commit")
@@ -67,11 +75,64 @@ def folder_of(name: str) -> Path:
     return folder
 
 
+# The command line with the address and the checksum of the test's own server in place of the official file's.
+OWN_SERVER = """
+import json, os, sys
+from dataclasses import replace
+from hypernas.cli import main
+from hypernas.data import catalogue, fetch
+name, changed = json.loads(os.environ["KILLS_SOURCE"])
+known = tuple(replace(one, **changed) if one.name == name else one for one in catalogue.sources())
+catalogue.sources = fetch.sources = lambda: known
+main()
+"""
+
+
+class SlowServer(BaseHTTPRequestHandler):
+    """Serves `server.content`, from the byte that is asked for, in pieces that take their time."""
+
+    def do_GET(self) -> None:
+        content = self.server.content  # type: ignore[attr-defined]
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        step = len(content) // 20
+        with suppress(ConnectionError):
+            for i in range(start, len(content), step):
+                self.wfile.write(content[i : i + step])
+                time.sleep(0.1)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def own_server() -> Iterator[None]:
+    """A server of an official file of some modules, which the commands that are started know."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowServer) as server:
+        content = b"".join(map(official.frame, official.modules(400)[0]))
+        server.content = content  # type: ignore[attr-defined]
+        address = f"http://127.0.0.1:{server.server_port}/nasbench_only108.tfrecord"
+        changed = {"url": address, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        os.environ["KILLS_SOURCE"] = json.dumps(["nasbench101-official-108", changed])
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
 def started(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
     own = {"HYPERNAS_RESULTS": str(folder / "results"), "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    program = ["-c", OWN_SERVER] if words == COMMANDS["fetch"] else ["-m", "hypernas"]
     with (folder.parent / f"{folder.name}.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "hypernas", *words],
+            [sys.executable, *program, *words],
             cwd=folder, env=os.environ | own, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 
@@ -87,6 +148,8 @@ def rows_of(folder: Path) -> list[str]:
         import pandas as pd
 
         rows.append(pd.read_parquet(folder / "table.parquet").to_csv())
+    for path in sorted((folder / "cache").rglob("nasbench101_official.npz")):
+        rows.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}")
     return sorted(rows)
 
 
@@ -126,7 +189,8 @@ def tried(name: str, kills: int) -> tuple[int, list[str]]:
 if __name__ == "__main__":
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     for one in sys.argv[2:] or COMMANDS:
-        killed, problems = tried(one, number)
+        with own_server() if one == "fetch" else nullcontext():
+            killed, problems = tried(one, number)
         print(f"{one}: {number} tried, {killed} killed before the end, {len(problems)} wrong", flush=True)
         for problem in problems:
             print(f"  {problem}", flush=True)

@@ -228,10 +228,10 @@ def test_what_dead_processes_left_half_written_is_removed_and_that_of_living_one
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for number in (ended.pid, os.getpid()):
-        (tmp_path / f"state.{platform.node()}.{number}").write_bytes(b"half")
+        (tmp_path / f".state.{platform.node()}.{number}").write_bytes(b"half")
     Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))
     left = {path.name for path in tmp_path.iterdir()}
-    assert f"state.{platform.node()}.{ended.pid}" not in left
+    assert f".state.{platform.node()}.{ended.pid}" not in left
     assert "state" in left
 
 

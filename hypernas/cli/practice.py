@@ -10,6 +10,7 @@ import click
 from hypernas.cli import options
 from hypernas.cli.rows import pairs
 from hypernas.errors import UserError
+from hypernas.files import replaced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +27,8 @@ def _write(table: pd.DataFrame, out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
         return
-    temporary = out.with_name(f".{out.name}.part")
-    try:
+    with replaced(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @click.command()

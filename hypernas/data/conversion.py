@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 import math
-import os
 import struct
 from array import array
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy as np
 
 from hypernas.data.tfrecord import records
 from hypernas.errors import UserError
+from hypernas.files import replaced
 
 # Epochs after which the official runs were evaluated, each a training of its own.
 EPOCHS = (4, 12, 36, 108)
@@ -210,14 +210,10 @@ def convert(
         rule = f"{official} must hold three runs of every module"
         raise UserError(f"{rule}, but {place} cannot be read ({error}): fetch it again") from error
     # Renamed when whole, so that an interrupted conversion leaves no table that looks like one.
-    temporary = table.with_name(f"{table.name}.{os.getpid()}")
     try:
         table.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replaced(table) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **columns)  # type: ignore[arg-type]
-        os.replace(temporary, table)
     except OSError as error:
         raise UserError(f"{table} must be writable, got {error.strerror}: free space and repeat the command") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return modules.duplicates

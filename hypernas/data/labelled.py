@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from hypernas.data import Table, schema
 from hypernas.data.catalogue import checkout, folder_of_variable, shipped
 from hypernas.errors import MissingTable, UserError
+from hypernas.files import replaced
 
 # Where in a Parquet file's metadata the provenance stands.
 KEY = b"hypernas"
@@ -49,16 +49,13 @@ def write_labelled(
     import pyarrow.parquet
 
     table = pyarrow.table(dict(columns)).replace_schema_metadata({KEY: json.dumps(provenance).encode()})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, path)
+        with replaced(path) as temporary:
+            pyarrow.parquet.write_table(table, temporary, compression="zstd")
     except OSError as error:
         told = error.strerror or error
         raise UserError(f"{path} must be writable, got {told}: free space or choose --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def provenance_of(path: Path) -> dict[str, Any]:

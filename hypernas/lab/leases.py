@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
+from hypernas.files import is_alive
 from hypernas.lab.runner import Done, Runner
 
 # A lease that nobody has renewed for so many seconds is free: its holder was killed or lost the folder.
@@ -88,7 +89,7 @@ class Leases:
             age = now - path.stat().st_mtime
         except (OSError, ValueError):
             return False
-        if holder.get("host") == socket.gethostname() and not _alive(int(holder.get("pid", 0))):
+        if holder.get("host") == socket.gethostname() and not is_alive(int(holder.get("pid", 0))):
             return False
         return age < self.expiry_seconds
 
@@ -99,16 +100,6 @@ class Leases:
                     os.utime(path)
                 except OSError:
                     continue  # the folder may be away for a moment; the next renewal comes
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 class Named(Protocol):

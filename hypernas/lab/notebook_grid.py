@@ -30,6 +30,7 @@ from typing import Any
 from urllib.parse import quote
 
 from hypernas.errors import UserError
+from hypernas.files import replaced
 from hypernas.lab import notebooks
 from hypernas.lab.formats import MISSING, in_words, plain, whole_numbers
 from hypernas.lab.leases import ELSEWHERE, Leases, share
@@ -407,12 +408,8 @@ def _failure(job: Execution, error: Exception, seconds: float, where: str) -> To
 def _write(path: Path, text: str) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def report(grid: Grid, told: Sequence[Told], workers: str, started: datetime) -> str:

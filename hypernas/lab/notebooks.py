@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hypernas.errors import UserError
+from hypernas.files import is_alive
 from hypernas.training.settings import checked, typed
 
 KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
@@ -178,18 +179,8 @@ def _remove_leftovers(folder: Path) -> None:
     """Delete the temporary notebooks of processes that are gone."""
     for path in folder.glob(".*.*.ipynb"):
         number = path.name.removesuffix(".ipynb").rpartition(".")[2]
-        if number.isdigit() and not _is_running(int(number)):
+        if number.isdigit() and not is_alive(int(number)):
             path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _is_no_socket_error(record: logging.LogRecord) -> bool:

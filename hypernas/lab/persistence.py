@@ -26,6 +26,7 @@ from torch import Tensor
 from hypernas import predictors, spaces
 from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
+from hypernas.files import replaced
 from hypernas.graph import TENSORS, GraphBatch
 from hypernas.lab.provenance import version
 from hypernas.spaces.base import SearchSpace
@@ -62,15 +63,13 @@ def save(predictor: Any, path: str | Path) -> None:
     """
     path = _path(path)
     data = _content(predictor)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    space = predictor.training_set.graphs.space
     try:
-        temporary.write_bytes(data)
-        _compare(predictor, load(temporary, getattr(predictor, "device", "cpu"), predictor.training_set.graphs.space))
-        os.replace(temporary, path)
+        with replaced(path) as temporary:
+            temporary.write_bytes(data)
+            _compare(predictor, load(temporary, getattr(predictor, "device", "cpu"), space))
     except OSError as error:
         raise UserError(f"{path} must be a place that can be written, got {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table
+from hypernas.files import replaced
 
 KNOWN = Path(__file__).with_name("known_tables.json")
 # Hexadecimal digits of a digest: 64 bits, enough to tell a few thousand tables apart.
@@ -92,9 +92,8 @@ def write_known() -> Path:
             except MissingTable:
                 continue
             known.setdefault(f"{name} {space.datasets[0]}", {})[source] = sentence_digest(source)
-    temporary = KNOWN.with_name(f".{KNOWN.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, KNOWN)
+    with replaced(KNOWN) as temporary:
+        temporary.write_text(json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     return KNOWN
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import pickle
-import platform
 import signal
 import threading
 import time
@@ -23,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hypernas.errors import UserError
+from hypernas.files import remove_leftovers, replaced
 
 # A loss to minimise, and what of it is written into the history.
 Logged = tuple[Tensor, dict[str, Tensor]]
@@ -168,7 +167,7 @@ def train(
     # What a checkpoint must share with this call, or resuming would silently mix two trainings.
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
     if checkpoint is not None:
-        _remove_leftovers(checkpoint.path)
+        remove_leftovers(checkpoint.path)
         if checkpoint.path.exists():
             history = _resume(checkpoint, parameters, optimizer, fingerprint, schedule.epochs)
     started = saved = time.monotonic()
@@ -313,32 +312,6 @@ def _told(
         tell(epoch + 1, total)
 
 
-def _temporary(path: Path) -> Path:
-    """Where a process writes before it renames: its name says whose it is."""
-    return path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}")
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what processes of this machine that are no longer there left half written for `path`."""
-    for leftover in path.parent.glob(f"{path.name}.{platform.node()}.*"):
-        number = leftover.suffix.removeprefix(".")
-        # The file's name ends with the process that wrote it.
-        if number.isdigit() and not _is_alive(int(number)):
-            leftover.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        # Signal 0 only asks.
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    # Alive, but another user's; or a number that no process can have here, and so another machine's.
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
 def _save(
     checkpoint: Checkpoint,
     parameters: Sequence[Tensor],
@@ -347,11 +320,10 @@ def _save(
     told: dict[str, Any],
 ) -> None:
     """PyTorch tells of a place that cannot be written in several ways."""
-    temporary = _temporary(checkpoint.path)
     state = {"parameters": [parameter.detach() for parameter in parameters], "optimizer": optimizer.state_dict()}
     try:
-        torch.save(state | told | {"fingerprint": fingerprint}, temporary)
-        os.replace(temporary, checkpoint.path)
+        with replaced(checkpoint.path) as temporary:
+            torch.save(state | told | {"fingerprint": fingerprint}, temporary)
     except (OSError, RuntimeError) as error:
         rule = f"{checkpoint.path} must be writable, got {error}: free space or check its folder"
         if checkpoint.needed:
@@ -360,8 +332,6 @@ def _save(
         if not checkpoint.failed:
             warnings.warn(f"{rule}; training goes on and could not be resumed", stacklevel=3)
         checkpoint.failed = True
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _resume(

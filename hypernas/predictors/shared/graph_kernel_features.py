@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from hypernas.canonical import mix
 from hypernas.data.catalogue import cache_directory
+from hypernas.files import replaced
 from hypernas.graph import GraphBatch, collate
 from hypernas.predictors.shared.random_networks import Cells, CellSequence, RandomNetworks
 from hypernas.training.predictor import n_operations
@@ -267,13 +268,10 @@ class GraphKernelFeatures:
 
     def _write_file(self) -> None:
         """A cache that cannot be written costs time and nothing else."""
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.npz")
-        try:
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(temporary, ids=self.kept_ids, rows=self.kept_rows)
-            os.replace(temporary, self.path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+            with replaced(self.path) as temporary, temporary.open("wb") as file:
+                np.savez(file, ids=self.kept_ids, rows=self.kept_rows)
 
 
 @cache
