@@ -6,39 +6,16 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
-import torch
+from doubles import ToyBenchmark, toy_world
 
 from hypernas.cli import main
 from hypernas.cli.rows import pairs
-from hypernas.data import Table
 from hypernas.errors import UserError
-from hypernas.lab import experiment as experiments
 from hypernas.lab.formats import whole_numbers
 
 EXPERIMENT = "experiment --space toy --dataset toyset --method linear --profile quick".split()
-
-
-class ToyBenchmark:
-    inputs = torch.arange(30, dtype=torch.float64)
-    validation = test = inputs
-    table = Table("a toy table", "measured", {}, inputs.numpy(), inputs.numpy())
-    function_ids = torch.arange(30)
-
-    def __init__(self, space, dataset):
-        if dataset != "toyset":
-            raise UserError(f"dataset must be toyset, got {dataset!r}")
-
-    def graphs(self, graph_form):
-        return self.inputs
-
-    def split(self, n_train, seed):
-        if n_train > 30:
-            raise UserError(f"n_train must be at most 30, got {n_train}")
-        order = torch.randperm(30, generator=torch.Generator().manual_seed(seed))
-        return order[:n_train], order[n_train:]
 
 
 class Constant:
@@ -61,27 +38,9 @@ class Dial(Constant):
         pass
 
 
-def toy_method(name):
-    methods = {"linear": Constant, "dial": Dial}
-    if name not in methods:
-        raise UserError(f"method must be one of dial, linear, got {name!r}")
-    return methods[name]
-
-
-def toy_space(name):
-    if name != "toy":
-        raise UserError(f"search space must be toy, got {name!r}")
-    return SimpleNamespace(defaults={}, profiles={}, networks={})
-
-
 @pytest.fixture
 def hypernas(monkeypatch, tmp_path, capsys):
     """Call the command line in this process -> exit code, lines of stdout, lines of stderr."""
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
-    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
-    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
-    experiments.forget_tables()
 
     def call(*words):
         with pytest.raises(SystemExit) as stop:
@@ -89,8 +48,8 @@ def hypernas(monkeypatch, tmp_path, capsys):
         out = capsys.readouterr()
         return stop.value.code, out.out.splitlines(), out.err.splitlines()
 
-    yield call
-    experiments.forget_tables()
+    with toy_world(monkeypatch, tmp_path / "results", ToyBenchmark, {"dial": Dial, "linear": Constant}):
+        yield call
 
 
 def python(code, *words, **changed):
@@ -135,8 +94,8 @@ def test_a_missing_extra_is_named(missing, use, told):
 def test_a_script_that_labels_on_two_processes_needs_no_guard(tmp_path):
     (tmp_path / "script.py").write_text(
         "from pathlib import Path\n"
-        "from hypernas.lab.labelling import Recipe, label\n"
-        "recipe = Recipe('nasbench201', n=10, epochs=1, seeds=1, channels=1, cells_per_stage=1)\n"
+        "from hypernas.lab.labelling import Labelling, label\n"
+        "recipe = Labelling('nasbench201', n=10, epochs=1, seeds=1, channels=1, cells_per_stage=1)\n"
         f"label(recipe, Path({str(tmp_path)!r}) / 'table.parquet', processes=2, progress=False)\n"
     )
     result = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)

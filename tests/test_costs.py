@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from hypernas.errors import UserError
+from hypernas.graph import collate
 from hypernas.lab import costs, timing, training_costs
 from hypernas.lab.rows import Results
+from hypernas.method.encoder import GlobalEncoder
 
 WAYS = ("forward", "backward")
 
@@ -24,11 +26,24 @@ def test_no_pairs_is_a_mistake():
         timing.paired_ratio(lambda: None, lambda: None, pairs=0)
 
 
-def test_flop_count_real_nodes_alone():
-    graphs = costs.sampled("nasbench201", 5)
-    trimmed = costs.encoder_flop(graphs.trimmed())
-    nodes = sum(len(a.cells[u].ops) for a in (graphs.architecture(i) for i in range(len(graphs))) for u in a.sequence)
-    assert costs.encoder_flop(graphs) == trimmed == nodes * 6 * 2 * 2 * 72 * 72
+def test_flop_count_every_node_of_every_position_once_and_no_padding(architecture):
+    """Cells of 3 and 2 nodes stand four times in all: 11 nodes, 12 products of (1 x 72) and (72 x 72) each."""
+    graphs = collate([architecture((0, 0, 1, 0), (3, 2))])
+    by_hand = 1_368_576.0
+    assert costs.encoder_flop(graphs) == by_hand
+    longer = collate([architecture((0, 0, 1, 0), (3, 2)), architecture((0,) * 9, (8, 4))])
+    assert costs.encoder_flop(longer[:1]) == by_hand
+    assert costs.encoder_flop(longer.padded(12)) == costs.encoder_flop(longer)
+
+
+def test_flop_are_those_that_the_encoder_s_own_products_take(architecture):
+    """Counted while it runs: products with the weights, and those with the edges, which the estimate leaves out."""
+    graphs = collate([architecture((0, 0), (5, 5))])
+    encoder = GlobalEncoder(5, n_layers=2, width=16)
+    with training_costs.Arithmetic() as counted:
+        encoder.gcn[0][0](torch.zeros(1, 5, 16), torch.zeros(2, 1, 5, 5))
+    edges = 2 * (2 * 5 * 5 * 16)
+    assert costs.encoder_flop(graphs, n_layers=2, width=16) == 2 * 2 * (counted.flop - edges)
 
 
 def test_flop_grow_with_layers_and_width_as_the_products_do():
@@ -51,8 +66,7 @@ def test_scoring_is_told_by_the_second_and_against_the_paper_s_14_ms(monkeypatch
     rates = costs.scoring(graphs)
     assert rates["per_second"] == 15
     assert rates["over_paper"] == pytest.approx(0.21)
-    nodes = int(graphs.mask.sum(-1).gather(1, graphs.sequence).sum())
-    assert rates["sgemm_share"] == pytest.approx(nodes * 6 * 2 * 2 * 72 * 72 / 2 / 1e9)
+    assert rates["sgemm_share"] == pytest.approx(costs.encoder_flop(graphs) / 2 / 1e9)
 
 
 def test_a_training_takes_longer_by_the_plain_loop_and_the_fast_pass_is_told_in_milliseconds(monkeypatch):

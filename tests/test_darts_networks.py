@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from doubles import present
 from test_darts import EVERY, V2
 from test_target import both_ways
 
 from hypernas import spaces
-from hypernas.errors import MissingTable, UserError
+from hypernas.errors import UserError
 from hypernas.graph import REDUCTION
 from hypernas.method.target_network import TargetHead, run
 from hypernas.spaces import darts as darts_network
@@ -20,10 +21,7 @@ SPACE = spaces.get("darts")
 
 @pytest.fixture(scope="module")
 def table():
-    try:
-        return SPACE.read("cifar10")
-    except MissingTable as missing:
-        pytest.skip(str(missing))
+    return present(SPACE, "cifar10")
 
 
 def slow_network(genotype, weights, images, stem):

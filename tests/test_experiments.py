@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from doubles import TwinBenchmark, one_of, toy_world
 
-from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
 from hypernas.lab import provenance, recording
@@ -25,28 +25,6 @@ from hypernas.lab.rows import Results, row_key
 from hypernas.predictors.shared.generating import told_of_networks
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=10, seed=0, profile="quick")
-
-
-class ToyBenchmark:
-    """40 architectures in 20 pairs of twins; accuracy is a linear function of three numbers."""
-
-    def __init__(self, space, dataset):
-        if dataset != "toyset":
-            raise UserError(f"dataset must be toyset, got {dataset!r}")
-        numbers = np.random.default_rng(0).normal(size=(20, 3)).repeat(2, 0)
-        self.inputs = torch.from_numpy(numbers)
-        self.validation = self.test = self.inputs @ torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64) + 90
-        self.function_ids = np.arange(40) // 2
-        self.table = Table("a toy table", "measured", {}, self.validation.numpy(), self.test.numpy())
-
-    def graphs(self, graph_form):
-        return self.inputs
-
-    def split(self, n_train, seed):
-        if not 2 <= n_train <= 40:
-            raise UserError(f"n_train must be from 2 to 40 for toy, got {n_train}")
-        order = np.random.default_rng(seed).permutation(40)
-        return order[:n_train], order[n_train:]
 
 
 class Linear:
@@ -66,28 +44,12 @@ class Linear:
         return (graphs @ self.weight)[:, 0] + torch.from_numpy(noise)
 
 
-def toy_method(name):
-    if name != "linear":
-        raise UserError(f"method must be linear, got {name!r}")
-    return Linear
-
-
-def toy_space(name):
-    if name != "toy":
-        raise UserError(f"search space must be toy, got {name!r}")
-    return SimpleNamespace(defaults={"width": 72, "hyper_width": 96}, profiles={}, networks={})
-
-
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
-    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
-    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=toy_space))
-    experiments.forget_tables()
+    results = tmp_path / "results"
     Linear.fitted = 0
-    yield tmp_path / "results" / "few_shot.jsonl"
-    experiments.forget_tables()
+    with toy_world(monkeypatch, results, TwinBenchmark, {"linear": Linear}, width=72, hyper_width=96):
+        yield results / "few_shot.jsonl"
 
 
 def recorded(path):
@@ -114,7 +76,6 @@ def test_an_existing_key_is_read_and_force_replaces_it(toy):
     again = run(ASKED, force=True)
     assert Linear.fitted == 2
     assert recorded(toy) == [again]
-    assert again is not first
 
 
 @pytest.mark.parametrize("change", [{"n_train": 12}, {"seed": 1}, {"profile": "standard"}, {"settings": {"q": 2}}])
@@ -139,7 +100,7 @@ def test_unseen_leaves_out_the_twins_of_training_rows(monkeypatch):
     calls = []
     monkeypatch.setattr(experiments, "kendall_tau", lambda a, b: calls.append(len(a)) or 0.5)
     run(ASKED)
-    train, test = ToyBenchmark("toy", "toyset").split(10, 0)
+    train, test = TwinBenchmark("toy", "toyset").split(10, 0)
     unseen = sum(row // 2 not in set(train // 2) for row in test)
     assert calls == [30, unseen]
     assert 0 < unseen < 30
@@ -190,7 +151,9 @@ def test_several_seeds_train_together_where_the_method_can(toy, monkeypatch):
 
     alone = run(ASKED)
     yes, none = (lambda name: True), (lambda name: ())
-    together = SimpleNamespace(get=toy_method, fit_many=fit_many, can_fit_many=yes, settings_of_each=none)
+    together = SimpleNamespace(
+        get=one_of("method", {"linear": Linear}), fit_many=fit_many, can_fit_many=yes, settings_of_each=none
+    )
     monkeypatch.setattr(experiments, "predictors", together)
     rows = list(run_many([replace(ASKED, seed=seed) for seed in range(4)]))
     assert rows[0] == alone

@@ -16,10 +16,10 @@ from hypernas.data.augmentation import augmented
 from hypernas.data.images import Images
 from hypernas.errors import UserError
 from hypernas.lab import full_training
-from hypernas.lab.full_training import Descent, Recipe, read_architecture
+from hypernas.lab.full_training import Descent, FullTraining, read_architecture
 from hypernas.lab.rows import Results
 
-SMALL = Recipe(epochs=2, channels=2, batch=4, cutout=8, drop_path=0.3)
+SMALL = FullTraining(epochs=2, channels=2, batch=4, cutout=8, drop_path=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_the_published_settings_are_the_defaults():
     published = Descent(network=None)
     assert (published.epochs, published.learning_rate, published.accumulate) == (600, 0.025, 96)
     assert (published.momentum, published.weight_decay, published.clip, published.drop_path) == (0.9, 3e-4, 5.0, 0.2)
-    recipe = Recipe()
+    recipe = FullTraining()
     assert (recipe.channels, recipe.auxiliary, recipe.cutout, recipe.batch) == (36, 0.4, 16, 96)
 
 
@@ -162,9 +162,9 @@ def test_a_wrong_file_is_told_what_is_wrong(tmp_path, content, told):
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch": 1}, "batch must be at least 2, got 1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
-        ({"drop_path": 1.0}, "drop_path must be below 1, got 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, got nan"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0"),
+        ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1, got 1"),
         ({"auxiliary": float("nan")}, "auxiliary must be at least 0, got nan"),
         ({"channels": 0}, "channels must be at least 1, got 0"),
         ({"n_images": -1}, "n_images must be at least 0, got -1"),

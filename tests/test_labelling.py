@@ -14,11 +14,11 @@ from hypernas.errors import MissingTable, UserError
 from hypernas.fast.learned_networks import Networks
 from hypernas.lab import labelling
 from hypernas.lab.benchmark import Benchmark
-from hypernas.lab.labelling import Recipe, label, sample_distinct, train_group
+from hypernas.lab.labelling import Labelling, label, sample_distinct, train_group
 from hypernas.spaces import nasbench201
 from hypernas.training.loop import Schedule
 
-SMALL = Recipe("nasbench101", n=5, epochs=1, seeds=2, channels=4, cells_per_stage=1, batch=512)
+SMALL = Labelling("nasbench101", n=5, epochs=1, seeds=2, channels=4, cells_per_stage=1, batch=512)
 CHAIN = "conv3x3(0)|output(1)"
 EDGES = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|avg_pool_3x3~1|nor_conv_1x1~2|"
 

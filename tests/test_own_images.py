@@ -6,7 +6,7 @@ import pytest
 from hypernas.data import load_images
 from hypernas.data.images import kind_of
 from hypernas.errors import UserError
-from hypernas.lab.labelling import Recipe, label
+from hypernas.lab.labelling import Labelling, label
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_folder_of_class_folders_is_read_and_labelled(arrays, tmp_path):
     assert loaded.train_images.shape == (32, 3, 32, 32)
     bright = loaded.train_images.mean((1, 2, 3)) > 0
     assert (~bright).long().equal(loaded.train_labels)  # bright comes before dark
-    recipe = Recipe("nasbench201", f"{tmp_path}/pictures", n=2, epochs=1, seeds=1, channels=1, cells_per_stage=1,
+    recipe = Labelling("nasbench201", f"{tmp_path}/pictures", n=2, epochs=1, seeds=1, channels=1, cells_per_stage=1,
                     batch=8, n_validation=8)  # fmt: skip
     assert label(recipe, tmp_path / "own.parquet", processes=1, progress=False).exists()
     (tmp_path / "pictures" / "dark" / "0.png").write_bytes(b"no picture")

@@ -100,13 +100,14 @@ def test_fitting_leaves_the_callers_generators_and_data_alone(name, nasbench201)
     assert torch.equal(graphs.ops, before[1])
 
 
-def test_a_little_set_is_learned_by_heart(name, nasbench201):
+def test_of_six_labels_thirteen_of_fifteen_pairs_are_in_order_after_forty_epochs(name, nasbench201):
     if not make(name).predicts_accuracy:
         pytest.skip("learns no accuracies")
     graphs = nasbench201.graphs("contracted")[torch.arange(100, 13000, 2500)]
     accuracy = torch.tensor([84.0, 90.0, 86.0, 92.0, 88.0, 94.0])
     fitted = make(name, epochs=40, learning_rate=2e-2, accumulate=6, image_batch=2, dropout=0.0).fit(graphs, accuracy)
-    assert kendall_tau(fitted.predict(graphs), accuracy) > 0.7
+    # 13 pairs right and 2 wrong; a random order has at most two wrong in 20 of 720 cases.
+    assert kendall_tau(fitted.predict(graphs), accuracy) >= 11 / 15 - 1e-9
 
 
 def test_isomorphic_architectures_get_equal_predictions(name, nasbench201, twin):

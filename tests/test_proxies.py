@@ -229,7 +229,7 @@ def test_a_recorded_row_is_read_and_says_what_it_was_made_with(hypernas, own):
 
 
 def test_what_a_stopped_run_has_scored_is_not_scored_again(own, monkeypatch):
-    recipe = zero_cost.Recipe("nasbench201", "digits", 8, 8, 2, 1)
+    recipe = zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8, 2, 1)
     calls = []
     monkeypatch.setattr(zero_cost, "GROUP", 1)
     monkeypatch.setattr(proxies, "PROXIES", dict(proxies.PROXIES))
@@ -265,7 +265,10 @@ def test_a_journal_forgets_a_torn_line_and_what_is_added_after_it_is_not_lost(ow
 
 
 def test_scores_are_kept_for_one_version_and_commit_alone(own, monkeypatch):
-    recipe, folder = zero_cost.Recipe("nasbench201", "digits", 8, 8, 2, 1), own / "cache" / "hypernas" / "zero_cost"
+    recipe, folder = (
+        zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8, 2, 1),
+        own / "cache" / "hypernas" / "zero_cost",
+    )
     made = ("abc1234+dirty", "1.0"), ("abc1234", "1.0"), ("abc1234", "1.1"), ("unknown", "1.1")
     for kept, (commit, version) in enumerate(made):
         monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
@@ -276,7 +279,7 @@ def test_scores_are_kept_for_one_version_and_commit_alone(own, monkeypatch):
 
 
 def test_several_processes_find_what_one_finds(own):
-    recipe = zero_cost.Recipe("nasbench201", "digits", 8, 8, 2, 1)
+    recipe = zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8, 2, 1)
     facts = {"seconds", "seconds_per_architecture", "started", "device"}
     found = [list(zero_cost.run(recipe, ["zen"], 6, [0], workers=Workers(n), keep=False)) for n in (1, 2)]
     one, two = ([{k: v for k, v in row.items() if k not in facts} for row in rows] for rows in found)
@@ -286,7 +289,7 @@ def test_several_processes_find_what_one_finds(own):
 
 def test_published_scores_are_compared_by_function_not_by_row(own):
     """The count of parameters is the same in every implementation, so that all ranks agree."""
-    recipe = zero_cost.Recipe("nasbench201", "digits", 8, 8)
+    recipe = zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8)
     if "params" not in benchmarks("nasbench201")[0].table.columns:
         pytest.skip("no published scores are here")
     row = next(iter(zero_cost.run(recipe, ["params"], 30, [0], keep=False)))

@@ -12,8 +12,11 @@ from hypernas.lab.search_experiment import Search
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
 NAMES = {field.name for field in fields(Experiment)}
-# Rows of NAS-Bench-101 from before its networks had a default width of their own: found only by what they say.
+# 18 rows of NAS-Bench-101 were made with 4 channels and batches of 128, the methods' own defaults, and do not say so.
+# Three hours later its networks got defaults of their own, 8 and 64, and an experiment that names the old sizes has
+# them in its key: no command can ask for these rows, and no page shows them.
 BEFORE_A_DEFAULT = {"channels", "image_batch"}
+MADE_BEFORE, UNREACHABLE = "eaf1b33", 18
 
 
 def recorded(file):
@@ -32,12 +35,8 @@ def asked_again(row):
 def test_every_recorded_row_is_found_by_its_key(table):
     rows = recorded(f"{table}.jsonl")
     assert rows
-    lost = []
-    for row in rows:
-        again = asked_again(row).resolved()
-        added = {name for name in again.settings if name not in row["settings"]}
-        if row["space"] == "nasbench101" and added and added <= BEFORE_A_DEFAULT:
-            continue
-        if again.key() != row_key(row):
-            lost.append((row["method"], row["settings"]))
-    assert lost == []
+    lost = [row for row in rows if asked_again(row).key() != row_key(row)]
+    assert [(row["method"], row["settings"]) for row in lost if row.get("commit") != MADE_BEFORE] == []
+    assert len(lost) == (UNREACHABLE if table == "few_shot" else 0)
+    for row in lost:
+        assert asked_again(row).resolved().settings.keys() - row["settings"].keys() == BEFORE_A_DEFAULT

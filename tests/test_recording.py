@@ -8,16 +8,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from doubles import ToyBenchmark, toy_world
 
 from hypernas import predictors
 from hypernas.cli import main
-from hypernas.data import Table
 from hypernas.errors import UserError
-from hypernas.lab import experiment as experiments
 from hypernas.lab.experiment import Experiment, checkpoint_for
 from hypernas.lab.recording import carry_out, plan, run, run_many, training_groups
 from hypernas.lab.rows import Results
@@ -25,29 +23,6 @@ from hypernas.lab.runner import Workers
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=5, seed=0, profile="quick")
 TOY = "sweep few_shot --space toy --dataset toyset --profile quick".split()
-
-
-SPACE = SimpleNamespace(defaults={}, profiles={}, networks={})
-
-
-class ToyBenchmark:
-    inputs = torch.arange(30, dtype=torch.float64)
-    validation = test = inputs
-    table = Table("a toy table", "measured", {}, inputs.numpy(), inputs.numpy())
-    function_ids = torch.arange(30)
-
-    def __init__(self, space, dataset):
-        if dataset != "toyset":
-            raise UserError(f"dataset must be toyset, got {dataset!r}")
-
-    def graphs(self, graph_form):
-        return self.inputs
-
-    def split(self, n_train, seed):
-        if n_train > 30:
-            raise UserError(f"n_train must be at most 30, got {n_train}")
-        order = torch.randperm(30, generator=torch.Generator().manual_seed(seed))
-        return order[:n_train], order[n_train:]
 
 
 class Fragile:
@@ -66,24 +41,14 @@ class Fragile:
         return graphs
 
 
-def toy_method(name):
-    if name not in ("linear", "other"):
-        raise UserError(f"method must be one of linear, other, got {name!r}")
-    return Fragile
-
-
 @pytest.fixture
 def toy(monkeypatch, tmp_path):
     """A results directory, and small things in the place of spaces and predictors."""
-    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(experiments, "Benchmark", ToyBenchmark)
-    monkeypatch.setattr(experiments, "predictors", SimpleNamespace(get=toy_method, can_fit_many=lambda name: False))
+    results = tmp_path / "results"
     monkeypatch.setattr(predictors, "can_fit_many", lambda name: False)
-    monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=lambda name: SPACE))
-    experiments.forget_tables()
     Fragile.scales.clear()
-    yield tmp_path / "results" / "few_shot.jsonl"
-    experiments.forget_tables()
+    with toy_world(monkeypatch, results, ToyBenchmark, {"linear": Fragile, "other": Fragile}):
+        yield results / "few_shot.jsonl"
 
 
 @pytest.fixture
@@ -138,7 +103,7 @@ def test_groups_are_those_of_all_that_is_planned_so_that_a_rerun_trains_the_same
 
 
 def test_one_experiment_that_cannot_run_stops_all_before_the_first(toy):
-    with pytest.raises(UserError, match="n_train must be at most 30, got 31"):
+    with pytest.raises(UserError, match="n_train must be from 2 to 30 for toy, got 31"):
         plan([ASKED, replace(ASKED, n_train=31)])
     assert not toy.exists()
 
@@ -226,7 +191,7 @@ def test_the_protocol_pinat_tests_on_all_rows_and_takes_the_scale_of_the_whole_t
     assert (clean["n_test"], pinat["n_test"]) == (25, 30)
     assert Fragile.scales[0] is None
     assert Fragile.scales[1].mean == 14.5
-    assert Fragile.scales[1].std == pytest.approx(ToyBenchmark.inputs.std().item())
+    assert Fragile.scales[1].std == pytest.approx(ToyBenchmark("toy", "toyset").inputs.std().item())
     assert Fragile.scales[1].standardise(torch.tensor([-1e6]))[0] < -1e4
     assert len(Results(toy).rows()) == 2
 

@@ -96,7 +96,7 @@ def space(tmp_path_factory):
         patch.setenv("HYPERNAS_DATA", str(folder))
         patch.setattr(labelling, "train_group", records)
         table = folder / "benchmarks" / "mbconv_chain.parquet"
-        labelling.label(labelling.Recipe("mbconv_chain", n=70, seeds=1), table, processes=1, progress=False)
+        labelling.label(labelling.Labelling("mbconv_chain", n=70, seeds=1), table, processes=1, progress=False)
         yield spaces.get("mbconv_chain")
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from doubles import present
 from torch import nn
 
 from hypernas import spaces
-from hypernas.errors import MissingTable, UserError
+from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab.rows import checkout
 from hypernas.method.target_network import TargetHead, attention, position_code, run
@@ -24,10 +25,7 @@ TINY = {"embed_dim": 192, "depth": 12, "mlp_ratio": [3.5] * 12, "num_heads": [3]
 
 @pytest.fixture(scope="module")
 def table():
-    try:
-        return SPACE.read("imagenet")
-    except MissingTable as missing:
-        pytest.skip(str(missing))
+    return present(SPACE, "imagenet")
 
 
 class PlainTransformer(nn.Module):

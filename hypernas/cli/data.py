@@ -89,4 +89,4 @@ def label(out: Path | None, processes: int | None, force: bool, **recipe: Any) -
     from hypernas.lab import labelling
 
     path = out or labelled.place(recipe["space"])
-    click.echo(labelling.label(labelling.Recipe(**recipe), path, processes, force, sys.stderr.isatty()))
+    click.echo(labelling.label(labelling.Labelling(**recipe), path, processes, force, sys.stderr.isatty()))

@@ -40,7 +40,7 @@ def train(arch: Path, space: str, threads: int | None, device: str, force: bool,
     from hypernas.lab import full_training
 
     torch.set_num_threads(threads or torch.get_num_threads())
-    row = full_training.run(arch, full_training.Recipe(**recipe), space, device, force, sys.stderr.isatty())
+    row = full_training.run(arch, full_training.FullTraining(**recipe), space, device, force, sys.stderr.isatty())
     click.echo(json.dumps(row) if as_json else in_words(row))
 
 

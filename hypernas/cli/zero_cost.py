@@ -40,7 +40,7 @@ def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json
     seeds = whole_numbers("seed", seed)
     workers = workers_of(sizes)
     # What `workers_of` leaves are the fields of a recipe.
-    recipe = zero_cost.Recipe(**sizes)
+    recipe = zero_cost.UntrainedNetworks(**sizes)
     rows = zero_cost.run(
         recipe,
         names,

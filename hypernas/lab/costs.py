@@ -19,7 +19,7 @@ from hypernas.errors import MissingTable
 from hypernas.fast.scoring import score
 from hypernas.graph import GraphBatch, collate
 from hypernas.lab.benchmark import Benchmark
-from hypernas.lab.labelling import Recipe, train_group
+from hypernas.lab.labelling import Labelling, train_group
 from hypernas.lab.provenance import check_device, device_name, stamp
 from hypernas.lab.rows import Results
 from hypernas.lab.timing import peak_memory, seconds_of, sgemm_rate
@@ -125,7 +125,7 @@ def full_training(
     """Seconds to train one random architecture with weights of its own, as `hypernas label` does with each."""
     rng = np.random.default_rng(DEVELOPMENT_SEED)
     notation = spaces.get(space).sample(rng).notation
-    recipe = Recipe(space, images, epochs=epochs, seeds=1, cells_per_stage=1)
+    recipe = Labelling(space, images, epochs=epochs, seeds=1, cells_per_stage=1)
     return seconds_of(partial(train_group, recipe, [notation]))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -23,9 +22,9 @@ from hypernas.data.images import Images, load_images
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.lab.provenance import check_device, stamp
+from hypernas.lab.recipe import Recipe
 from hypernas.lab.rows import Results, Row, row_key
 from hypernas.training.loop import Checkpoint, CosineSchedule, train
-from hypernas.training.settings import checked
 
 TEST_BATCH = 256
 FORM = "an architecture's file must hold its notation, or a JSON object with it as `architecture` or `notation`"
@@ -61,7 +60,7 @@ class Descent(CosineSchedule):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FullTraining(Recipe):
     """What the training is made of; the defaults are those of DARTS on CIFAR-10. 0 images are all, no auxiliary weight
     leaves the auxiliary head out."""
 
@@ -75,19 +74,6 @@ class Recipe:
     auxiliary: float = 0.4
     cutout: int = 16
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        least = {"epochs": 1, "channels": 1, "batch": 2, "n_images": 0, "auxiliary": 0, "cutout": 0, "drop_path": 0}
-        for name, lowest in least.items():
-            if not getattr(self, name) >= lowest:
-                raise UserError(f"{name} must be at least {lowest}, got {getattr(self, name)}")
-        for name, most in (("learning_rate", math.inf), ("auxiliary", math.inf), ("drop_path", 1)):
-            if not getattr(self, name) < most:
-                rule = f"below {most}" if most == 1 else "a finite number"
-                raise UserError(f"{name} must be {rule}, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
-        checked("seed", self.seed)
 
 
 def read_architecture(path: Path, space: str) -> tuple[Any, Architecture]:
@@ -125,7 +111,7 @@ def _colour(images: Tensor) -> Tensor:
 def fit(
     network: Any,
     images: Images,
-    recipe: Recipe,
+    recipe: FullTraining,
     checkpoint: Checkpoint,
     identity: str,
     progress: Any,
@@ -182,7 +168,7 @@ def checkpoint_of(path: Path, key: str) -> Path:
 
 def run(
     path: Path,
-    recipe: Recipe,
+    recipe: FullTraining,
     space: str = "darts",
     device: str = "cpu",
     force: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from hypernas.fast.learned_networks import Networks
 from hypernas.graph import collate
 from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import commit, device_name, version
+from hypernas.lab.recipe import Recipe
 from hypernas.lab.runner import Runner, Workers
 from hypernas.method.target_network import Program
 from hypernas.spaces.programs import count, map_sizes
@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Labelling(Recipe):
     """What is trained, and how: each of `n` architectures once a seed, `n_validation` training images held out."""
 
     space: str
@@ -49,14 +49,6 @@ class Recipe:
     learning_rate: float = 1e-2
     n_validation: int = 360
 
-    def __post_init__(self) -> None:
-        least_of = {"n": 2, "epochs": 1, "seeds": 1, "channels": 1, "stem_stride": 1, "batch": 2, "n_validation": 2}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise UserError(f"learning_rate must be a finite number above 0, got {self.learning_rate}")
-
 
 def sample_distinct(space: Any, n: int) -> list[str]:
     """Notations of n architectures by the space's sampler, no two of one function. UserError where it has fewer."""
@@ -70,7 +62,7 @@ def sample_distinct(space: Any, n: int) -> list[str]:
     raise UserError(f"n must be at most the {len(found)} different architectures that {space.name} gave, got {n}")
 
 
-def _programs(recipe: Recipe, notations: Sequence[str]) -> list[Program]:
+def _programs(recipe: Labelling, notations: Sequence[str]) -> list[Program]:
     """The networks of some architectures. Raises UserError for one that cannot be built as the recipe asks."""
     space = spaces.get(recipe.space)
     build = partial(space.build, channels=recipe.channels, cells_per_stage=recipe.cells_per_stage,
@@ -78,7 +70,7 @@ def _programs(recipe: Recipe, notations: Sequence[str]) -> list[Program]:
     return [build(space.canonical(space.parse(notation))) for notation in notations]
 
 
-def train_group(recipe: Recipe, notations: Sequence[str]) -> list[Record]:
+def train_group(recipe: Labelling, notations: Sequence[str]) -> list[Record]:
     """Train some architectures side by side -> a record each: accuracies of its runs (S,) percent, parameters."""
     images = load_images(recipe.images)
     order = np.random.default_rng(0).permutation(len(images.train_labels))
@@ -113,13 +105,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _train(job: tuple[Recipe, Sequence[str]]) -> list[Record]:
+def _train(job: tuple[Labelling, Sequence[str]]) -> list[Record]:
     """The work of a job of the runner."""
     return train_group(*job)
 
 
 def label(
-    recipe: Recipe,
+    recipe: Labelling,
     out: Path,
     processes: int | None = None,
     force: bool = False,
@@ -166,7 +158,7 @@ def label(
     return out
 
 
-def _finish(out: Path, recipe: Recipe, records: Sequence[Record], started: str) -> None:
+def _finish(out: Path, recipe: Labelling, records: Sequence[Record], started: str) -> None:
     """The parquet file, with the recipe, the images and the machine in its metadata."""
     columns: dict[str, Any] = {name: [record[name] for record in records] for name in ("notation", "parameters")}
     for part in ("validation", "test"):

@@ -24,6 +24,7 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import check_device, stamp
+from hypernas.lab.recipe import Recipe
 from hypernas.lab.rows import Results, Row, canonical_json, frame, row_key
 from hypernas.lab.runner import Runner, Workers
 from hypernas.lab.tables import digest
@@ -43,7 +44,7 @@ MEASURED = ("published_rho", "published_repeat_rho", "n_not_finite", "seconds_pe
 
 
 @dataclass(frozen=True)
-class Recipe:
+class UntrainedNetworks(Recipe):
     """The networks that are scored and what they are shown; None is the space's own size, images "" what is there.
 
     NOTE[PAPER]: paper follows ParZC's set-up without saying on which networks; we score the network that the space
@@ -60,18 +61,11 @@ class Recipe:
     stem_stride: int | None = None
     graph_form: str = "pruned"
 
-    def resolved(self) -> Recipe:
-        """The same with every size. Raises UserError for one that is out of range."""
-        for name, least in (("batch", 2), ("side", 8)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        checked("graph_form", self.graph_form)
+    def resolved(self) -> UntrainedNetworks:
+        """The same with every size."""
         own = inspect.signature(spaces.get(self.space).build).parameters
         sizes = ("channels", "cells_per_stage", "stem_stride")
         unset = {name: own[name].default for name in sizes if getattr(self, name) is None}
-        for name in sizes:
-            if name not in unset and getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         images = self.images or ("cifar10" if find("cifar10") else "digits")
         return replace(self, **unset, images=images)
 
@@ -91,7 +85,7 @@ class Recipe:
 _images = cache(load_images)
 
 
-def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
+def batch_of(recipe: UntrainedNetworks, seed: int) -> tuple[Tensor, Tensor, Images]:
     """The images (batch, 3, side, side), resized where they are of another size, and labels that a seed draws."""
     images = _images(recipe.images)
     if recipe.batch > len(images.train_labels):
@@ -105,7 +99,7 @@ def batch_of(recipe: Recipe, seed: int) -> tuple[Tensor, Tensor, Images]:
 
 
 def score(
-    recipe: Recipe,
+    recipe: UntrainedNetworks,
     method: str,
     seed: int,
     architectures: Sequence[Architecture],
@@ -140,7 +134,7 @@ def _unrounded() -> Iterator[None]:
 class Scoring:
     """A job of the runner: some architectures, by id, that a method scores after one initialisation."""
 
-    recipe: Recipe
+    recipe: UntrainedNetworks
     method: str
     seed: int
     architectures: Mapping[int, Architecture]
@@ -161,7 +155,7 @@ def kept_scores(identity: Any, keep: bool = True) -> Journal:
 
 
 def run(
-    recipe: Recipe, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: Workers | None = None,
+    recipe: UntrainedNetworks, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: Workers | None = None,
     device: str = "cpu", force: bool = False, keep: bool = True, progress: bool = False,
 ) -> Iterator[Row]:  # fmt: skip
     """A row a method, initialisation and dataset, methods outermost; a recorded one is read, unless `force`.
@@ -195,12 +189,12 @@ def record(
 ) -> None:
     """Compute the rows of these spaces that are missing, each recorded at once; nothing in the `quick` profile."""
     for name in names if profile != "quick" else ():
-        for _ in run(Recipe(name), proxies.names(), N, SEEDS, device=device):
+        for _ in run(UntrainedNetworks(name), proxies.names(), N, SEEDS, device=device):
             pass
 
 
 def _rows(
-    recipe: Recipe,
+    recipe: UntrainedNetworks,
     device: str,
     workers: Workers | None,
     asked: Sequence[tuple[str, int]],
@@ -250,7 +244,7 @@ def _rows(
 
 
 def _place(
-    recipe: Recipe,
+    recipe: UntrainedNetworks,
     cells: Cells,
     method: str,
     seed: int,
@@ -262,6 +256,6 @@ def _place(
     return place | {"n_train": None, "seed": seed, "profile": "standard", "protocol": "clean", "settings": settings}
 
 
-def _facts(recipe: Recipe, device: str) -> Row:
+def _facts(recipe: UntrainedNetworks, device: str) -> Row:
     """With what and when a row is made."""
     return stamp(device) | {"image_source": _images(recipe.images).source}
