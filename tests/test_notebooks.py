@@ -4,13 +4,17 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from hypernas.cli import main
 from hypernas.errors import UserError
@@ -162,6 +166,10 @@ def test_a_run_with_other_parameters_replaces_nothing_unless_forced(notebook, tm
     before = executed(out, {"n_train": 156})
     with pytest.raises(UserError, match=r"small\.ipynb was executed with n_train 156: choose --name or -o, or replace"):
         notebooks.run(notebook, {"q": "2"}, out)
+    done = CliRunner().invoke(main, ["run", str(notebook), "-p", "n_train", "157", "-o", str(out)])
+    assert done.exit_code == 2
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"Error: {out / 'small.ipynb'} was executed with")
     assert (out / "small.ipynb").read_bytes() == before
     calls = []
 
@@ -201,6 +209,52 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one(notebook, tmp_path, m
         (tmp_path / f".other.{process}.ipynb").write_text("")
     notebooks._remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.glob(".*")) == [f".other.{os.getpid()}.ipynb"]
+
+
+def test_a_method_that_a_notebook_does_not_show_is_refused_before_anything_runs(tmp_path):
+    words = ["run", str(ROOT / "notebooks" / "nasbench201.ipynb"), "-p", "method", "trees", "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, words)
+    sentence = "Error: method must be one of hypernas, hypernas-p, hypernas-h, np, got trees\n"
+    assert (done.exit_code, done.stderr) == (2, sentence)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.notebook
+def test_an_interrupted_notebook_says_stopped_and_leaves_nothing(notebook, tmp_path):
+    """Its kernel is ended in the middle of a cell, and says nothing of the sockets that it cannot reach any more."""
+    began, out = tmp_path / "began", tmp_path / "out"
+    wait = f"import pathlib, time\npathlib.Path({str(began)!r}).touch()\nfor _ in range(600): time.sleep(0.1)"
+    node = nbformat.read(notebook, as_version=4)
+    node.cells.append(nbformat.v4.new_code_cell(wait))
+    nbformat.write(node, notebook)
+    command = [sys.executable, "-m", "hypernas", "run", str(notebook), "-o", str(out)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not began.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, said = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (130, "")
+    lines = [line for line in said.splitlines() if line and not line.startswith("Executing:")]
+    assert lines == ["Stopped; recorded rows are kept, the same command goes on from there."]
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(("end", "told"), [(None, "words"), (ValueError, "words"), (KeyboardInterrupt, "")])
+def test_what_a_kernel_says_outside_its_cells_is_passed_on_unless_it_was_interrupted(monkeypatch, capfd, end, told):
+    monkeypatch.setattr(notebooks, "_kernel_manager", lambda errors: errors)
+
+    def use():
+        with notebooks._kernel_manager_class() as errors:
+            errors.write(b"words")
+            if end:
+                raise end
+
+    with pytest.raises(end) if end else nullcontext():
+        use()
+    assert capfd.readouterr().err == told
 
 
 @pytest.mark.notebook

@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from hypernas.errors import UserError
 from hypernas.files import is_alive
@@ -197,6 +199,35 @@ def _without_socket_errors() -> Iterator[None]:
     logger.removeFilter(_is_no_socket_error)
 
 
+def _kernel_manager(errors: IO[bytes]) -> type:
+    """What starts a kernel whose own words on stderr, those of no cell, go to a file."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        def start_kernel(self, **options: Any) -> Any:
+            return super().start_kernel(stderr=errors, **options)
+
+    return KernelManager
+
+
+@contextmanager
+def _kernel_manager_class() -> Iterator[type]:
+    """A class of kernel managers. What their kernels wrote to stderr follows at the end, unless Ctrl-C ended them:
+    then it is of sockets that were closed in the middle of a cell."""
+    with TemporaryFile() as errors:
+        try:
+            yield _kernel_manager(errors)
+        except Exception:
+            _pass_on(errors)
+            raise
+        _pass_on(errors)
+
+
+def _pass_on(errors: IO[bytes]) -> None:
+    errors.seek(0)
+    sys.stderr.write(errors.read().decode(errors="replace"))
+
+
 def run(
     path: str | Path,
     parameters: Mapping[str, Any],
@@ -223,13 +254,14 @@ def run(
     temporary = folder / f".{stem}.{os.getpid()}.ipynb"
     kernel = _read(path).metadata["kernelspec"]
     try:
-        with _without_socket_errors():
+        with _without_socket_errors(), _kernel_manager_class() as kernel_manager_class:
             _papermill().execute_notebook(
                 str(path),
                 str(temporary),
                 values,
                 progress_bar=progress,
                 kernel_name=kernel["name"],
+                kernel_manager_class=kernel_manager_class,
                 language=kernel.get("language", PYTHON_KERNEL["language"]),
             )
         if stem != path.stem:
