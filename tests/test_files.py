@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hypernas.files import is_alive, replaced
+from hypernas.training.files import is_alive, replaced
 
 
 @pytest.fixture(scope="module")

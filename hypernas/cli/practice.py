@@ -10,7 +10,7 @@ import click
 from hypernas.cli import options
 from hypernas.cli.rows import pairs
 from hypernas.errors import UserError
-from hypernas.files import replaced
+from hypernas.training.files import replaced
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ import numpy as np
 
 from hypernas.data.tfrecord import records
 from hypernas.errors import UserError
-from hypernas.files import replaced
+from hypernas.training.files import replaced
 
 # Epochs after which the official runs were evaluated, each a training of its own.
 EPOCHS = (4, 12, 36, 108)

@@ -12,7 +12,7 @@ import numpy as np
 from hypernas.data import Table, schema
 from hypernas.data.catalogue import checkout, folder_of_variable, shipped
 from hypernas.errors import MissingTable, UserError
-from hypernas.files import replaced
+from hypernas.training.files import replaced
 
 # Where in a Parquet file's metadata the provenance stands.
 KEY = b"hypernas"

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
-from hypernas.files import is_alive
 from hypernas.lab.runner import Done, Runner
+from hypernas.training.files import is_alive
 
 # A lease that nobody has renewed for so many seconds is free: its holder was killed or lost the folder.
 EXPIRY_SECONDS = 180.0

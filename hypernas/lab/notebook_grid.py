@@ -30,13 +30,13 @@ from typing import Any
 from urllib.parse import quote
 
 from hypernas.errors import UserError
-from hypernas.files import replaced
 from hypernas.lab import notebooks
 from hypernas.lab.formats import MISSING, in_words, plain, whole_numbers
 from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.markup import Html, markdown_table
 from hypernas.lab.notebooks import NotebookFailed
 from hypernas.lab.runner import Runner, Workers
+from hypernas.training.files import replaced
 
 KEYS = {"output", "parameters", "runs"}
 RUN_KEYS = {"notebook", "parameters"}

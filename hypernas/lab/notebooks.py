@@ -17,7 +17,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from hypernas.errors import UserError
-from hypernas.files import is_alive
+from hypernas.training.files import is_alive
 from hypernas.training.settings import checked, typed
 
 KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}

@@ -26,10 +26,10 @@ from torch import Tensor
 from hypernas import predictors, spaces
 from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
-from hypernas.files import replaced
 from hypernas.graph import TENSORS, GraphBatch
 from hypernas.lab.provenance import version
 from hypernas.spaces.base import SearchSpace
+from hypernas.training.files import replaced
 from hypernas.training.labels import LabelScale
 from hypernas.training.predictor import FittedPredictor
 from hypernas.training.training_set import TrainingSet

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table
-from hypernas.files import replaced
+from hypernas.training.files import replaced
 
 KNOWN = Path(__file__).with_name("known_tables.json")
 # Hexadecimal digits of a digest: 64 bits, enough to tell a few thousand tables apart.

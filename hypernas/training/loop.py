@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from hypernas.errors import UserError
-from hypernas.files import remove_leftovers, replaced
 
 # A loss to minimise, and what of it is written into the history.
 Logged = tuple[Tensor, dict[str, Tensor]]
@@ -167,6 +166,9 @@ def train(
     # What a checkpoint must share with this call, or resuming would silently mix two trainings.
     fingerprint = {"schedule": repr(schedule), "seeds": list(seeds), "n": n, "identity": identity}
     if checkpoint is not None:
+        # Imported here and below: a training without a checkpoint touches no file.
+        from hypernas.training.files import remove_leftovers
+
         remove_leftovers(checkpoint.path)
         if checkpoint.path.exists():
             history = _resume(checkpoint, parameters, optimizer, fingerprint, schedule.epochs)
@@ -320,6 +322,8 @@ def _save(
     told: dict[str, Any],
 ) -> None:
     """PyTorch tells of a place that cannot be written in several ways."""
+    from hypernas.training.files import replaced
+
     state = {"parameters": [parameter.detach() for parameter in parameters], "optimizer": optimizer.state_dict()}
     try:
         with replaced(checkpoint.path) as temporary:

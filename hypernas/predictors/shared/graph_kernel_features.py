@@ -13,9 +13,9 @@ import torch
 
 from hypernas.canonical import mix
 from hypernas.data.catalogue import cache_directory
-from hypernas.files import replaced
 from hypernas.graph import GraphBatch, collate
 from hypernas.predictors.shared.random_networks import Cells, CellSequence, RandomNetworks
+from hypernas.training.files import replaced
 from hypernas.training.predictor import n_operations
 
 # Name of a group -> its features (B, F).
