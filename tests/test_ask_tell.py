@@ -311,46 +311,86 @@ def test_a_worker_gets_back_what_it_did_not_tell(tmp_path):
     assert len(Search.open(path).trials) == 5
 
 
-def worker(path, name, queries):
+TWO_OBJECTIVES = ("accuracy", "-latency")
+# Guided by ridge regression, which learns in milliseconds, so that a kill may fall anywhere.
+KILLED = {"random": {"method": "random"}, "guided": {"method": "guided", "predictor": "ridge", "first": 10}}
+
+
+def both(architecture):
+    return {"accuracy": accuracy(architecture), "latency": latency(architecture)}
+
+
+def worker(path, name, queries, settings):
     """Ask, take a moment, tell, until nothing is left."""
-    search = Search(SPACE, objectives=("accuracy", "-latency"), method="random", queries=queries, seed=100,
-                    journal=path, worker=name)  # fmt: skip
+    search = Search(SPACE, objectives=TWO_OBJECTIVES, queries=queries, seed=100, journal=path, worker=name, **settings)
     while batch := search.ask():
         time.sleep(0.02)
-        search.tell(batch[0], accuracy=accuracy(batch[0]), latency=latency(batch[0]))
+        search.tell(batch[0], **both(batch[0]))
 
 
-def test_two_processes_of_which_one_is_killed_ten_times_lose_and_repeat_nothing(tmp_path):
-    path, queries, context = tmp_path / "journal.jsonl", 60, get_context("forkserver")
-    context.set_forkserver_preload(["hypernas.search.ask_tell", "hypernas.spaces.nasbench201"])
-    steady = context.Process(target=worker, args=(path, "steady", queries))
-    kills, rng = 0, np.random.default_rng(0)
-    shaky = context.Process(target=worker, args=(path, "shaky", queries))
-    shaky.start()
+def killed_ten_times(path, queries, settings, helper_after):
+    """The lines of a journal on which `shaky` was killed ten times; `steady` helped after some of the kills."""
+    context, rng = get_context("forkserver"), np.random.default_rng(0)
+    context.set_forkserver_preload(["hypernas.search.ask_tell", "hypernas.spaces.nasbench201", "sklearn.linear_model"])
+
+    def started(name):
+        process = context.Process(target=worker, args=(path, name, queries, settings))
+        process.start()
+        return process
+
+    shaky, helpers = started("shaky"), []
     while not path.exists():
         time.sleep(0.01)
-    while kills < 10:
+    for kill in range(10):
+        if kill == helper_after:
+            helpers.append(started("steady"))
         time.sleep(rng.uniform(0.05, 0.25))
         os.kill(shaky.pid, signal.SIGKILL)
         shaky.join()
-        kills += 1
-        shaky = context.Process(target=worker, args=(path, "shaky", queries))
-        shaky.start()
-        if kills == 5:
-            steady.start()
-    for process in (steady, shaky):
-        process.join(timeout=120)
+        shaky = started("shaky")
+    for process in (*helpers, shaky):
+        process.join(timeout=240)
         assert process.exitcode == 0
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def undisturbed(queries, settings):
+    search = Search(SPACE, objectives=TWO_OBJECTIVES, queries=queries, seed=100, **settings)
+    while batch := search.ask():
+        search.tell(batch[0], **both(batch[0]))
+    return search
+
+
+@pytest.mark.parametrize("method", KILLED)
+def test_two_processes_of_which_one_is_killed_ten_times_lose_and_repeat_nothing(tmp_path, method):
+    path, queries = tmp_path / "journal.jsonl", 60 if method == "random" else 30
+    lines = killed_ten_times(path, queries, KILLED[method], helper_after=5)
     asked = [line["architecture"] for line in lines if "asked" in line]
     told = [line["architecture"] for line in lines if "told" in line]
     assert len(asked) == len(set(asked)) == queries
     assert sorted(told) == sorted(asked)
-    undisturbed = Search(SPACE, objectives=("accuracy", "-latency"), method="random", queries=queries, seed=100)
-    while batch := undisturbed.ask():
-        undisturbed.tell(batch[0], accuracy=accuracy(batch[0]), latency=latency(batch[0]))
-    fronts = [[trial.values for trial in search.front()] for search in (Search.open(path), undisturbed)]
-    assert fronts[0] == fronts[1]
+    front = [trial.values for trial in Search.open(path).front()]
+    values = [line["told"] for line in lines if "told" in line]
+    unbeaten = [one for one in values if not any(beats(other, one) for other in values)]
+    points = {tuple(one.values()) for one in unbeaten}
+    assert {tuple(one.values()) for one in front} == points
+    if method == "random":
+        # What is asked does not depend on what is told, so the front is that of a search nobody disturbed.
+        assert front == [trial.values for trial in undisturbed(queries, KILLED[method]).front()]
+
+
+def beats(one, other):
+    """Whether `one` is as good in both objectives and better in one."""
+    better = (one["accuracy"] - other["accuracy"], other["latency"] - one["latency"])
+    return min(better) >= 0 and max(better) > 0
+
+
+def test_a_guided_search_that_is_killed_ten_times_asks_what_an_undisturbed_one_asks(tmp_path):
+    path, queries, settings = tmp_path / "journal.jsonl", 30, KILLED["guided"]
+    killed_ten_times(path, queries, settings, helper_after=None)
+    opened, whole = Search.open(path), undisturbed(queries, settings)
+    assert notations(opened) == notations(whole)
+    assert [trial.values for trial in opened.front()] == [trial.values for trial in whole.front()]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from hypernas import predictors, spaces
-from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.predictors.graph_features import GraphStatistics
 from hypernas.predictors.shared.features import OneHot, ordered, varying
@@ -51,11 +50,14 @@ def test_parameters_are_a_feature_where_the_space_counts_those_of_a_batch(rng):
     assert OneHot(other)(other).shape[1] == 8 * 7 + 28 + 7 + 1
 
 
-def test_a_cell_larger_than_those_of_the_training_set_is_a_user_error(architecture):
+def test_a_cell_larger_than_those_of_the_training_set_is_predicted_as_with_room_for_it(architecture):
+    """Places that no training graph fills are columns of zeros, of which ridge regression learns nothing."""
     small = collate([architecture(n_nodes=(5, 4)) for _ in range(6)])
-    predictor = predictors.get("trees")(n_trees=5).fit(small, torch.arange(6.0))
-    with pytest.raises(UserError, match="cells must have at most 5 nodes, as in the training set, got 7"):
-        predictor.predict(collate([architecture(n_nodes=(7, 4))]))
+    large = collate([architecture(n_nodes=(7, 4)) for _ in range(3)])
+    room = collate([small.architecture(i) for i in range(6)] + [large.architecture(0)])[:6]
+    cramped, roomy = (predictors.get("ridge")().fit(graphs, torch.arange(6.0)) for graphs in (small, room))
+    assert roomy.features.n_nodes == 7 > cramped.features.n_nodes
+    assert torch.allclose(cramped.predict(large), roomy.predict(large), atol=1e-4)
 
 
 @pytest.mark.parametrize("features", [OneHot, GraphStatistics])

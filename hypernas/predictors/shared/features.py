@@ -97,19 +97,20 @@ class OneHot:
         graphs = with_cells(graphs, self.columns)
         ops, adjacency, mask = ordered(graphs, self.columns)
         b, u, n = ops.shape
-        if n > self.n_nodes:
-            raise UserError(f"cells must have at most {self.n_nodes} nodes, as in the training set, got {n}")
-        one_hot = np.zeros((b, u, self.n_nodes, self.n_ops), np.float32)
+        # A cell may have more nodes than any of the training set. Their places were empty there and taught nothing,
+        # so they are left out; the counts of operations hold them.
+        room = max(n, self.n_nodes)
+        one_hot = np.zeros((b, u, room, self.n_ops), np.float32)
         # Padding has operation 0, which the mask takes out.
         is_op = ops[..., None] == np.arange(self.n_ops)
         one_hot[:, :, :n] = is_op * mask[..., None]
-        edges = np.zeros((b, u, self.n_nodes, self.n_nodes), np.float32)
+        edges = np.zeros((b, u, room, room), np.float32)
         edges[:, :, :n, :n] = adjacency
         # Nodes are in topological order, so that there is nothing below the diagonal.
         source, target = np.triu_indices(self.n_nodes, 1)
         above = edges[:, :, source, target]
         times = repeats(graphs)[:, list(self.columns)].numpy()
-        parts = [one_hot, above, one_hot.sum(2), times]
+        parts = [one_hot[:, :, : self.n_nodes], above, one_hot.sum(2), times]
         if graphs.space is not None:
             parameters = graphs.space.trainable_parameters(graphs)
             if parameters is not None:
