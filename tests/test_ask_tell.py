@@ -19,6 +19,7 @@ from hypernas.search.ask_tell import Search
 
 SPACE = "nasbench201"
 FOREST = {"predictor": "graph-features", "first": 4, "members": 2}
+BAYESIAN = {"method": "bayesian", "first": 4, "fresh": 20, "parents": 2}
 
 
 def accuracy(architecture):
@@ -37,8 +38,8 @@ def notations(search):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "random"}, {"method": "evolution"}, {"method": "guided", **FOREST, "members": None}, FOREST],
-    ids=["random", "evolution", "guided", "ensemble"],
+    [{"method": "random"}, {"method": "evolution"}, {"method": "guided", **FOREST, "members": None}, FOREST, BAYESIAN],
+    ids=["random", "evolution", "guided", "ensemble", "bayesian"],
 )
 def test_a_batch_and_a_search_ask_for_no_function_twice(settings):
     settings = {name: value for name, value in settings.items() if value is not None}
@@ -97,8 +98,9 @@ def test_constraints_and_fronts_take_counts_callables_and_what_is_told():
             assert any(point[0] >= told[0] and point[1] >= told[1] for point in points)
 
 
-def test_a_predictor_learns_every_objective_and_keeps_predicted_limits():
-    settings = {"predictor": "graph-features", "first": 12, "members": 2}
+@pytest.mark.parametrize("settings", [FOREST, BAYESIAN], ids=["ensemble", "bayesian"])
+def test_a_predictor_learns_every_objective_and_keeps_predicted_limits(settings):
+    settings = settings | {"first": 12}
     limit = {"objectives": ("accuracy",), "constraints": {"latency": "<=2"}}
     search = Search(SPACE, queries=40, seed=100, **limit, **settings)
     for _ in range(4):
@@ -164,7 +166,7 @@ def test_telling_again_changes_nothing_and_telling_otherwise_is_refused():
     [
         (
             {"method": "annealing"},
-            "a search method must be one of random, evolution, top-k, guided, ensemble, tpe, got",
+            "a search method must be one of random, evolution, top-k, guided, ensemble, bayesian, tpe, got",
         ),
         ({"predictor": "guess"}, "predictor must be one of .* got 'guess'"),
         ({"objectives": ()}, "a search must have an objective such as accuracy, got none"),
@@ -208,7 +210,9 @@ def spent(search, n, batch=2):
     return search
 
 
-@pytest.mark.parametrize("settings", [{"method": "evolution"}, FOREST], ids=["evolution", "ensemble"])
+@pytest.mark.parametrize(
+    "settings", [{"method": "evolution"}, FOREST, BAYESIAN], ids=["evolution", "ensemble", "bayesian"]
+)
 def test_a_search_that_is_opened_again_is_the_one_that_never_stopped(tmp_path, settings):
     whole = spent(Search(SPACE, queries=12, seed=100, **settings), 12)
     path = tmp_path / "journal.jsonl"

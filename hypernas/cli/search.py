@@ -18,7 +18,10 @@ ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @options.space
 @options.dataset
 @click.option(
-    "--method", default="guided", show_default=True, help="random, evolution, top-k, guided, pareto, ensemble or tpe."
+    "--method",
+    default="guided",
+    show_default=True,
+    help="random, evolution, top-k, guided, pareto, ensemble, bayesian or tpe.",
 )
 @click.option("--predictor", help="Predictor of the method.  [default: its own]")
 @click.option("--queries", type=click.IntRange(min=2), default=200, show_default=True, help="Accuracies to ask for.")

@@ -68,7 +68,9 @@ def split_constraint(text: str) -> tuple[str, str]:
 @click.option("--n", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Number of architectures.")
 @click.option("--space", default="", help="Search space of a new journal.")
 @click.option("--dataset", default="", help="Benchmark table whose rows alone are searched.")
-@click.option("--method", default="", help="random, evolution, top-k, guided, ensemble or tpe.  [default: ensemble]")
+@click.option(
+    "--method", default="", help="random, evolution, top-k, guided, ensemble, bayesian or tpe.  [default: ensemble]"
+)
 @click.option("--predictor", default="", help="Predictor of the method.  [default: hypernas-p]")
 @click.option("--objective", "objectives", multiple=True, help="What is to be large, -NAME small.  [default: accuracy]")
 @click.option("--constraint", "constraints", multiple=True, metavar="NAME<NUMBER", help="Such as params<3e6.")

@@ -436,6 +436,26 @@ def tpe(
     return [suggest(task, trials)]
 
 
+def bayesian(
+    task: Task,
+    trials: Trials,
+    n: int,
+    *,
+    first: int = 10,
+    step: int = 10,
+    parents: int = 15,
+    fresh: int = 300,
+) -> list[Candidate]:
+    """Bayesian optimisation with a Gaussian process on random networks and paths of the graph, told every `step`.
+
+    Candidates are mutations of the best `parents` and `fresh` random architectures. It trains no network, so that a
+    question takes seconds.
+    """
+    from hypernas.search.bayesian import suggest
+
+    return task.start(trials, first) or suggest(task, trials, min(n, step), parents, fresh)
+
+
 METHODS: dict[str, Method] = {
     "random": random_search,
     "evolution": evolution,
@@ -443,6 +463,7 @@ METHODS: dict[str, Method] = {
     "guided": guided,
     "pareto": guided,
     "ensemble": ensemble,
+    "bayesian": bayesian,
     "tpe": tpe,
 }
 # `pareto` is `guided` for every size: those come first that no smaller one is predicted to beat, of all sizes alike.

@@ -101,6 +101,14 @@ class GroupDistances:
         both = np.concatenate(ours, 1), np.concatenate(theirs, 1)
         return squared_distances(*both) + constant
 
+    def between(self, weights: np.ndarray, groups: Groups) -> np.ndarray:
+        """From each of B architectures to each (B, B), as `weighted`, but for neighbourhoods that training lacks."""
+        parts = []
+        for name, scale in zip(self.names, np.sqrt(weights / self.medians), strict=True):
+            parts.append(scale * self._points(groups, name))
+        points = np.concatenate(parts, 1)
+        return squared_distances(points, points)
+
     def _unknown(self, hashes: np.ndarray) -> np.ndarray:
         """How many nodes (B, 1) of each architecture have a neighbourhood that no training graph has."""
         _, known = self._look_up(hashes)
@@ -154,6 +162,12 @@ class GroupProcess:
         variance = self.amplitude - explained.sum(1)
         mean = kernel @ self.coefficients
         return mean, variance.clip(min=JITTER)
+
+    def covariance(self, groups: Groups) -> np.ndarray:
+        """The covariance (B, B) of labels without noise; its diagonal is about the variance of `predict`."""
+        kernel = self.amplitude * matern32(self.distances.weighted(self.weights, groups))
+        prior = self.amplitude * matern32(self.distances.between(self.weights, groups))
+        return prior - kernel @ self.inverse @ kernel.T
 
 
 def most_likely(within: np.ndarray, labels: np.ndarray) -> np.ndarray:
