@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import norm
@@ -13,7 +13,7 @@ from hypernas.predictors.shared.graph_kernel_features import Groups, features_of
 from hypernas.search.domains import Candidate
 from hypernas.search.methods import Task, Trials, order
 
-# Deviations above the mean at which a candidate is judged. Of 1, 2 and 3, two found the best labels on NAS-Bench-Macro.
+# Deviations above the mean at which a candidate is judged. On NAS-Bench-Macro 1 did worse, 3 no better.
 OPTIMISM = 2.0
 # Candidates among which a batch is chosen: so many stand at the top, and their covariance is a small matrix.
 SHORT_LIST = 400
@@ -41,7 +41,8 @@ class Quantity:
         """Beyond the extremes as steep as from one extreme to the other."""
         inside = np.interp(scores, self.scores, self.labels)
         # Where all labels are equal nothing is steep, and any rising line keeps the order.
-        steepness = np.ptp(self.labels) / (np.ptp(self.scores) or 1.0) or 1.0
+        width = np.ptp(self.scores) or 1.0
+        steepness = np.ptp(self.labels) / width or 1.0
         beyond = scores - scores.clip(self.scores[0], self.scores[-1])
         return inside + beyond * steepness
 
@@ -53,38 +54,54 @@ class Optimist:
         self.task = task
         self.features = features_of(task.domain.space, task.graph_form)
         labelled = list(trials.labelled.values())
-        known = self.describe([candidate for candidate, _ in labelled])
+        architectures = [candidate for candidate, _ in labelled]
+        known = self.describe(architectures)
         distances = GroupDistances(known, list(known))
         self.quantities = {}
         for name in task.told:
             labels = np.array([values[name] for _, values in labelled], float)
             self.quantities[name] = Quantity(distances, labels)
-        self.favour = {objective.name: objective.sign * OPTIMISM for objective in task.objectives}
+        self.favour: dict[str, float] = {}
+        for objective in task.objectives:
+            self.favour[objective.name] = objective.sign * OPTIMISM
 
     def describe(self, candidates: Sequence[Candidate]) -> Groups:
-        return self.features(self.task.domain.graphs(candidates, self.task.graph_form))
+        graphs = self.task.domain.graphs(candidates, self.task.graph_form)
+        return self.features(graphs)
 
-    def ranking(self, candidates: Sequence[Candidate], means: Numbers, deviations: Numbers) -> list[int]:
+    def ranking(
+        self,
+        candidates: Sequence[Candidate],
+        means: Numbers,
+        deviations: Numbers,
+    ) -> list[int]:
         """Places of the candidates, those that may be best first."""
         told = {}
         for name, quantity in self.quantities.items():
             # A limit that needs a trial is judged by the mean: an optimist would break it.
-            scores = means[name] + self.favour.get(name, 0.0) * deviations[name]
+            favour = self.favour.get(name, 0.0)
+            scores = means[name] + favour * deviations[name]
             told[name] = quantity.on_the_scale_of_labels(scores)
-        return order(self.task.values(candidates, told)).tolist()
+        values = self.task.values(candidates, told)
+        return order(values).tolist()
 
     def short_list(self, candidates: Sequence[Candidate]) -> ShortList:
         """The most promising candidates with what is thought of them."""
         groups = self.describe(candidates)
-        means, deviations = {}, {}
+        means: dict[str, np.ndarray] = {}
+        deviations: dict[str, np.ndarray] = {}
         for name, quantity in self.quantities.items():
-            means[name], variance = quantity.process.predict(groups)
+            mean, variance = quantity.process.predict(groups)
+            means[name] = mean
             deviations[name] = np.sqrt(variance)
-        listed = self.ranking(candidates, means, deviations)[:SHORT_LIST]
+        ranking = self.ranking(candidates, means, deviations)
+        listed = ranking[:SHORT_LIST]
         some = {name: values[listed] for name, values in groups.items()}
-        means = {name: mean[listed] for name, mean in means.items()}
-        covariances = {name: quantity.process.covariance(some) for name, quantity in self.quantities.items()}
-        return ShortList([candidates[place] for place in listed], means, covariances)
+        short = ShortList([candidates[place] for place in listed])
+        for name, quantity in self.quantities.items():
+            short.means[name] = means[name][listed]
+            short.covariances[name] = quantity.process.covariance(some)
+        return short
 
     def batch(self, candidates: Sequence[Candidate], n: int) -> list[Candidate]:
         """Each is taken for granted at its mean before the next is named (kriging believer).
@@ -98,7 +115,9 @@ class Optimist:
             place = next(place for place in ranking if place not in chosen)
             chosen.append(place)
             for name, quantity in self.quantities.items():
-                short.covariances[name] = given(short.covariances[name], place, quantity.process.noise)
+                before = short.covariances[name]
+                noise = quantity.process.noise
+                short.covariances[name] = given(before, place, noise)
         return [short.candidates[place] for place in chosen]
 
 
@@ -107,33 +126,57 @@ class ShortList:
     """K candidates, and by quantity their means (K,) and covariance (K, K)."""
 
     candidates: list[Candidate]
-    means: Numbers
-    covariances: dict[str, np.ndarray]
+    means: dict[str, np.ndarray] = field(default_factory=dict)
+    covariances: dict[str, np.ndarray] = field(default_factory=dict)
 
     def deviations(self) -> Numbers:
-        # Rounding can leave a little less than nothing.
-        variances = {name: covariance.diagonal().clip(min=0) for name, covariance in self.covariances.items()}
-        return {name: np.sqrt(variance) for name, variance in variances.items()}
+        deviations = {}
+        for name, covariance in self.covariances.items():
+            # Rounding can leave a little less than nothing.
+            variance = covariance.diagonal().clip(min=0)
+            deviations[name] = np.sqrt(variance)
+        return deviations
 
 
-def given(covariance: np.ndarray, place: int, noise: float) -> np.ndarray:
+def given(
+    covariance: np.ndarray,
+    place: int,
+    noise: float,
+) -> np.ndarray:
     """The covariance (K, K) of all once the value at `place` is known but for its `noise`."""
     column = covariance[:, place]
-    return covariance - np.outer(column, column) / (column[place] + noise)
+    explained = np.outer(column, column)
+    return covariance - explained / (column[place] + noise)
 
 
-def suggest(task: Task, trials: Trials, n: int, parents: int, fresh: int) -> list[Candidate]:
+def suggest(
+    task: Task,
+    trials: Trials,
+    n: int,
+    parents: int,
+    fresh: int,
+) -> list[Candidate]:
     """At most `n` new candidates that may be best, as far from one another as that asks for."""
-    candidates = [candidate for candidate in nearby(task, trials, parents, fresh) if task.fits(candidate)]
-    return Optimist(task, trials).batch(candidates, n) if candidates else []
+    drawn = nearby(task, trials, parents, fresh)
+    candidates = [candidate for candidate in drawn if task.fits(candidate)]
+    if not candidates:
+        return []
+    optimist = Optimist(task, trials)
+    return optimist.batch(candidates, n)
 
 
-def nearby(task: Task, trials: Trials, parents: int, fresh: int) -> list[Candidate]:
+def nearby(
+    task: Task,
+    trials: Trials,
+    parents: int,
+    fresh: int,
+) -> list[Candidate]:
     """New candidates: one and two mutations from the best `parents` by their labels, and `fresh` random ones."""
     labelled = list(trials.labelled.values())
-    best = [labelled[i][0] for i in order(task.answered(labelled))[:parents]]
+    values = task.answered(labelled)
     candidates = [task.draw() for _ in range(fresh)]
-    for parent in best:
+    for place in order(values)[:parents]:
+        parent, _ = labelled[place]
         children = [task.mutate(parent) for _ in range(CHILDREN)]
         candidates += children
         candidates += map(task.mutate, children)
