@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hypernas.errors import UserError
 from hypernas.fast.encoder import encoder_pass, is_directed_gcn
 from hypernas.fast.stacked_models import regress
 from hypernas.graph import GraphBatch
 from hypernas.method.hypernas import ArchitecturePredictor
+from hypernas.training.predictor import check_operations
 
 # Architectures encoded at once. On a CPU the features of a chunk (256 x 8 nodes x 144 x 4 bytes = 1.2 MB) stay in its
 # cache; a GPU wants as much work as possible a kernel.
@@ -32,9 +32,7 @@ def score(
     """
     encoder = model.encoder
     n_ops, own = encoder.embedding.weight.shape[0], encoder.embedding.weight.dtype
-    if int(graphs.ops.max()) >= n_ops:
-        rule = f"operations must be below {n_ops}, as in the training set"
-        raise UserError(f"{rule}, got {int(graphs.ops.max())}; give collate the space of both sets")
+    check_operations(graphs, n_ops)
     # For each architecture, which of the different ones it equals.
     inverse = None
     if device == "cpu":

@@ -35,7 +35,7 @@ from hypernas.predictors.shared.generating import GeneratingPass, GeneratingPred
 from hypernas.predictors.shared.node_encoders import ENCODERS, encoder_class
 from hypernas.predictors.shared.ranking_losses import pairwise_logistic
 from hypernas.training.loop import Logged
-from hypernas.training.predictor import TrainedPredictor
+from hypernas.training.predictor import TrainedPredictor, labels_at
 from hypernas.training.settings import flat_keywords
 
 # Name -> type to convert to, None where everything stays as it is.
@@ -101,7 +101,7 @@ class HyperNASP(TrainedPredictor):
         """The squared error, or the logistic loss of all pairs, of architectures (S, b)."""
         (index,) = inputs
         predicted, _ = run(index)
-        losses = regression_loss(self.loss, predicted, labels.gather(1, index.to(labels.device)))
+        losses = regression_loss(self.loss, predicted, labels_at(labels, index))
         return losses.mean(1).sum(), {"loss_pred": losses.detach().mean(-1)}
 
     def score(self, graphs: GraphBatch) -> Tensor:
@@ -177,7 +177,7 @@ class HyperNAS(GeneratingPredictor):
         losses = {}
         # HyperNAS-H has no regression loss, all else is the same.
         if "pred" in self.tasks:
-            losses["pred"] = regression_loss(self.loss, predicted, labels.gather(1, index.to(labels.device)))
+            losses["pred"] = regression_loss(self.loss, predicted, labels_at(labels, index))
         losses["hyper"], accuracy = cross_entropy(logits, y)
         log = {f"loss_{task}": loss.detach().mean(-1) for task, loss in losses.items()}
         # The factor 1 / (2 u^2) of each task, for the history.

@@ -20,7 +20,7 @@ from hypernas.predictors.shared.random_networks import CellSequence
 from hypernas.predictors.shared.ranking_losses import pairwise_logistic
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Logged, Schedule, train
-from hypernas.training.predictor import Architectures, FittedPredictor, labels_of
+from hypernas.training.predictor import Architectures, FittedPredictor, labels_of, load_weights
 from hypernas.training.training_set import TrainingSet
 
 # Architectures scored at a time: the kernel and the GCNs of so many take some 50 MB.
@@ -334,11 +334,7 @@ class HyperNASPlus(FittedPredictor):
         labels = self._targets(labels_of(self, graphs, training_set.accuracy, scale))
         data = self._describe(graphs, labels)
         model = self._new_model(data)
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            rule = f"weights must be those of a {type(self).__name__} with these settings"
-            raise UserError(f"{rule}, got others: fit and save it again") from error
+        load_weights(self, model, weights)
         self.model = model
         self._settle(len(labels))
 

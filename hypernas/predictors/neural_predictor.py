@@ -13,7 +13,7 @@ from hypernas.fast.scoring import score
 from hypernas.graph import GraphBatch
 from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.training.loop import Logged
-from hypernas.training.predictor import TrainedPredictor, n_operations
+from hypernas.training.predictor import TrainedPredictor, labels_at, n_operations
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class NeuralPredictor(TrainedPredictor):
         """The squared error of index (S, b)."""
         (index,) = inputs
         predicted, _ = run(index)
-        losses = ((predicted - labels.gather(1, index.to(labels.device))) ** 2).mean(1)
+        losses = ((predicted - labels_at(labels, index)) ** 2).mean(1)
         return losses.sum(), {"loss_pred": losses.detach()}
 
     def score(self, graphs: GraphBatch) -> Tensor:

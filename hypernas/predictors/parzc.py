@@ -20,11 +20,13 @@ from hypernas.canonical import mix, node_ids
 from hypernas.fast.learned_networks import Networks, draw
 from hypernas.fast.stacked_models import VmapPass
 from hypernas.graph import GraphBatch
+from hypernas.method.hypernas import AuxiliaryImages, TargetNetworkSize
 from hypernas.method.target_network import Program
 from hypernas.predictors.shared.generating import ImagePredictor
 from hypernas.predictors.shared.ranking_losses import soft_kendall
-from hypernas.spaces.programs import map_sizes
 from hypernas.training.loop import Logged
+from hypernas.training.predictor import labels_at
+from hypernas.training.settings import flat_keywords
 
 # Architectures of a space that are looked at for the longest network: one that is longer still is cut.
 SAMPLED = 200
@@ -131,18 +133,19 @@ class StatisticsPass(VmapPass):
 
 
 @lru_cache
-def _longest(space: Any, size: tuple[tuple[str, int], ...]) -> int:
+def _longest(space: Any, size: TargetNetworkSize) -> int:
     """The most layers with weights among some random architectures of a space."""
     # Always the same sample, so that the model's length does not depend on who asks.
     rng = np.random.default_rng(0)
     lengths = []
     for _ in range(SAMPLED):
         architecture = space.canonical(space.sample(rng), "raw")
-        program = space.build(architecture, **dict(size))
+        program = space.build(architecture, size.channels, size.cells_per_stage, size.stem_stride)
         lengths.append(len(program.convs))
     return max(lengths)
 
 
+@flat_keywords
 @dataclass(kw_only=True, eq=False)
 class ParZC(ImagePredictor):
     """A mixer over the statistics of the layers of untrained target networks, all on one batch of images.
@@ -158,7 +161,7 @@ class ParZC(ImagePredictor):
     n_blocks: int = 2
     alpha: float = 1.0
     divergence: float = 1e-3
-    image_batch: int = 64
+    pictures: AuxiliaryImages = AuxiliaryImages(image_batch=64)
 
     def statistics(
         self,
@@ -170,7 +173,7 @@ class ParZC(ImagePredictor):
         are run once."""
         first, inverse = graphs.distinct()
         distinct, images = graphs[first], self.auxiliary
-        drawn = np.random.default_rng(seed).permutation(len(images.train_labels))[: self.image_batch]
+        drawn = np.random.default_rng(seed).permutation(len(images.train_labels))[: self.pictures.image_batch]
         batch = images.train_images[drawn], images.train_labels[drawn]
         values, mask = node_statistics(distinct, self.programs(distinct), *batch, images.n_classes, seed, length)
         return values[inverse], mask[inverse]
@@ -180,9 +183,8 @@ class ParZC(ImagePredictor):
 
         Raises UserError where the images are too small for the target network.
         """
-        (program,) = self.programs(graphs[:1])
-        map_sizes(program, *self.auxiliary.train_images.shape[2:])
-        length = _longest(graphs.space, tuple(self.target_size.items()))
+        self.check_size(graphs)
+        length = _longest(graphs.space, self.target)
         model = ParZCModel(length, self.width, self.n_blocks)
         # Models that train together have seeds of their own, which draw the statistics of each.
         model.seed = self.seed
@@ -220,7 +222,7 @@ class ParZC(ImagePredictor):
         """1 less the soft Kendall tau of index (S, b), and the divergence of the last layer."""
         index, noise = inputs
         predicted = run(index, noise.to(self.device, torch.get_default_dtype()))
-        label = labels.gather(1, index.to(labels.device))
+        label = labels_at(labels, index)
         loss = soft_kendall(predicted, label, self.alpha)
         total = loss + self.divergence * run.divergence()
         return total.sum(), {"loss_pred": loss.detach()}

@@ -256,11 +256,7 @@ class TrainedPredictor(FittedPredictor):
     ) -> None:
         """Become the trained predictor that had these. Raises UserError for the weights of another model."""
         model = _fresh(self, training_set.graphs)
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            rule = f"weights must be those of a {type(self).__name__} with these settings"
-            raise UserError(f"{rule}, got others: fit and save it again") from error
+        load_weights(self, model, weights)
         self.model, self.scale, self.training_set = model, scale, training_set
         self.n_parameters = sum(p.numel() for p in model.parameters())
 
@@ -272,6 +268,32 @@ class TrainedPredictor(FittedPredictor):
         for batch in graphs:
             data.update(batch.function_ids().tobytes())
         return f"{type(self).__name__} {settings} {data.hexdigest()}"
+
+
+def load_weights(
+    predictor: FittedPredictor,
+    model: nn.Module,
+    weights: dict[str, Tensor],
+) -> None:
+    """Give a model the weights of a saved one. Raises UserError where they do not fit."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        rule = f"weights must be those of a {type(predictor).__name__} with these settings"
+        raise UserError(f"{rule}, got others: fit and save it again") from error
+
+
+def labels_at(labels: Tensor, index: Tensor) -> Tensor:
+    """Labels (S, n) of the architectures index (S, b)."""
+    return labels.gather(1, index.to(labels.device))
+
+
+def check_operations(graphs: GraphBatch, n: int) -> None:
+    """Raise UserError for an operation that a model of n operations has no embedding of."""
+    largest = int(graphs.ops.max())
+    if largest >= n:
+        rule = f"operations must be below {n}, as in the training set"
+        raise UserError(f"{rule}, got {largest}; give collate the space of both sets")
 
 
 def n_operations(graphs: GraphBatch) -> int:

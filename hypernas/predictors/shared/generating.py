@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -114,46 +114,9 @@ class GeneratingPass(FastPass):
 class ImagePredictor(TrainedPredictor):
     """A predictor that runs target networks on auxiliary images."""
 
-    images: str = "digits"
-    n_images: int = 0
-    channels: int = 4
-    cells_per_stage: int = 1
-    stem_stride: int = 2
-    image_batch: int = 128
-    runs_networks: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_images(self.images)
-
-    @cached_property
-    def auxiliary(self) -> Images:
-        return load_once(self.images, self.n_images)
-
-    def programs(self, graphs: GraphBatch) -> list[Program]:
-        """The target network of each architecture."""
-        return build_programs(graphs, TargetNetworkSize(**self.target_size))
-
-    @property
-    def target_size(self) -> dict[str, int]:
-        """How large a target network is built."""
-        return {"channels": self.channels, "cells_per_stage": self.cells_per_stage, "stem_stride": self.stem_stride}
-
-
-@dataclass(kw_only=True, eq=False)
-class GeneratingPredictor(TrainedPredictor):
-    """A predictor whose model has a `hypernetwork`, the `head` that all target networks share, and its `images`.
-
-    `prefix` is where encoder and regressor sit in the model.
-    """
-
-    generation: HypernetworkSize = HypernetworkSize()
     target: TargetNetworkSize = TargetNetworkSize()
     pictures: AuxiliaryImages = AuxiliaryImages()
-    prefix: ClassVar[str] = ""
-    may_differ: ClassVar[tuple[str, ...]] = ("images", "n_images")
     runs_networks: ClassVar[bool] = True
-    generates_weights: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,6 +135,19 @@ class GeneratingPredictor(TrainedPredictor):
         (program,) = self.programs(graphs[:1])
         map_sizes(program, *self.auxiliary.train_images.shape[2:])
         return program
+
+
+@dataclass(kw_only=True, eq=False)
+class GeneratingPredictor(ImagePredictor):
+    """A predictor whose model has a `hypernetwork`, the `head` that all target networks share, and its `images`.
+
+    `prefix` is where encoder and regressor sit in the model.
+    """
+
+    generation: HypernetworkSize = HypernetworkSize()
+    prefix: ClassVar[str] = ""
+    may_differ: ClassVar[tuple[str, ...]] = ("images", "n_images")
+    generates_weights: ClassVar[bool] = True
 
     def new_generator(self, graphs: GraphBatch, width: int) -> tuple[Hypernetwork, TargetHead]:
         """A fresh hypernetwork of one head on node features of `width`, and the head of the target networks.

@@ -17,7 +17,7 @@ from hypernas.graph import GraphBatch
 from hypernas.predictors.shared.features import Columns, ordered, varying
 from hypernas.predictors.shared.ranking_losses import pairwise_logistic
 from hypernas.training.loop import CosineSchedule, Logged, Schedule
-from hypernas.training.predictor import TrainedPredictor, n_operations
+from hypernas.training.predictor import TrainedPredictor, check_operations, labels_at, n_operations
 
 # Architectures made into tokens at a time, and of these run through a model at a time, so that memory is bounded.
 TOKENS_AT_ONCE = 8192
@@ -376,7 +376,7 @@ class TransformerPredictor(TrainedPredictor):
         """The squared error of index (S, b), or the logistic loss of its pairs."""
         index, keep = inputs
         predicted = run(index, keep.to(self.device, torch.get_default_dtype()))
-        label = labels.gather(1, index.to(labels.device))
+        label = labels_at(labels, index)
         if self.loss == "mse":
             loss = ((predicted - label) ** 2).mean(1)
         else:
@@ -386,11 +386,7 @@ class TransformerPredictor(TrainedPredictor):
     @torch.no_grad()
     def score(self, graphs: GraphBatch) -> Tensor:
         """Standardised predictions (B,), equal graphs once, small ones together with small ones."""
-        n_operations = self.model.operation.num_embeddings
-        largest = int(graphs.ops.max())
-        if largest >= n_operations:
-            rule = f"operations must be below {n_operations}, as in the training set"
-            raise UserError(f"{rule}, got {largest}; give collate the space of both sets")
+        check_operations(graphs, self.model.operation.num_embeddings)
         first, inverse = graphs.distinct()
         distinct = graphs[first]
         model = self.model.to(self.device)
