@@ -93,6 +93,28 @@ def test_a_space_with_too_few_architectures_is_told():
         sample_distinct(Single(), 3)
 
 
+def test_a_space_is_taken_for_exhausted_long_before_a_number_without_end_is_drawn():
+    space, drawn = spaces.get("nasbench101"), []
+
+    class Few(type(space)):
+        def sample(self, rng):
+            drawn.append(1)
+            return space.sample(np.random.default_rng(int(rng.integers(30))))
+
+    with pytest.raises(UserError, match=r"n must be at most the \d\d different architectures .* got 1000000"):
+        sample_distinct(Few(), 1_000_000)
+    assert len(drawn) < 2_000
+    assert len(sample_distinct(Few(), 20)) == 20
+
+
+def test_trainings_that_all_diverged_are_no_labels(out):
+    with pytest.raises(
+        UserError, match=r"below 10 times the cross-entropy of a guess, 2.30, got at least .* of 1e\+30"
+    ):
+        label(replace(SMALL, learning_rate=1e30), out, processes=1, progress=False)
+    assert not out.exists()
+
+
 def test_training_learns_the_digits_and_depends_on_the_seed():
     recipe = replace(SMALL, epochs=6, batch=64, channels=8)
     (record,) = train_group(recipe, [CHAIN])
@@ -130,7 +152,7 @@ def test_networks_beside_each_other_do_not_touch(space, notations):
 
 def test_held_out_images_are_not_trained_on(monkeypatch):
     seen = {}
-    monkeypatch.setattr(Networks, "fit", lambda self, x, y, schedule: seen.update(train=x))
+    monkeypatch.setattr(Networks, "fit", lambda self, x, y, schedule: seen.update(train=x) or [0.0])
     monkeypatch.setattr(Networks, "accuracies", lambda self, x, y: seen.update({len(seen): x}) or torch.zeros(2))
     train_group(SMALL, [CHAIN])
     rows = {name: {image.numpy().tobytes() for image in x} for name, x in seen.items()}
@@ -209,6 +231,9 @@ def test_other_processes_can_do_the_work(out):
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
         ({"stem_stride": 0}, "stem_stride must be at least 1, got 0"),
+        ({"n": 10**23}, "n must be at most 1,000,000, got 1"),
+        ({"seeds": 10**9}, "seeds must be at most 1,000, got 1"),
+        ({"channels": 10**9}, "channels must be at most 4,096, got 1"),
     ],
 )
 def test_impossible_numbers_are_refused(change, rule):

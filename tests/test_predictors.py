@@ -380,6 +380,12 @@ def test_a_setting_of_another_type_is_a_user_error(name, value):
         predictors.get("hypernas")(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["epochs", "width", "n_layers", "image_batch", "channels"])
+def test_a_number_that_no_machine_could_hold_is_a_user_error(name):
+    with pytest.raises(UserError, match=f"{name} must be at most [0-9,]+, got 1{'0' * 23}"):
+        predictors.get("hypernas")(**{name: 10**23})
+
+
 def test_a_device_is_named_or_given_as_an_object():
     assert predictors.get("np")(device=torch.device("cpu")).device == "cpu"
 

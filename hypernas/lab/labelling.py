@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,12 @@ from hypernas.training.loop import Schedule
 
 SAMPLER_SEED = 0
 GROUP = 4
+# Architectures are drawn and hashed so many at once.
+DRAWN_AT_ONCE = 64
+# A space is taken for exhausted after so many times its known architectures without a new one.
+IN_VAIN = 5
+# Above so many times the cross-entropy of a guess training has not learned badly but diverged.
+DIVERGED = 10
 Record = dict[str, Any]
 
 
@@ -53,13 +60,18 @@ class Labelling(Recipe):
 def sample_distinct(space: Any, n: int) -> list[str]:
     """Notations of n architectures by the space's sampler, no two of one function. UserError where it has fewer."""
     rng = np.random.default_rng(SAMPLER_SEED)
-    found: dict[int, str] = {}
-    for _ in range(100 + 20 * n):
-        architecture = space.sample(rng)
-        found.setdefault(int(collate([space.canonical(architecture)], space).function_ids()[0]), architecture.notation)
-        if len(found) == n:
-            return list(found.values())
-    raise UserError(f"n must be at most the {len(found)} different architectures that {space.name} gave, got {n}")
+    notations: dict[int, str] = {}
+    in_vain = 0
+    while in_vain <= IN_VAIN * (len(notations) + DRAWN_AT_ONCE):
+        before = len(notations)
+        drawn = [space.sample(rng) for _ in range(DRAWN_AT_ONCE)]
+        functions = collate([space.canonical(one) for one in drawn], space).function_ids().tolist()
+        for function, architecture in zip(functions, drawn, strict=True):
+            notations.setdefault(function, architecture.notation)
+        if len(notations) >= n:
+            return list(notations.values())[:n]
+        in_vain = 0 if len(notations) > before else in_vain + DRAWN_AT_ONCE
+    raise UserError(f"n must be at most the {len(notations)} different architectures that {space.name} gave, got {n}")
 
 
 def _programs(recipe: Labelling, notations: Sequence[str]) -> list[Program]:
@@ -79,7 +91,12 @@ def train_group(recipe: Labelling, notations: Sequence[str]) -> list[Record]:
     repeated = [program for program in programs for _ in range(recipe.seeds)]
     networks = Networks(repeated, seeds, images.train_images.shape[1], images.n_classes)
     schedule = Schedule(recipe.epochs, recipe.learning_rate, recipe.batch)
-    networks.fit(images.train_images[kept], images.train_labels[kept], schedule)
+    losses = networks.fit(images.train_images[kept], images.train_labels[kept], schedule)
+    guess = math.log(images.n_classes)
+    if min(losses) > DIVERGED * guess:
+        rule = f"a training must get below {DIVERGED} times the cross-entropy of a guess, {guess:.2f}"
+        told = f"at least {min(losses):.3g} in all of {len(losses)} with a learning rate of {recipe.learning_rate:g}"
+        raise UserError(f"{rule}, got {told}: lower it")
     validation = networks.accuracies(images.train_images[held], images.train_labels[held]).view(-1, recipe.seeds)
     test = networks.accuracies(images.test_images, images.test_labels).view(-1, recipe.seeds)
     size = [count(program, images.train_images.shape[1:], images.n_classes)[0] for program in programs]

@@ -18,7 +18,7 @@ from hypernas.graph import Architecture, GraphBatch
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Checkpoint, Logged, Schedule, train
 from hypernas.training.recorder import Recorder, on_gpu, own_stream
-from hypernas.training.settings import checked, present_device, typed
+from hypernas.training.settings import checked, not_too_large, present_device, typed
 from hypernas.training.training_set import TrainingSet, accuracies
 
 # Settings whose range is a rule of its own; all other whole numbers just count something.
@@ -154,6 +154,7 @@ def _plain(
         least = 0 if name == "epochs" or default == 0 else 1
         if value < least:
             raise UserError(f"{name} must be at least {least}, got {value}")
+        not_too_large(name, value)
     return checked(name, value) if name in RULED else value
 
 

@@ -72,6 +72,34 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+# More than anyone has computed: a slip of the keyboard, which would fill the memory or never end.
+MOST: dict[str, int] = {
+    "n": 1_000_000,
+    "n_train": 10_000_000,
+    "epochs": 1_000_000,
+    "seeds": 1_000,
+    "batch": 1_000_000,
+    "image_batch": 1_000_000,
+    "n_validation": 10_000_000,
+    "n_images": 100_000_000,
+    "channels": 4_096,
+    "width": 65_536,
+    "hyper_width": 65_536,
+    "n_layers": 1_000,
+    "n_blocks": 1_000,
+    "n_trees": 100_000,
+    "cutout": 4_096,
+    "side": 4_096,
+}
+
+
+def not_too_large(name: str, value: Any) -> Any:
+    """`value`, if it is not above the largest for the setting called `name`. Raises UserError where it is."""
+    if isinstance(value, int) and value > MOST.get(name, value):
+        raise UserError(f"{name} must be at most {MOST[name]:,}, got {value}")
+    return value
+
+
 def checked(name: str, value: Any) -> Any:
     """`value`, if it obeys the rule for the setting called `name`. Raises UserError where it does not.
 
@@ -81,6 +109,7 @@ def checked(name: str, value: Any) -> Any:
     holds, rule = RULES.get(name, (lambda _: True, ""))
     if not holds(value):
         raise UserError(f"{name} must be {rule}, got {value}")
+    not_too_large(name, value)
     # Settings without a rule of their own must be finite, too.
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name} must be a finite number, got {value}")
