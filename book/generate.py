@@ -191,6 +191,7 @@ def front(rows: pd.DataFrame) -> str:
         '<a href="https://arxiv.org/abs/2509.18151">the paper</a>',
         '<a href="rows.html">all rows</a>',
         '<a href="_static/rows.csv" download>CSV</a>',
+        '<a href="_downloads/hypernas-book.zip" download>this book as a zip</a>',
         '<a href="references.html">cite</a>',
     ]
     html = f'<p class="hn-links">{" &#183; ".join(links)}</p>{hero()}{findings.findings_html()}'

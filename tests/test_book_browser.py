@@ -4,6 +4,7 @@ import functools
 import http.server
 import re
 import threading
+from pathlib import Path
 
 import pytest
 from test_book import BOOK, browser, show
@@ -103,3 +104,54 @@ def test_a_verdict_can_be_read_in_both_themes(browser, theme):
         sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3 for colour in browser.execute_script(COLOURS)
     )
     assert abs(text - ground) > 120
+
+
+# --- every page, on a screen and on a phone, in both themes ---
+
+VIEWPORTS = [(1400, "light"), (1400, "dark"), (400, "light"), (400, "dark")]
+# A phone may scroll inside a table, which has its own box; on a screen no column is out of sight.
+HIDDEN_COLUMNS = """
+return [...document.querySelectorAll('.hn-scroll, .bd-article .pst-scrollable-table-container, .bd-article .output')]
+  .filter((box) => box.querySelector('table') && box.scrollWidth > box.clientWidth + 2)
+  .map((box) => box.textContent.trim().slice(0, 60))
+"""
+OPEN_INPUTS = """
+return [...document.querySelectorAll('div.cell > .cell_input, div.cell > details[open] .cell_input')]
+  .filter((cell) => cell.offsetHeight).map((cell) => cell.textContent.trim().slice(0, 60))
+"""
+WIDE_FIGURES = """
+return [...document.querySelectorAll('.hn-figure')].filter((box) => box.scrollWidth > box.clientWidth + 2).length
+"""
+# Chapters whose lesson is the code itself.
+LESSONS = {f"notebooks/{name}.html" for name in ("sixty_lines", "global_encoding", "hypernetwork", "multi_task_loss")}
+# Rules of axe that say whether a page can be read and found one's way in.
+RULES = ["color-contrast", "landmark-one-main", "region", "document-title", "html-has-lang", "image-alt", "link-name",
+         "button-name", "label", "select-name", "svg-img-alt", "aria-valid-attr-value", "duplicate-id-aria", "list",
+         "listitem", "td-headers-attr", "page-has-heading-one"]  # fmt: skip
+AXE = """
+const done = arguments[arguments.length - 1];
+const options = { runOnly: { type: 'rule', values: arguments[0] }, resultTypes: ['violations'] };
+axe.run(document, options).then((found) => done(found.violations.map((rule) =>
+  [rule.id, rule.nodes.length, rule.nodes[0].target.join(' '), rule.nodes[0].failureSummary])));
+"""
+
+
+@pytest.fixture(scope="module")
+def axe_script():
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    return (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_can_be_read_on_a_screen_and_on_a_phone_in_both_themes(browser, axe_script, page):
+    for width, theme in VIEWPORTS:
+        show(browser, SITE / page, width=width, theme=theme)
+        faults = {}
+        if width > 400:
+            faults["columns out of sight"] = browser.execute_script(HIDDEN_COLUMNS)
+            faults["figures wider than the page"] = browser.execute_script(WIDE_FIGURES)
+        if page not in LESSONS:
+            faults["open code"] = browser.execute_script(OPEN_INPUTS)
+        browser.execute_script(axe_script)
+        faults["axe"] = browser.execute_async_script(AXE, RULES)
+        assert {name: fault for name, fault in faults.items() if fault} == {}, (width, theme)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hypernas.errors import UserError
 from hypernas.lab import claims
+from hypernas.lab.ceilings import ceiling
 from hypernas.lab.formats import estimate
 from hypernas.lab.metrics import student_interval
 from hypernas.lab.pages import display_name
@@ -128,7 +129,8 @@ def learning_curves(
     """Recorded rows -> a facet a space: the mean of each series over its seeds with its Student's t band.
 
     `by` are the columns that tell series apart, `x` the axis, `paper` (`space, method, n_train, paper`) hollow marks
-    joined to our mean. Raises UserError for more than six series, and where two rows share series, place and seed:
+    joined to our mean. A dotted line stands where the table's own training labels would rank it, where that is known.
+    Raises UserError for more than six series, and where two rows share series, place and seed:
     unlike settings must not be averaged.
     """
     import matplotlib.pyplot as plt
@@ -156,6 +158,8 @@ def learning_curves(
                 figures = paper[(paper["method"] == values[0]) & (paper["space"] == space)]
                 _draw_paper(ax, figures, means, style)
         _size_axis(ax, facet[x], log=x == "n_train")
+        if metric == "kendall_tau" and x == "n_train":
+            _draw_ceiling(ax, ceiling(space, dataset))
         _label_ends(ax, ends)
         # A space with one dataset needs no word on which.
         several = rows.loc[rows["space"] == space, "dataset"].nunique() > 1
@@ -204,6 +208,21 @@ def _draw_curve(
         err_kws={"alpha": 0.15, "linewidth": 0},
     )
     return rows.groupby(x)[metric].mean()
+
+
+def _draw_ceiling(ax: Axes, height: float | None) -> None:
+    """The noise ceiling: what the training labels themselves reach."""
+    if height is None:
+        return
+    ax.axhline(height, color=INK, linestyle=":", linewidth=1)
+    ax.annotate(
+        f"the labels themselves, {height:.2f}",
+        (0.02, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=8,
+    )
 
 
 def _draw_paper(

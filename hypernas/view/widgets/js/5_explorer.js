@@ -75,8 +75,8 @@ function possible(data, chosen, kept) {
   return Object.fromEntries(names.map((name) => [name, String(best[name])]));
 }
 
-function stopControls(state, show) {
-  const slider = make("input", { type: "range", min: 0, step: 1, class: "hn-slider", "aria-label": "q" });
+function stopControls(state, show, what = "q", told = (run) => `q ${number(run.q)}`) {
+  const slider = make("input", { type: "range", min: 0, step: 1, class: "hn-slider", "aria-label": what });
   const play = stepButton("▶ Play", "play", () => (state.timer ? stop() : begin()));
   const go = (k) => { state.stop = Math.max(0, Math.min(state.runs.length - 1, k)); show(); };
   const stop = () => { clearInterval(state.timer); state.timer = null; play.textContent = "▶ Play"; };
@@ -90,15 +90,15 @@ function stopControls(state, show) {
   };
   slider.addEventListener("input", () => { stop(); go(+slider.value); });
   for (const name of ["keydown", "pointerdown"]) slider.addEventListener(name, (event) => event.stopPropagation());
-  const previous = stepButton("◀", "previous q", () => { stop(); go(state.stop - 1); });
-  const next = stepButton("▶", "next q", () => { stop(); go(state.stop + 1); });
+  const previous = stepButton("◀", `previous ${what}`, () => { stop(); go(state.stop - 1); });
+  const next = stepButton("▶", `next ${what}`, () => { stop(); go(state.stop + 1); });
   play.classList.add("hn-play");
   const row = make("div", { class: "hn-row" }, previous, slider, next, play);
   row.sync = () => {
     slider.max = state.runs.length - 1;
     slider.value = state.stop;
     const run = state.runs[state.stop];
-    slider.setAttribute("aria-valuetext", `q ${number(run.q)}`);
+    slider.setAttribute("aria-valuetext", told(run));
     previous.disabled = state.stop === 0;
     next.disabled = state.stop === state.runs.length - 1;
   };

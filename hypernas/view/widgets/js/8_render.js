@@ -21,7 +21,7 @@ function galleryView(root, data) {
   whenResized(root, () => view.redraw());
 }
 
-const VIEWS = { cell: galleryView, pareto: paretoView, explorer: explorerView };
+const VIEWS = { cell: galleryView, pareto: paretoView, explorer: explorerView, builder: builderView, labels: labelsView };
 
 function render({ model, el }) {
   let stop = null;

@@ -1,0 +1,110 @@
+"""The interactive pages that show kept predictions: build a cell, and how many labels?"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hypernas import spaces
+from hypernas.errors import UserError
+from hypernas.lab import predictions
+from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.pages import display_name
+from hypernas.lab.tables import digest
+from hypernas.spaces.edge_cells import EDGES, OPS
+from hypernas.view.drawings import colours
+
+if TYPE_CHECKING:
+    from hypernas.lab.markup import Html
+    from hypernas.view.widgets import CellBuilder, HowManyLabels
+
+# What both pages compare, in this order: the method, its parent, and the baseline that trains in a second.
+SHOWN = ("hypernas", "np", "graph-features")
+SPACE, DATASET = "nasbench201", "cifar10"
+
+
+@cache
+def table() -> Benchmark:
+    """The embedded table, whatever other one is present: kept predictions are of it."""
+    return Benchmark(SPACE, spaces.get(SPACE).embedded())
+
+
+def kept_of(method: str) -> dict[int, predictions.Predictions]:
+    """The kept predictions of a method by its number of labels. Raises UserError where they are of another table."""
+    known = {}
+    for one in predictions.kept(SPACE, DATASET):
+        if one.method == method:
+            if one.about["table_digest"] != digest(table().table):
+                raise UserError(f"kept predictions must be of {table().table.source}, got {one.about['source']}")
+            known[one.n_train] = one
+    return known
+
+
+def cell_builder(n_train: int) -> CellBuilder:
+    """Every cell of NAS-Bench-201 with the places that the predictors give it after `n_train` labels."""
+    from hypernas.view.widgets import CellBuilder
+
+    space = table().space
+    predicted = {}
+    for method in SHOWN:
+        if n_train in kept_of(method):
+            predicted[display_name(method)] = kept_of(method)[n_train].predicted
+    edge_ops = np.array(OPS)[table().table.columns["edge_ops"]]
+    first = ["nor_conv_3x3", "skip_connect", "none", "nor_conv_1x1", "skip_connect", "nor_conv_3x3"]
+    accuracy = table().test.numpy()
+    return CellBuilder(edge_ops, accuracy, table().function_ids, predicted, colours(space), EDGES, first)
+
+
+def how_many_labels() -> HowManyLabels:
+    """Each method's kept predictions for each number of labels, over the cells it was not trained on."""
+    from hypernas.view.widgets import HowManyLabels
+
+    runs = {}
+    for method in SHOWN:
+        of_method = {}
+        for size, one in kept_of(method).items():
+            _, test = table().split(size, one.about["seed"])
+            of_method[size] = one.predicted, test.numpy()
+        if of_method:
+            runs[display_name(method)] = of_method
+    return HowManyLabels(table().test.numpy(), runs)
+
+
+def first_choices() -> Html:
+    """Kendall tau, and regret of the best of ten first choices, of every kept training."""
+    from hypernas.lab.markup import html_table
+    from hypernas.view.widgets.labels import run
+
+    accuracy = table().test.numpy()
+    no_dots = np.arange(0)
+    sizes: set[int] = set()
+    cells: dict[str, dict[int, str]] = {}
+    for one in predictions.kept(SPACE, DATASET):
+        _, test = table().split(one.n_train, one.about["seed"])
+        told = run(one.predicted, accuracy, test.numpy(), no_dots)
+        cells.setdefault(one.method, {})[one.n_train] = f"{told['regret']:.2f} ({told['tau']:.3f})"
+        sizes.add(one.n_train)
+    head = ["labels", *sorted(sizes)]
+    rows = []
+    for method, of_method in cells.items():
+        rows.append([display_name(method), *(of_method.get(size) for size in sorted(sizes))])
+    return html_table(
+        head, rows, "regret@10 in percentage points (Kendall tau), one seed, the table of analog-nasbench"
+    )
+
+
+def origin() -> Html:
+    """What the kept predictions were made with, as a folded table."""
+    from hypernas.lab.markup import folded, html_table
+
+    lines = []
+    for method in SHOWN:
+        for size, one in kept_of(method).items():
+            made = one.about
+            lines.append(
+                [display_name(method), size, made["seed"], made["device"], made["commit"], made["started"][:10]]
+            )
+    head = ["method", "labels", "seed", "device", "commit", "date"]
+    return folded(f"{len(lines)} trainings, on the {table().table.source}", html_table(head, lines))
