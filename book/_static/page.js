@@ -27,6 +27,7 @@
     if (heads?.length !== 1 || table.tBodies.length !== 1 || table.querySelector("[rowspan], [colspan]")) return;
     if (table.tBodies[0].rows.length < 3) return;
     [...heads[0].cells].forEach((head, column) => {
+      if (!head.textContent.trim()) return;
       head.tabIndex = 0;
       head.classList.add("hn-sortable");
       head.title = "sort by this column";
@@ -51,7 +52,9 @@
     }
     for (const cell of table.querySelectorAll("td")) {
       if (cell.textContent === "NaN") cell.textContent = "\u2013";
-      if (few && cell.textContent.length > 32) cell.classList.add("hn-sentence");
+      if (!few || cell.textContent.length <= 32) continue;
+      cell.classList.add("hn-sentence");
+      if (!table.querySelector("[colspan]")) table.classList.add("hn-stack");
     }
   }
 

@@ -161,7 +161,7 @@ def _label_factors(both: pd.DataFrame) -> pd.DataFrame:
 # --- answers ---
 
 
-def _judged(differences: pd.Series, claim: Claim) -> dict[str, Any]:
+def judged(differences: pd.Series, claim: Claim) -> dict[str, Any]:
     """The mean difference of at least `FEWEST_PAIRS` pairs with its Student's t interval, and what may be said."""
     values = differences.to_numpy(float)
     low, high = student_interval(values)
@@ -224,7 +224,7 @@ def _size_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for place, part in pairs.groupby(by, dropna=False, sort=False):
         where = ", ".join(str(value) for value in place if value == value)
         about = {"level": SIZE, "space": place[0], "where": where}
-        yield about | _judged(part["difference"], claim)
+        yield about | judged(part["difference"], claim)
 
 
 def _space_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -234,7 +234,7 @@ def _space_lines(claim: Claim, pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
         where = f"{space}, {dataset}" if several else str(space)
         by_seed = part.groupby("seed")["difference"].mean()
         about = {"level": SPACE, "space": space, "where": where}
-        yield about | _judged(by_seed, claim)
+        yield about | judged(by_seed, claim)
 
 
 def _claim_line(claim: Claim, units: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hypernas.lab import claims
 from hypernas.lab.ceilings import ceiling
 from hypernas.lab.formats import estimate
 from hypernas.lab.metrics import student_interval
-from hypernas.lab.pages import display_name
+from hypernas.lab.pages import display_name, place_name
 from hypernas.search.pareto import pareto_front
 from hypernas.view.style import BLUE, DASHES, GREEN, GREY, INK, PAPER, RED, STYLE, axes, method_style, value_style
 
@@ -78,8 +78,13 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None
         return
     low, high = ax.get_ylim()
     right = max(end[0] for end in ends)
-    heights = spread_apart([end[1] for end in ends], LABEL_HEIGHT * (high - low))
-    for (_, _, name, colour), height in zip(ends, heights, strict=True):
+    # A line that stops early is named there, below its end; the names at the right stand apart from each other.
+    for x, y, name, colour in ends:
+        if x < right:
+            ax.annotate(name, (x, y), xytext=(4, -13), textcoords="offset points", color=colour, fontsize=9)
+    last = [end for end in ends if end[0] == right]
+    heights = spread_apart([end[1] for end in last], LABEL_HEIGHT * (high - low))
+    for (_, _, name, colour), height in zip(last, heights, strict=True):
         ax.annotate(
             name,
             (right, height),
@@ -294,7 +299,7 @@ def _strip_labels(lines: pd.DataFrame) -> list[str]:
     several = lines["says"].nunique() > 1
     labels = []
     for line in lines.to_dict("records"):
-        where = ", ".join(map(display_name, line["where"].split(", ")))
+        where = place_name(line["where"])
         says = fill(line["says"], LABEL_WIDTH)
         labels.append(f"{says}\n{where}" if several else where)
     return labels
@@ -359,7 +364,8 @@ def dumbbells(
         ax.set_title(f"{display_name(space)}\n{display_name(dataset)}")
         ax.set_xlabel(axis_name(metric))
     grid[0][0].set_yticks(range(len(order)), [display_name(name) for name in order])
-    grid[0][0].legend(loc="lower right", fontsize=8)
+    handles, names = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper right", ncols=2, fontsize=9)
     return figure
 
 
@@ -378,20 +384,22 @@ def cost_front(
     ax.set_xscale("log")
     best = points.iloc[pareto_front(-points[x].to_numpy(float), points[y].to_numpy(float))].sort_values(x)
     ax.plot(best[x], best[y], color=INK, alpha=0.35, drawstyle="steps-post", zorder=1)
-    for line in points.to_dict("records"):
+    ax.margins(x=0.25)
+    low, high = points[y].min(), points[y].max()
+    heights = spread_apart(points[y].tolist(), 0.045 * (high - low))
+    for line, height in zip(points.to_dict("records"), heights, strict=True):
         style = method_style(str(line[label]))
         ax.plot(line[x], line[y], style["marker"], color=style["color"], markersize=8)
         ax.annotate(
             style["label"],
-            (line[x], line[y]),
-            xytext=(7, 4),
+            (line[x], height),
+            xytext=(8, 0),
             textcoords="offset points",
+            va="center",
             fontsize=9,
             color=style["color"],
         )
     ax.xaxis.set_major_formatter("{x:g}")
-    # Room for the labels right of the last dots.
-    ax.margins(x=0.25)
     ax.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
     return ax
 
@@ -485,6 +493,7 @@ def seconds_beside(
         ax.plot(seconds, place, "o", color=style["color"])
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
     ax.set_yticks(range(len(ours)), [display_name(method) for method in ours])
     ax.invert_yaxis()
     ax.set_xlabel("seconds an architecture")

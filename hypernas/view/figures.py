@@ -174,6 +174,8 @@ def growth(
 ) -> Axes:
     """Columns `setting`, `flop` and `cost`: cost against arithmetic, relative to each setting's first line."""
     frame = _frame(data, "setting", "flop", cost)
+    from matplotlib.ticker import LogLocator
+
     ax = axes(ax)
     both = ["flop", cost]
     # Every setting starts at (1, 1), whatever its units.
@@ -184,5 +186,10 @@ def growth(
     top = float(relative["flop"].max())
     ax.plot([1, top], [1, top], color=GREY, linestyle=":", linewidth=1, label="as the arithmetic")
     ax.set(xscale="log", yscale="log", xlabel="arithmetic, times the least", ylabel=f"{cost}, times the least")
+    # "2" and "5" stand for themselves; powers of ten would be the only ticks otherwise, often a single one.
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     ax.legend()
     return ax
