@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from hypernas.lab.pages import Page
+from hypernas.lab.schema import FACTS
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -295,3 +296,21 @@ def test_the_code_of_the_page_on_spaces_of_your_own_runs(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     exec(compile(quick, "own_space.md", "exec"), {})
     assert re.fullmatch(r"tensor\(\[[0-9.]+\]\)\n", capsys.readouterr().out)
+
+
+def test_pages_that_show_the_same_experiment_show_the_same_seeds_of_it():
+    """Means and intervals of one experiment can differ between pages only where their seeds do."""
+    from hypernas.lab import grids
+
+    seeds = {}
+    for name in grids.names():
+        rows = grids.rows(name)
+        settings = [column for column in rows.columns if column not in FACTS | {"seed", "table"}]
+        for row in rows[[*settings, "seed"]].to_dict("records"):
+            seed = row.pop("seed")
+            # A setting that a row lacks is no column of some pages, and NaN on others.
+            what = tuple(sorted((key, str(value)) for key, value in row.items() if value == value and value is not None))
+            seeds.setdefault(what, {}).setdefault(name, set()).add(seed)
+    shared = {what: pages for what, pages in seeds.items() if len(pages) > 1}
+    assert len(shared) > 20
+    assert {what: pages for what, pages in shared.items() if len(set(map(frozenset, pages.values()))) > 1} == {}
