@@ -309,7 +309,9 @@ def test_pages_that_show_the_same_experiment_show_the_same_seeds_of_it():
         for row in rows[[*settings, "seed"]].to_dict("records"):
             seed = row.pop("seed")
             # A setting that a row lacks is no column of some pages, and NaN on others.
-            what = tuple(sorted((key, str(value)) for key, value in row.items() if value == value and value is not None))
+            what = tuple(
+                sorted((key, str(value)) for key, value in row.items() if value == value and value is not None)
+            )
             seeds.setdefault(what, {}).setdefault(name, set()).add(seed)
     shared = {what: pages for what, pages in seeds.items() if len(pages) > 1}
     assert len(shared) > 20

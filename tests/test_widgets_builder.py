@@ -1,5 +1,7 @@
 """The views of kept predictions in Chromium: a cell is built by clicks, labels are chosen by a slider."""
 
+import re
+
 import numpy as np
 import pytest
 from test_widgets_browser import HEAD, browser, one, show, text
@@ -11,6 +13,7 @@ from hypernas.view.drawings import colours
 from hypernas.view.widgets import CellBuilder, HowManyLabels
 from hypernas.view.widgets.builder import packed, places
 from hypernas.view.widgets.labels import run
+from hypernas.view.widgets.view import script
 
 __all__ = ["browser"]
 By = pytest.importorskip("selenium.webdriver.common.by").By
@@ -136,3 +139,10 @@ def test_a_builder_needs_every_cell_once():
 
 def test_numbers_are_packed_in_two_bytes():
     assert packed(np.array([1, 258])) == "AQACAQ=="
+
+
+def test_no_two_functions_of_the_views_share_a_name():
+    """All files are one script: of two functions with one name the later would stand for both."""
+    names = re.findall(r"^(?:async )?(?:function|const) (\w+)", script(), re.MULTILINE)
+    assert len(names) > 50
+    assert sorted(names) == sorted(set(names))

@@ -259,13 +259,15 @@ def paired_strips(
     if lines.empty:
         return nothing("No two runs to compare are recorded yet.", ax)
     metric = lines["metric"].iloc[0]
-    ax = axes(ax, height=0.9 + 0.52 * len(lines))
+    labels = list(names) or _strip_labels(lines)
+    most_lines = max(label.count("\n") + 1 for label in labels)
+    # An inch holds five lines of a label, and between two strips there is some air.
+    ax = axes(ax, height=0.9 + (0.12 + 0.2 * most_lines) * len(lines))
     # Labels on both sides are longer than the axes; the figure is cut to what is drawn instead of squeezing them.
     figure: Any = ax.figure
     figure.set_layout_engine(None)
     bottom = 0.8 / figure.get_figheight()
     ax.set_position((0.2, bottom, 0.5, 1 - bottom))
-    labels = list(names) or _strip_labels(lines)
     dots = lines.explode("differences").reset_index(names="place").astype({"differences": float})
     colours = [ANSWER_COLOURS.get(answer, GREY) for answer in lines["answer"]]
     seaborn.stripplot(

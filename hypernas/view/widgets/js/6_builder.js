@@ -2,7 +2,7 @@
 const FORMS = [["raw", "as written"], ["pruned", "without what does nothing"], ["contracted", "as a function"]];
 
 // Numbers of 16 bits, little end first, as base64.
-function unpacked(text) {
+function numbersOf(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   return Array.from({ length: bytes.length / 2 }, (_, k) => bytes[2 * k] + 256 * bytes[2 * k + 1]);
 }
@@ -169,8 +169,8 @@ function notationOf(data, chosen) {
 
 function builderView(root, packed) {
   const start = performance.now();
-  const data = { ...packed, truth: unpacked(packed.truth), functions: unpacked(packed.functions),
-    methods: packed.methods.map((method) => ({ ...method, places: unpacked(method.places) })) };
+  const data = { ...packed, truth: numbersOf(packed.truth), functions: numbersOf(packed.functions),
+    methods: packed.methods.map((method) => ({ ...method, places: numbersOf(method.places) })) };
   const sorted = [...data.truth].sort((a, b) => b - a);
   const first = new Map();
   sorted.forEach((accuracy, k) => { if (!first.has(accuracy)) first.set(accuracy, k + 1); });
