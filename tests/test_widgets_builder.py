@@ -13,7 +13,7 @@ from hypernas.view.drawings import colours
 from hypernas.view.widgets import CellBuilder, HowManyLabels
 from hypernas.view.widgets.builder import packed, places
 from hypernas.view.widgets.labels import run
-from hypernas.view.widgets.view import script
+from hypernas.view.widgets.view import HERE
 
 __all__ = ["browser"]
 By = pytest.importorskip("selenium.webdriver.common.by").By
@@ -143,6 +143,7 @@ def test_numbers_are_packed_in_two_bytes():
 
 def test_no_two_functions_of_the_views_share_a_name():
     """All files are one script: of two functions with one name the later would stand for both."""
-    names = re.findall(r"^(?:async )?(?:function|const) (\w+)", script(), re.MULTILINE)
+    text = "\n".join(path.read_text("utf-8") for path in (HERE / "js").glob("*.js"))
+    names = re.findall(r"^(?:async )?(?:function|const) (\w+)", text, re.MULTILINE)
     assert len(names) > 50
     assert sorted(names) == sorted(set(names))
