@@ -10,9 +10,9 @@ from hypernas import spaces
 from hypernas.graph import Cell
 from hypernas.spaces.edge_cells import EDGES, NONE, OPS, format_cell
 from hypernas.view.drawings import colours
+from hypernas.view.kept import told
 from hypernas.view.widgets import CellBuilder, HowManyLabels
 from hypernas.view.widgets.builder import packed, places
-from hypernas.view.widgets.labels import run
 from hypernas.view.widgets.view import HERE
 
 __all__ = ["browser"]
@@ -40,12 +40,11 @@ def builder_page(tmp_path_factory):
     accuracy = rng.uniform(80, 94, len(ops)).round(2)
     functions = SPACE.encode(ops, "contracted").function_ids()
     view = CellBuilder(np.array(OPS)[ops], accuracy, functions, {"perfect": accuracy}, colours(SPACE), EDGES)
-    runs = {
-        "good": {10: (accuracy, np.arange(900)), 20: (accuracy, np.arange(900))},
-        "bad": {10: (-accuracy, np.arange(900))},
-    }
+    cells = np.arange(900)
+    good = told(accuracy, accuracy, cells, cells[:9])
+    runs = {"good": {10: good, 20: good}, "bad": {10: told(-accuracy, accuracy, cells, cells[:9])}}
     page = tmp_path_factory.mktemp("builder") / "page.html"
-    body = view.static_html() + HowManyLabels(accuracy, runs).static_html()
+    body = view.static_html() + HowManyLabels(len(accuracy), good["places"], runs).static_html()
     page.write_text(f"{HEAD.format('light')}<body>{body}</body></html>", "utf-8")
     return page, ops, accuracy
 
@@ -124,10 +123,10 @@ def test_the_slider_shows_another_number_of_labels(browser, builder_page):
 def test_regret_is_what_the_best_of_ten_first_choices_lacks():
     accuracy = np.arange(100.0)
     wrong = np.where(accuracy >= 90, -accuracy, accuracy)
-    shown_run = run(wrong, accuracy, np.arange(100), np.arange(5))
+    shown_run = told(wrong, accuracy, np.arange(100), np.arange(5))
     # The ten best cells are ranked last; the best of the ten first choices is cell 89, the best of all 99.
     assert shown_run["regret"] == 10
-    assert run(accuracy, accuracy, np.arange(100), np.arange(5))["tau"] == 1
+    assert told(accuracy, accuracy, np.arange(100), np.arange(5))["tau"] == 1
 
 
 def test_a_builder_needs_every_cell_once():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.lab import predictions
 from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.metrics import kendall_tau, regret
 from hypernas.lab.pages import display_name
 from hypernas.lab.tables import digest
 from hypernas.spaces.edge_cells import EDGES, OPS
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 # What both pages compare, in this order: the method, its parent, and the baseline that trains in a second.
 SHOWN = ("hypernas", "np", "graph-features")
 SPACE, DATASET = "nasbench201", "cifar10"
+# Dots of a cloud: enough to show its shape, few enough for a page.
+N_DOTS = 250
+# How many of a predictor's first choices one would train.
+FIRST = 10
+# Heights are sent as thousandths of the table, finer than a dot.
+THOUSAND = 1000
 
 
 @cache
@@ -57,25 +64,53 @@ def cell_builder(n_train: int) -> CellBuilder:
     return CellBuilder(edge_ops, accuracy, table().function_ids, predicted, colours(space), EDGES, first)
 
 
+def heights(scores: np.ndarray) -> np.ndarray:
+    """Scores (B,) -> 0 for the worst to 1,000 for the best."""
+    from hypernas.view.widgets.builder import places
+
+    place = places(scores)
+    return np.round(THOUSAND * (len(place) - place) / (len(place) - 1)).astype(int)
+
+
+def told(
+    predicted: np.ndarray,
+    accuracy: np.ndarray,
+    test: np.ndarray,
+    dots: np.ndarray,
+) -> dict[str, Any]:
+    """Kendall tau and regret of the best of the first ten over the cells `test`, and the heights of `dots`.
+
+    Regret is in percentage points: the accuracy of the best cell of the test set less that of the best one chosen.
+    """
+    first = test[np.argsort(-predicted[test], kind="stable")[:FIRST]]
+    return {
+        "tau": round(float(kendall_tau(predicted[test], accuracy[test])), 4),
+        "regret": round(regret(predicted[test], accuracy[test], FIRST), 4),
+        "places": heights(predicted)[dots].tolist(),
+        "first": heights(accuracy)[first].tolist(),
+    }
+
+
 def how_many_labels() -> HowManyLabels:
     """Each method's kept predictions for each number of labels, over the cells it was not trained on."""
     from hypernas.view.widgets import HowManyLabels
 
+    accuracy = table().test.numpy()
+    dots = np.sort(np.random.default_rng(0).permutation(len(accuracy))[:N_DOTS])
     runs = {}
     for method in SHOWN:
         of_method = {}
         for size, one in kept_of(method).items():
             _, test = table().split(size, one.about["seed"])
-            of_method[size] = one.predicted, test.numpy()
+            of_method[size] = told(one.predicted, accuracy, test.numpy(), dots)
         if of_method:
             runs[display_name(method)] = of_method
-    return HowManyLabels(table().test.numpy(), runs)
+    return HowManyLabels(len(accuracy), heights(accuracy)[dots].tolist(), runs)
 
 
 def first_choices() -> Html:
     """Kendall tau, and regret of the best of ten first choices, of every kept training."""
     from hypernas.lab.markup import html_table
-    from hypernas.view.widgets.labels import run
 
     accuracy = table().test.numpy()
     no_dots = np.arange(0)
@@ -83,8 +118,8 @@ def first_choices() -> Html:
     cells: dict[str, dict[int, str]] = {}
     for one in predictions.kept(SPACE, DATASET):
         _, test = table().split(one.n_train, one.about["seed"])
-        told = run(one.predicted, accuracy, test.numpy(), no_dots)
-        cells.setdefault(one.method, {})[one.n_train] = f"{told['regret']:.2f} ({told['tau']:.3f})"
+        said = told(one.predicted, accuracy, test.numpy(), no_dots)
+        cells.setdefault(one.method, {})[one.n_train] = f"{said['regret']:.2f} ({said['tau']:.3f})"
         sizes.add(one.n_train)
     head = ["labels", *sorted(sizes)]
     rows = []

@@ -3,64 +3,40 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from hypernas.lab.metrics import kendall_tau, regret
-from hypernas.view.widgets.builder import places
 from hypernas.view.widgets.view import View, WrongInput
-
-# Dots of a cloud: enough to show its shape, few enough for a page.
-N_DOTS = 250
-# How many of a predictor's first choices one would train.
-FIRST = 10
-# Places are sent as thousandths of the table, finer than a dot.
-THOUSAND = 1000
-
-
-def _heights(scores: np.ndarray) -> np.ndarray:
-    """Scores (B,) -> 0 for the worst to 1,000 for the best."""
-    place = places(scores)
-    return np.round(THOUSAND * (len(place) - place) / (len(place) - 1)).astype(int)
-
-
-def run(predicted: np.ndarray, accuracy: np.ndarray, test: np.ndarray, dots: np.ndarray) -> dict[str, Any]:
-    """Kendall tau and regret of the best of the first ten over the cells `test`, and the places of `dots`.
-
-    Regret is in percentage points: the accuracy of the best cell of the test set less that of the best one chosen.
-    """
-    first = test[np.argsort(-predicted[test], kind="stable")[:FIRST]]
-    return {
-        "tau": round(float(kendall_tau(predicted[test], accuracy[test])), 4),
-        "regret": round(regret(predicted[test], accuracy[test], FIRST), 4),
-        "places": _heights(predicted)[dots].tolist(),
-        "first": _heights(accuracy)[first].tolist(),
-    }
 
 
 class HowManyLabels(View):
-    """`runs[name][n_train]` holds predictions (B,) and the cells of the test set, of a table of `accuracy` (B,)."""
+    """A cloud of dots a method, for the number of labels that a slider says.
 
-    def __init__(self, accuracy: np.ndarray, runs: Mapping[str, Mapping[int, tuple[np.ndarray, np.ndarray]]]) -> None:
+    `truth` are the true heights of the dots, from 0 for the worst of `total` architectures to 1,000 for the best.
+    `runs[name][n_train]` is a dict: `tau`, `regret` in percentage points, `places` (the heights of the same dots as
+    predicted) and `first` (the true heights of the first choices).
+    """
+
+    def __init__(
+        self,
+        total: int,
+        truth: Sequence[int],
+        runs: Mapping[str, Mapping[int, Mapping[str, Any]]],
+    ) -> None:
         sizes = sorted({size for of_method in runs.values() for size in of_method})
         if not sizes:
             error = WrongInput("predictions of at least one method must be kept, got none")
             super().__init__(data={"kind": "labels", "sentence": f"Nothing to show: {error}."})
             return
-        dots = np.sort(np.random.default_rng(0).permutation(len(accuracy))[:N_DOTS])
         methods = []
         for name, of_method in runs.items():
-            shown = {}
-            for size, (predicted, test) in of_method.items():
-                shown[str(size)] = run(predicted, accuracy, test, dots)
+            shown = {str(size): dict(run) for size, run in of_method.items()}
             methods.append({"name": name, "runs": shown})
         data = {
             "kind": "labels",
-            "total": len(accuracy),
+            "total": total,
             "sizes": sizes,
-            "truth": _heights(accuracy)[dots].tolist(),
+            "truth": list(truth),
             "methods": methods,
         }
         super().__init__(data=data)
