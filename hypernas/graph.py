@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,17 @@ class Cell:
                     place = f"{count} at row {i}, column {j}"
                     raise UserError(f"{rule}, got {place}; list the nodes in topological order")
 
+    @classmethod
+    def with_edges(
+        cls,
+        ops: Iterable[int],
+        adjacency: np.ndarray | Tensor,
+        kind: int = NORMAL,
+    ) -> Cell:
+        """A cell of operations (N,) and edge counts (N, N)."""
+        rows = [tuple(row) for row in adjacency.tolist()]
+        return cls(tuple(ops), tuple(rows), kind)
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -91,19 +102,9 @@ class Architecture:
             source, target = graph.edge_index
             count = getattr(graph, "count", None)
             adjacency[source, target] = 1 if count is None else count
-            cells.append(_cell(graph.x, adjacency, int(graph.kind)))
+            cells.append(Cell.with_edges(graph.x.tolist(), adjacency, int(graph.kind)))
         first = graphs[0]
         return Architecture(tuple(cells), tuple(first.sequence.tolist()), first.notation)
-
-
-def _cell(
-    ops: Tensor,
-    adjacency: Tensor,
-    kind: int,
-) -> Cell:
-    """Operations (N,), edge counts (N, N) -> a cell."""
-    rows = tuple(tuple(row) for row in adjacency.tolist())
-    return Cell(tuple(ops.tolist()), rows, kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,8 @@ class GraphBatch:
             n = int(self.mask[i, u].sum())
             # A cell has as many nodes as its mask; the rest is padding.
             kind = int(self.kind[i, u])
-            cells.append(_cell(self.ops[i, u, :n], self.adjacency[i, u, :n, :n], kind))
+            ops = self.ops[i, u, :n].tolist()
+            cells.append(Cell.with_edges(ops, self.adjacency[i, u, :n, :n], kind))
         positions = self.sequence[i].tolist()
         return Architecture(tuple(cells), tuple(u for u in positions if u >= 0))
 

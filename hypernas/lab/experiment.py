@@ -231,14 +231,24 @@ def _train(
     scale = (LabelScale.whole(benchmark.validation),) if first.protocol == "pinat" else ()
     if len(group) > 1:
         own = [{**each.accepted(), **each.settings} for each in group]
-        differ = sorted(name for name in own[0] if any(settings[name] != own[0][name] for settings in own))
-        extra: dict[str, Any] = (
-            {"of_each": [{name: settings[name] for name in differ} for settings in own]} if differ else {}
-        )
+        extra = _of_each(own)
         fitted = predictors.fit_many(first.method, keywords, sets, labels, seeds, *scale, **extra)
     else:
         fitted = [predictors.get(first.method)(**keywords, seed=seeds[0]).fit(sets[0], labels[0], *scale)]
     return fitted, [test for _, test in splits]
+
+
+def _of_each(settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings in which experiments that train at once differ, as `fit_many` takes them; nothing where none do."""
+    differ = set()
+    for own in settings:
+        differ |= {name for name, value in own.items() if value != settings[0][name]}
+    if not differ:
+        return {}
+    of_each = []
+    for own in settings:
+        of_each.append({name: own[name] for name in sorted(differ)})
+    return {"of_each": of_each}
 
 
 def _measure(

@@ -177,7 +177,9 @@ def label(
 
 def _finish(out: Path, recipe: Labelling, records: Sequence[Record], started: str) -> None:
     """The parquet file, with the recipe, the images and the machine in its metadata."""
-    columns: dict[str, Any] = {name: [record[name] for record in records] for name in ("notation", "parameters")}
+    columns: dict[str, Any] = {}
+    for name in ("notation", "parameters"):
+        columns[name] = [record[name] for record in records]
     for part in ("validation", "test"):
         runs = np.array([record[part] for record in records])
         columns |= {f"{part}_{seed}": runs[:, seed] for seed in range(recipe.seeds)}

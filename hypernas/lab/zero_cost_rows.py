@@ -230,7 +230,10 @@ def _rows(
             todo = [identity for identity in architectures if identity not in scores]
             bar.update(len(architectures) - len(todo))
             groups = [todo[start : start + GROUP] for start in range(0, len(todo), GROUP)]
-            jobs = (Scoring(recipe, method, seed, {i: architectures[i] for i in ids}, device) for ids in groups)
+            jobs = []
+            for ids in groups:
+                some = {identity: architectures[identity] for identity in ids}
+                jobs.append(Scoring(recipe, method, seed, some, device))
             for answer in runner.map(score_some, jobs):
                 if answer.error is not None:
                     raise answer.error

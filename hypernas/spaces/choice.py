@@ -141,8 +141,7 @@ class ChoiceSpace(SearchSpace):
         """A chain: the stage's input, its operations in order, the output."""
         ops = [self.ops.index(name) for name in (stage, *operations)]
         ops.append(OUTPUT)
-        chain = np.eye(len(ops), k=1, dtype=int)
-        return Cell(tuple(ops), tuple(map(tuple, chain.tolist())))
+        return Cell.with_edges(ops, np.eye(len(ops), k=1, dtype=int))
 
     def assignment(self, architecture: Architecture) -> Assignment:
         """The inverse of `architecture`. Raises UserError for an architecture outside the space."""

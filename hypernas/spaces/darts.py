@@ -251,13 +251,17 @@ class DARTS(SearchSpace):
 
 def _edges(genotype: Genotype) -> np.ndarray:
     """(2, 8, 2): operation and state of each edge of both cells."""
-    cells = (genotype.normal, genotype.reduce)
-    return np.array([[(OPERATIONS.index(operation), state) for operation, state in cell] for cell in cells])
+    cells = []
+    for cell in (genotype.normal, genotype.reduce):
+        cells.append([(OPERATIONS.index(operation), state) for operation, state in cell])
+    return np.array(cells)
 
 
 def _genotype(edges: np.ndarray) -> Genotype:
-    normal, reduce = (tuple((OPERATIONS[o], s) for o, s in cell) for cell in edges.tolist())
-    return Genotype(normal, reduce)
+    cells = []
+    for cell in edges.tolist():
+        cells.append(tuple((OPERATIONS[operation], state) for operation, state in cell))
+    return Genotype(*cells)
 
 
 def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -108,7 +108,7 @@ def stage_cell(blocks: Stage, squeeze: bool) -> Cell:
     adjacency = np.zeros((output + 1, output + 1), int)
     for source, target in edges:
         adjacency[source, target] = 1
-    return Cell((*ops, OUTPUT), tuple(map(tuple, adjacency.tolist())))
+    return Cell.with_edges([*ops, OUTPUT], adjacency)
 
 
 def check_depths(depths: Sequence[int]) -> None:
@@ -187,8 +187,10 @@ class MobileNetV3(SearchSpace):
     def architecture(self, stages: Sequence[Stage]) -> Architecture:
         """Five stages, each its blocks (kernel, expansion) in order -> the Architecture."""
         cells = tuple(stage_cell(tuple(stage), squeeze) for stage, squeeze in zip(stages, SQUEEZES, strict=True))
-        notation = "|".join(" ".join(NAMES[block] for block in stage) for stage in stages)
-        return Architecture(cells, tuple(range(STAGES)), notation)
+        written = []
+        for stage in stages:
+            written.append(" ".join(NAMES[block] for block in stage))
+        return Architecture(cells, tuple(range(STAGES)), "|".join(written))
 
     def stages(self, architecture: Architecture) -> tuple[Stage, ...]:
         """The blocks (kernel, expansion) of each stage. Raises UserError for an architecture outside the space."""
@@ -273,7 +275,8 @@ class MobileNetV3(SearchSpace):
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Depths, kernels and expansions each uniform, as Once-For-All samples."""
         depths = rng.choice(DEPTHS, STAGES)
-        return self.architecture([tuple(_draw_blocks(rng, depth)) for depth in depths])
+        stages = [tuple(_draw_blocks(rng, depth)) for depth in depths]
+        return self.architecture(stages)
 
     def mutate(
         self,

@@ -302,7 +302,7 @@ class NASBench101(SearchSpace):
                 if x >= y:
                     raise UserError(f"vertex {y} must read vertices before it, got {x} in {notation!r}")
                 adjacency[x, y] = 1
-        cell = Cell(tuple(ops), tuple(map(tuple, adjacency.tolist())))
+        cell = Cell.with_edges(ops, adjacency)
         columns = self._columns(Architecture((cell,), (0,)))
         self.encode(*columns, "pruned")
         return self._architecture(self.encode(*columns, "raw"))
@@ -357,7 +357,7 @@ class NASBench101(SearchSpace):
                 # A row and a column for the new vertex, which x feeds and which feeds what stood at its place.
                 edges = np.insert(np.insert(edges, y, 0, 0), y, 0, 1)
                 edges[x, y] = edges[y, y + 1] = 1
-            cell_after = Cell(tuple(ops), tuple(map(tuple, edges.tolist())))
+            cell_after = Cell.with_edges(ops, edges)
             try:
                 other = self.canonical(Architecture((cell_after,), (0,)))
             except UserError:

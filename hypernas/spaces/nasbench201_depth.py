@@ -54,21 +54,26 @@ class NASBench201Depth(SearchSpace):
         for i, cells in enumerate(texts, 1):
             if not 1 <= len(cells) <= MOST:
                 raise UserError(f"a stage of {self.name} has from 1 to {MOST} cells, got {len(cells)} in stage {i}")
-        return [[parse_cell(cell, self.name) for cell in cells] for cells in texts]
+        stages = []
+        for cells in texts:
+            stages.append([parse_cell(cell, self.name) for cell in cells])
+        return stages
 
     def _architecture(self, stages: Stages, graph_form: str) -> Architecture:
         """Operations (6,) of each cell of each stage -> the network; its last unique cell is the reduction block."""
-        ops, adjacency, mask = cell_graphs(np.array([cell for stage in stages for cell in stage]), graph_form)
-        cells = [
-            Cell(tuple(o[:n].tolist()), tuple(map(tuple, a[:n, :n].tolist())))
-            for o, a, n in zip(ops, adjacency, mask.sum(1), strict=True)
-        ]
+        edge_ops = np.concatenate([np.stack(stage) for stage in stages])
+        graphs = zip(*cell_graphs(edge_ops, graph_form), strict=True)
+        cells = []
+        for ops, adjacency, mask in graphs:
+            n = mask.sum()
+            cells.append(Cell.with_edges(ops[:n].tolist(), adjacency[:n, :n]))
         sequence: list[int] = []
         for stage in stages:
             # Cells are numbered through; a reduction block stands between two stages and has the last number.
             start = len(sequence) - sequence.count(len(cells))
             sequence += [len(cells)] * bool(sequence) + list(range(start, start + len(stage)))
-        notation = " / ".join(" ".join(map(format_cell, stage)) for stage in stages)
+        written = [" ".join(map(format_cell, stage)) for stage in stages]
+        notation = " / ".join(written)
         return Architecture((*cells, REDUCTION_CELL), tuple(sequence), notation)
 
     def _stages(self, architecture: Architecture) -> list[list[np.ndarray]]:
@@ -89,7 +94,10 @@ class NASBench201Depth(SearchSpace):
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Every depth with equal chance, every cell from the 15,625 of NAS-Bench-201."""
         depths = 1 + rng.integers(MOST, size=STAGES)
-        return self._architecture([[_draw(rng) for _ in range(depth)] for depth in depths], "raw")
+        stages = []
+        for depth in depths:
+            stages.append([_draw(rng) for _ in range(depth)])
+        return self._architecture(stages, "raw")
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """One edge of one cell gets another operation, or a random cell is put in, or one is taken out."""

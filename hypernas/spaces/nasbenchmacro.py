@@ -60,7 +60,7 @@ def layer_cell(
     edges = np.eye(len(ops), k=1, dtype=int)
     if choice and not halves:
         edges[0, -1] = 1  # the residual
-    return Cell(ops, tuple(map(tuple, edges.tolist())), REDUCTION if halves else NORMAL)
+    return Cell.with_edges(ops, edges, REDUCTION if halves else NORMAL)
 
 
 class NASBenchMacro(SearchSpace):

@@ -218,7 +218,11 @@ def descend(
 
 def _means(logs: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     """The mean of each logged value over the steps of an epoch."""
-    return {name: torch.stack([log[name] for log in logs]).mean(0).tolist() for name in logs[0]}
+    means = {}
+    for name in logs[0]:
+        values = torch.stack([log[name] for log in logs])
+        means[name] = values.mean(0).tolist()
+    return means
 
 
 def _check_finite(

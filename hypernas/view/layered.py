@@ -61,7 +61,9 @@ def layered(n: int, edges: Iterable[Edge]) -> Layout:
         for y, item in enumerate(row):
             # Not -0.0, which a page would print.
             point[item] = float(x), middle - y + 0.0
-    route = {edge: tuple(point[item] for item in chain) for edge, chain in chains.items()}
+    route = {}
+    for edge, chain in chains.items():
+        route[edge] = tuple(point[item] for item in chain)
     position = {i: point[i] for i in range(n)}
     return Layout(position, route)
 

@@ -160,7 +160,8 @@ def _grid(
     for row in range(rows):
         for column in range(columns):
             inside = column < kept[0] and row < kept[1]
-            fill = RED if inside else ORANGE if tiled else "none"
+            beyond = ORANGE if tiled else "none"
+            fill = RED if inside else beyond
             drawing.elements.append(
                 f'<rect x="{x + 16 * column}" y="{y + 16 * row}" width="14" height="14" fill="{fill}" '
                 f'fill-opacity="{0.6 if inside else 0.35}" stroke="currentColor" stroke-width="0.6"/>'
