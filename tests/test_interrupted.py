@@ -9,6 +9,7 @@ import torch
 from hypernas.lab import experiment as experiments
 from hypernas.lab.experiment import Experiment
 from hypernas.lab.recording import run_many
+from hypernas.lab.rows import Results
 from hypernas.predictors.neural_predictor import NeuralPredictor
 
 
@@ -46,6 +47,29 @@ def test_a_training_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch)
     assert [{k: v for k, v in row.items() if k not in facts} for row in resumed] == [
         {k: v for k, v in row.items() if k not in facts} for row in straight
     ]
+
+
+def test_a_stop_between_a_training_and_its_rows_repeats_no_epoch(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYPERNAS_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(experiments, "SAVE_SECONDS", 0.0)
+    settings = {"epochs": 3, "n_layers": 1, "width": 8}
+    asked = [Experiment("few_shot", "nasbench201", "cifar10", "np", 20, seed, settings=settings) for seed in (0, 1)]
+    calls, step = [], NeuralPredictor.step
+    monkeypatch.setattr(NeuralPredictor, "step", lambda self, *arguments: calls.append(1) or step(self, *arguments))
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Results, "add_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(run_many(asked, progress=False))
+    trained = len(calls)
+    assert trained == 3 * 2
+    rows = list(run_many(asked, progress=False))
+    assert (len(calls), [row["seed"] for row in rows]) == (trained, [0, 1])
+    assert list((tmp_path / "cache" / "hypernas" / "checkpoints").iterdir()) == []
 
 
 def test_experiments_run_where_no_cache_can_be_written(tmp_path, monkeypatch):

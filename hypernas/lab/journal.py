@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hypernas.errors import UserError
+from hypernas.training.files import replaced
 
 
 class Journal:
@@ -29,29 +31,36 @@ class Journal:
             raise UserError(f"{path} belongs to other settings, {whole[0]}: delete it or {remedy}")
         self.records = whole[1:]
         # Anew and without torn lines, so that what is added does not continue one of them.
-        temporary = path.with_name(f"{path.name}.new")
-        self._write(temporary, "wb", [identity, *self.records])
-        os.replace(temporary, path)
+        with self._told(), replaced(path) as temporary:
+            _write(temporary, "wb", [identity, *self.records])
 
     def add(self, records: Iterable[Any]) -> None:
         records = list(records)
         if self.path is not None:
-            self._write(self.path, "ab", records)
+            with self._told():
+                _write(self.path, "ab", records)
         self.records += records
 
     def remove(self) -> None:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
-    def _write(self, path: Path, mode: str, records: Iterable[Any]) -> None:
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A write that fails is one sentence."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open(mode) as file:
-                file.write("".join(json.dumps(record) + "\n" for record in records).encode())
-                file.flush()
-                os.fsync(file.fileno())
+            yield
         except OSError as error:
-            raise UserError(f"{path} must be writable, got {error.strerror}: free space or {self.remedy}") from error
+            rule = f"{self.path} must be writable, got {error.strerror}"
+            raise UserError(f"{rule}: free space or {self.remedy}") from error
+
+
+def _write(path: Path, mode: str, records: Iterable[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open(mode) as file:
+        file.write("".join(json.dumps(record) + "\n" for record in records).encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _parsed(path: Path, remedy: str) -> list[Any]:
