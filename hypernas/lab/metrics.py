@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+
+# SciPy loads `scipy.stats`, a second and a half of every command, when it is first asked for.
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from hypernas.errors import UserError
 
@@ -62,7 +64,7 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     if _constant(first) or _constant(second):
         return 0.0
     # The exact p-value, which nobody reads here, would take O(n^2).
-    result = stats.kendalltau(first, second, variant="b", method="asymptotic")
+    result = scipy.stats.kendalltau(first, second, variant="b", method="asymptotic")
     return float(result.statistic)
 
 
@@ -101,7 +103,7 @@ def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
     first, second = _pair(a, b)
     if _constant(first) or _constant(second):
         return 0.0
-    ranks = stats.rankdata(first), stats.rankdata(second)
+    ranks = scipy.stats.rankdata(first), scipy.stats.rankdata(second)
     return float(np.corrcoef(*ranks)[0, 1])
 
 
@@ -145,7 +147,7 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
         return np.nan, np.nan
     n = len(sample)
     upper = (1 + level) / 2
-    quantile = stats.t.ppf(upper, n - 1)
+    quantile = scipy.stats.t.ppf(upper, n - 1)
     half = float(quantile * sample.std(ddof=1) / np.sqrt(n))
     middle = float(sample.mean())
     return middle - half, middle + half

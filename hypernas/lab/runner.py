@@ -42,7 +42,7 @@ QUIET = {
 }
 # What a worker imports, some four seconds of it. Where processes can be forked it is imported once, in a process that
 # has no threads, and a worker is a copy of that: it starts in a tenth of a second, and a lost one is replaced as fast.
-IMPORTED = ("distributed.nanny", "hypernas.lab.recording", "sklearn.ensemble")
+IMPORTED = ("distributed.nanny", "hypernas.lab.recording", "scipy.stats", "sklearn.ensemble")
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 # Seconds until a scheduler that does not answer is given up.
 ANSWER_SECONDS = 20
