@@ -95,7 +95,7 @@ COMMANDS: dict[str, list[tuple[str, str]]] = {
         ("--space", "nasbench201_depth"), ("--method", "random"), ("--queries", "5"), ("--seed", "100"),
         ("--oracle", "table"), ("--max-params", "1e9"), ("--profile", "quick"), ("--device", "cpu"), ("--threads", "1"),
     ],
-    "zero-cost": [("--space", "nasbench201_depth"), ("--methods", "params"), ("--n", "3"), ("--seed", "100")],
+    "zero-cost": [("--space", "nasbench201_depth"), ("--method", "params"), ("--n", "3"), ("--seed", "100")],
     "label": [("--space", "nasbench201"), ("--n", "2"), ("--epochs", "1"), ("--seeds", "1"), ("--images", "nosuch"),
               ("--out", "table.parquet")],
     "train": [("--arch", "missing.txt"), ("--space", "darts"), ("--epochs", "1"), ("--channels", "4"), ("--seed", "0")],

@@ -281,10 +281,29 @@ def test_a_damaged_table_is_one_sentence(out, fake_training, damage):
 
 
 def test_the_command_labels_and_the_next_one_reads(out, fake_training):
-    words = f"label --space nasbench101 --n 4 --epochs 1 --seeds 1 --channels 4 --processes 1 --out {out}".split()
+    words = f"label --space nasbench101 --n 4 --epochs 1 --seed 0:1 --channels 4 --workers 1 --out {out}".split()
     done = CliRunner().invoke(cli.main, words)
-    assert (done.exit_code, done.output.strip()) == (0, str(out))
+    assert (done.exit_code, done.stdout.strip()) == (0, str(out))
+    assert done.stderr == "4 of 4 architectures to train, 1 times each for 1 epochs, on this process (cpu)\n"
     refused = CliRunner().invoke(cli.main, [*words, "--n", "5"])
     assert refused.exit_code == 2
     assert "Error: " in refused.output
     assert refused.output.count("\n") == 1
+
+
+def test_the_cost_of_labelling_is_told_by_one_epoch_where_that_is_little_beside_the_whole(monkeypatch):
+    tried = []
+    monkeypatch.setattr(labelling, "train_group", lambda recipe, notations: tried.append((recipe.epochs, notations)))
+    notations = [str(number) for number in range(100)]
+    told = labelling.cost(replace(SMALL, n=120, epochs=30), notations, labelling.Workers(2))
+    assert tried == [(1, notations[:4])]
+    assert told.startswith("100 of 120 architectures to train")
+    assert "on 2 workers (cpu), about 1 s by an epoch of the first 4; 20 are trained already" in told
+
+
+def test_seeds_are_spelled_as_everywhere_and_are_the_first_ones(out):
+    words = ["label", "--space", "nasbench101", "--seed", "1:3", "--out", str(out)]
+    refused = CliRunner().invoke(cli.main, words)
+    assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
+    assert "seed must be the first ones, 0:2 for 2, got '1:3'" in refused.output
+    assert not out.exists()

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -205,7 +206,8 @@ def test_a_new_proxy_is_one_function_and_appears_in_the_table(hypernas, monkeypa
         return layers if layers > 8 else math.inf
 
     code, out, err = hypernas("--methods", "depth,params", "--seed", "0:2", "--json")
-    assert (code, err) == (0, [])
+    assert (code, len(err)) == (0, 1)
+    assert re.fullmatch(r"4 of 4 methods and seeds to score on \d+ networks each, on this process \(cpu\)", err[0])
     rows = [json.loads(line) for line in out]
     assert {row["method"] for row in rows} == {"depth", "params"}
     for row in rows:
@@ -224,7 +226,11 @@ def test_a_recorded_row_is_read_and_says_what_it_was_made_with(hypernas, own):
     assert first["settings"]["images"] == "digits"
     assert "digits" in first["image_source"]
     assert -1 <= first["kendall_tau"] <= 1
-    assert hypernas("--methods", "l2norm,gradnorm", "--seed", "0", "--json") == (0, out, [])
+    assert hypernas("--methods", "l2norm,gradnorm", "--seed", "0", "--json") == (
+        0,
+        out,
+        ["2 of 2 methods and seeds are recorded already"],
+    )
     assert Results(own / "results" / "zero_cost.jsonl").rows() == rows
 
 

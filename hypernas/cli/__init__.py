@@ -115,7 +115,7 @@ def run(
     if len(chosen) < len(given):
         raise UserError(f"every parameter must be given once, got {', '.join(key for key, _ in given)}")
     try:
-        click.echo(notebooks.run(notebook, chosen, folder, name, force=force))
+        click.echo(notebooks.run(notebook, chosen, folder, name, force=force, tell=options.tell))
     except notebooks.NotebookFailed as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hypernas.cli import options
+from hypernas.cli.rows import runner_options, workers_of
+from hypernas.errors import UserError
+from hypernas.lab.formats import whole_numbers
+from hypernas.lab.runner import cores
 
 
 @click.group()
@@ -70,17 +75,16 @@ def check(space: str, dataset: str | None) -> None:
 )
 @click.option("--n", type=int, default=300, show_default=True, help="Number of architectures.")
 @click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the training images.")
-@click.option("--seeds", type=int, default=3, show_default=True, help="Trainings of each architecture.")
+@click.option("--seed", default="0:3", show_default=True, help="Seeds of its trainings: the first ones, such as 0:3.")
+@click.option("--seeds", type=click.IntRange(1), hidden=True, help="How many of them, the older spelling.")
 @click.option("--channels", type=int, default=8, show_default=True, help="Channels of the stem.")
 @click.option("--cells-per-stage", type=int, default=3, show_default=True, help="Cells between two downsamplings.")
 @click.option("--stem-stride", type=int, default=2, show_default=True, help="Stride of the stem.")
 @click.option("--learning-rate", type=float, default=1e-2, show_default=True, help="Adam's rate in the first half.")
 @click.option("--out", type=options.PATH, help="Table to write, by default data/benchmarks/SPACE.parquet.")
-@click.option(
-    "--workers", "--processes", "processes", type=click.IntRange(min=1), help="Processes, by default one a core."
-)
+@partial(runner_options, workers=cores(), also=("--processes",))
 @click.option("--force", is_flag=True, help="Replace a table made with other settings.")
-def label(out: Path | None, processes: int | None, force: bool, **recipe: Any) -> None:
+def label(out: Path | None, seed: str, seeds: int | None, force: bool, **recipe: Any) -> None:
     """Sample architectures, train each on images, write a benchmark table with its provenance.
 
     What is trained is kept as it comes: the command may be stopped at any moment and repeated.
@@ -88,5 +92,10 @@ def label(out: Path | None, processes: int | None, force: bool, **recipe: Any) -
     from hypernas.data import labelled
     from hypernas.lab import labelling
 
-    path = out or labelled.place(recipe["space"])
-    click.echo(labelling.label(labelling.Labelling(**recipe), path, processes, force, sys.stderr.isatty()))
+    numbers = whole_numbers("seed", seed) if seeds is None else list(range(seeds))
+    if numbers != list(range(len(numbers))):
+        raise UserError(f"seed must be the first ones, 0:{len(numbers)} for {len(numbers)}, got {seed!r}")
+    workers = workers_of(recipe)
+    asked = labelling.Labelling(**recipe, seeds=len(numbers))
+    path = out or labelled.place(asked.space)
+    click.echo(labelling.label(asked, path, None, force, sys.stderr.isatty(), workers, options.tell))

@@ -42,3 +42,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print each row a
 settings = click.option(
     "--set", "--setting", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method."
 )
+
+
+def tell(sentence: str) -> None:
+    """Say what a command is about to do and what that costs, beside its results, and ask nothing."""
+    click.echo(sentence, err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,10 +59,13 @@ def combinations(extra: dict[str, str], options: dict[str, Any]) -> list[Experim
     return experiments
 
 
-def runner_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the work of a command runs, spelled alike in all of them."""
+def runner_options(command: Callable[..., Any], workers: int = 1, also: Sequence[str] = ()) -> Callable[..., Any]:
+    """Where the work of a command runs, spelled alike in all of them; `also` are older names of `--workers`."""
+    default = "one a core" if workers > 1 else True
+    processes = click.IntRange(1, 1024)
     for option in reversed((
-        click.option("--workers", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes."),
+        click.option("--workers", *also, "workers", type=processes, default=workers, show_default=default,
+                     help="Processes."),
         shared.threads,
         click.option("--scheduler", default="", metavar="ADDRESS", help="A Dask scheduler whose workers do the work."),
         click.option("--resources", default="", metavar="NAME=N", help="What a worker must offer, such as GPU=1."),
@@ -230,7 +233,7 @@ def execute_notebooks(
         for execution in grid.executions:
             click.echo(f"{execution.name}: {'to run' if execution.name in absent else 'executed already'}")
         return
-    click.echo(grid.cost(workers), err=True)
+    shared.tell(grid.cost(workers))
     states = []
     for one in with_progress(notebook_grid.carry_out(grid, workers, options["force"]), len(grid.executions)):
         states.append(one)
@@ -291,7 +294,7 @@ def compute(experiments: list[Experiment], options: dict[str, Any]) -> None:
         return
     plan = recording.plan(experiments, options["force"], options["device"])
     if len(experiments) > 1:
-        click.echo(plan.cost(workers), err=True)
+        shared.tell(plan.cost(workers))
     progress = sys.stderr.isatty() and workers.in_process
     found = recording.carry_out(plan, workers, progress, options["together"], keep_going=len(experiments) > 1)
     failures = []

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from hypernas.cli import options
-from hypernas.cli.rows import pairs, told, whole_numbers, with_progress
+from hypernas.cli.rows import pairs, runner_options, told, with_progress, workers_of
 from hypernas.errors import UserError
+from hypernas.lab.formats import whole_numbers
 
 ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
@@ -32,7 +33,7 @@ ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @options.seed
 @options.profile
 @options.settings
-@options.threads
+@runner_options
 @options.device
 @options.force
 @options.as_json
@@ -44,7 +45,6 @@ def search(
     seed: str,
     profile: str,
     extra: tuple[str, ...],
-    threads: int | None,
     device: str,
     force: bool,
     as_json: bool,
@@ -55,22 +55,23 @@ def search(
     The same architecture asked for twice is one query. A recorded row is read, not computed again. `hypernas ask` and
     `hypernas tell` search where you train the networks yourself.
     """
-    import torch
+    from hypernas.lab import recording, search_experiment
 
-    from hypernas.lab import search_experiment
-    from hypernas.lab.recording import outcomes
-
+    workers = workers_of(own)
     settings = pairs(extra)
     for name, value in own.items():
         if value is not None and name in settings:
             raise UserError(f"a setting must be given once, got {name!r} twice")
         if value is not None:
             settings[name] = value
-    torch.set_num_threads(threads or torch.get_num_threads())
     dataset = dataset or search_experiment.first_dataset(space, own["oracle"])
     planned = []
     for number in whole_numbers("seed", seed):
         place = (search_experiment.TABLE, space, dataset, method, queries, number, profile)
         planned.append(search_experiment.Search(*place, settings=settings))
-    for outcome in with_progress(outcomes(planned, force, sys.stderr.isatty(), device), len(planned)):
+    plan = recording.plan(planned, force, device)
+    if len(planned) > 1:
+        options.tell(plan.cost(workers))
+    progress = sys.stderr.isatty() and workers.in_process
+    for outcome in with_progress(recording.carry_out(plan, workers, progress), len(planned)):
         click.echo(told(outcome, as_json))

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hypernas.cli import options
+from hypernas.lab.formats import whole_numbers
 
 
 @click.command()
@@ -24,12 +25,21 @@ from hypernas.cli import options
 @click.option("--drop-path", type=float, default=0.2, show_default=True, help="Share of paths dropped at the end.")
 @click.option("--auxiliary", type=float, default=0.4, show_default=True, help="Weight of the auxiliary head.")
 @click.option("--cutout", type=int, default=16, show_default=True, help="Side of the square that is blanked.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and batches.")
+@options.seed
 @options.threads
 @options.device
 @options.force
 @options.as_json
-def train(arch: Path, space: str, threads: int | None, device: str, force: bool, as_json: bool, **recipe: Any) -> None:
+def train(
+    arch: Path,
+    space: str,
+    seed: str,
+    threads: int | None,
+    device: str,
+    force: bool,
+    as_json: bool,
+    **recipe: Any,
+) -> None:
     """Train one found network as DARTS trains its own, and record its accuracy.
 
     The state is kept beside the file, one ARCH.*.checkpoint for each seed and recipe: the command may be stopped at
@@ -40,8 +50,10 @@ def train(arch: Path, space: str, threads: int | None, device: str, force: bool,
     from hypernas.lab import full_training
 
     torch.set_num_threads(threads or torch.get_num_threads())
-    row = full_training.run(arch, full_training.FullTraining(**recipe), space, device, force, sys.stderr.isatty())
-    click.echo(json.dumps(row) if as_json else in_words(row))
+    recipes = [full_training.FullTraining(**recipe, seed=number) for number in whole_numbers("seed", seed)]
+    for one in recipes:
+        row = full_training.run(arch, one, space, device, force, sys.stderr.isatty(), options.tell)
+        click.echo(json.dumps(row) if as_json else in_words(row))
 
 
 def in_words(row: dict[str, Any]) -> str:

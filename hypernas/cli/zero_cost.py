@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
-from hypernas.cli.rows import runner_options, whole_numbers, workers_of
+from hypernas.cli import options
+from hypernas.cli.rows import runner_options, workers_of
+from hypernas.lab.formats import whole_numbers
 
 
 @click.command("zero-cost")
 @click.option("--space", required=True, help="Search space.")
-@click.option("--methods", "--method", "methods", default="all", show_default=True, help="Proxies, or all.")
+@click.option("--method", "--methods", "methods", default="all", show_default=True, help="Proxies, or all.")
 @click.option("--n", type=int, default=1000, show_default=True, help="Architectures, the same for every method.")
 @click.option("--seed", "--seeds", "seed", default="0:3", show_default=True, help="Initialisations.")
 @click.option("--images", default="", help="Images.  [default: cifar10 where they are found, else digits]")
@@ -50,6 +52,7 @@ def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json
         device=device,
         force=force,
         progress=sys.stderr.isatty(),
+        tell=options.tell,
     )
     for row in rows:
         click.echo(json.dumps(row) if as_json else in_words(row))

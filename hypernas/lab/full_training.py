@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hypernas.data.augmentation import augmented
 from hypernas.data.images import Images, load_images
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
+from hypernas.lab.formats import in_words
 from hypernas.lab.provenance import check_device, stamp
 from hypernas.lab.recipe import Recipe
 from hypernas.lab.rows import Results, Row, row_key
@@ -166,6 +167,26 @@ def checkpoint_of(path: Path, key: str) -> Path:
     return path.with_name(f"{path.name}.{digest}.checkpoint")
 
 
+def cost(
+    recipe: Recipe,
+    row: Row,
+    n_images: int,
+    device: str,
+) -> str:
+    """How much is to be trained, about how long, and on what, as one sentence."""
+    # The time of an epoch does not depend on these.
+    free = {"architecture", "epochs", "learning_rate", "drop_path"}
+    sizes = {name: value for name, value in row["settings"].items() if name not in free}
+    pace = None
+    for other in Results.of(row["table"]).rows():
+        alike = all(other[name] == row[name] for name in ("space", "dataset"))
+        if alike and sizes.items() <= other["settings"].items():
+            pace = other["seconds"] / other["settings"]["epochs"]
+    duration = "" if pace is None else f", about {in_words(pace * recipe.epochs)} by a row like it"
+    epochs = f"seed {recipe.seed}: {recipe.epochs} epochs of {n_images:,} images ({recipe.images})"
+    return f"1 network to train, {epochs}, on {device}{duration}"
+
+
 def run(
     path: Path,
     recipe: FullTraining,
@@ -173,11 +194,12 @@ def run(
     device: str = "cpu",
     force: bool = False,
     progress: Any = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Row:
     """The recorded row of the training of the network in file `path`; a training that was stopped goes on.
 
     Its state is kept beside the file (see `checkpoint_of`) and stays there: it holds the weights. With `force` a
-    training that is finished is done again.
+    training that is finished is done again. `tell` is called with what the work costs, before it starts.
     """
     chosen, architecture = read_architecture(path, space)
     check_device(device)
@@ -194,6 +216,8 @@ def run(
         rule = "the folder of the architecture must be writable"
         raise UserError(f"{rule}, {path.parent} is not: copy the file to one that is, its state is kept there")
     loaded = load_images(images, recipe.n_images)
+    if tell is not None:
+        tell(cost(recipe, row, len(loaded.train_labels), device))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = chosen.network(

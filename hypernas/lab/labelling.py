@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from hypernas.data.labelled import provenance_of, write_labelled
 from hypernas.errors import UserError
 from hypernas.fast.learned_networks import Networks
 from hypernas.graph import collate
+from hypernas.lab.formats import in_words
 from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import commit, device_name, version
 from hypernas.lab.recipe import Recipe
-from hypernas.lab.runner import Runner, Workers
+from hypernas.lab.runner import Runner, Workers, cores
 from hypernas.method.target_network import Program
 from hypernas.spaces.programs import count, map_sizes
 from hypernas.training.loop import Schedule
@@ -37,6 +38,8 @@ DRAWN_AT_ONCE = 64
 IN_VAIN = 5
 # Above so many times the cross-entropy of a guess training has not learned badly but diverged.
 DIVERGED = 10
+# Epochs of all groups together, of which one is tried to tell how long they take.
+WORTH_A_TRIAL = 40
 Record = dict[str, Any]
 
 
@@ -118,8 +121,24 @@ def _alone(out: Path) -> Iterator[None]:
         raise UserError(f"one command at a time may label {out}, another one is running") from error
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cost(recipe: Labelling, missing: Sequence[str], workers: Workers) -> str:
+    """How many networks are to be trained, about how long, and on what, as one sentence.
+
+    Where that is little beside the whole, a group of them is trained for an epoch to know.
+    """
+    n_groups = math.ceil(len(missing) / GROUP)
+    duration = ""
+    if n_groups * recipe.epochs >= WORTH_A_TRIAL:
+        began = time.perf_counter()
+        train_group(replace(recipe, epochs=1), missing[:GROUP])
+        seconds = (time.perf_counter() - began) * recipe.epochs * n_groups / workers.workers
+        duration = f", about {in_words(seconds)} by an epoch of the first {min(GROUP, len(missing))}"
+    done = recipe.n - len(missing)
+    rest = f"; {done} are trained already" if done else ""
+    trainings = (
+        f"{len(missing)} of {recipe.n} architectures to train, {recipe.seeds} times each for {recipe.epochs} epochs"
+    )
+    return f"{trainings}, on {workers} (cpu){duration}{rest}"
 
 
 def _train(job: tuple[Labelling, Sequence[str]]) -> list[Record]:
@@ -134,10 +153,12 @@ def label(
     force: bool = False,
     progress: bool = True,
     workers: Workers | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Train what is not trained yet and write the table `out`. Stopped at any moment, the same call goes on from there.
 
-    It runs on `workers`, by default on `processes` of one thread each, one a core where nothing is said.
+    It runs on `workers`, by default on `processes` of one thread each, one a core where nothing is said. `tell` is
+    called with what the work costs, before it starts.
 
     Raises UserError for a journal of other settings, and for a table of other settings unless `force`, with which the
     table is made anew whatever it holds.
@@ -159,7 +180,9 @@ def label(
         done = {record["notation"] for record in journal.records}
         missing = [notation for notation in notations if notation not in done]
         jobs = [(recipe, missing[start : start + GROUP]) for start in range(0, len(missing), GROUP)]
-        workers = workers or Workers(max(min(processes or _cores(), len(jobs)), 1))
+        workers = (workers or Workers(processes or cores())).at_most(len(jobs))
+        if tell is not None and jobs:
+            tell(cost(recipe, missing, workers))
         with (
             tqdm(total=recipe.n, initial=recipe.n - len(missing), unit="architecture", disable=not progress) as bar,
             Runner(workers if jobs else None) as runner,

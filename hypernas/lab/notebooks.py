@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from hypernas.errors import UserError
+from hypernas.lab.formats import in_words
 from hypernas.training.files import is_alive
 from hypernas.training.settings import checked, typed
 
@@ -228,6 +229,16 @@ def _pass_on(errors: IO[bytes]) -> None:
     sys.stderr.write(errors.read().decode(errors="replace"))
 
 
+def cost(done: Path) -> str:
+    """What is to run, about how long, and on what, as one sentence; `done` is what it ran to last time."""
+    try:
+        seconds = float(json.loads(done.read_bytes())["metadata"]["papermill"]["duration"])
+        duration = f", about {in_words(seconds)} by its last run"
+    except (OSError, ValueError, KeyError, TypeError):
+        duration = ""
+    return f"1 notebook to run in a kernel of this machine{duration}"
+
+
 def run(
     path: str | Path,
     parameters: Mapping[str, Any],
@@ -235,11 +246,13 @@ def run(
     name: str | None = None,
     progress: bool = True,
     force: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Execute a notebook with `parameters` -> `folder/<name>.ipynb`, by default under its own name.
 
     The file appears when it is done. Raises UserError for wrong parameters and, unless `force`, where the file is there
-    with others, and NotebookFailed for an error in a cell; what ran until then is kept as `<name>.failed.ipynb`.
+    with others, and NotebookFailed for an error in a cell; what ran until then is kept as `<name>.failed.ipynb`. `tell`
+    is called with what the work costs, before it starts.
     """
     path, folder = Path(path).expanduser(), Path(folder).expanduser()
     stem = checked_name(path.stem if name is None else name)
@@ -249,6 +262,8 @@ def run(
         raise UserError(f"the executed notebook must not replace {path}: choose another folder with -o")
     if not force:
         check_replaces_its_own(done, values)
+    if tell is not None:
+        tell(cost(done))
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     temporary = folder / f".{stem}.{os.getpid()}.ipynb"

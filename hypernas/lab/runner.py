@@ -77,6 +77,11 @@ class Workers:
         return "this process" if self.in_process else f"{self.workers} workers"
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def begin_to_start(workers: Workers, imported: Sequence[str] = IMPORTED) -> None:
     """Have the imports of the workers begin now, beside those of this process; a `Runner` does it where nobody has.
 

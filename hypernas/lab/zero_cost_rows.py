@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -22,6 +22,7 @@ from hypernas.data import Images, find, load_images
 from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
+from hypernas.lab.formats import in_words
 from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import check_device, stamp
 from hypernas.lab.recipe import Recipe
@@ -157,12 +158,13 @@ def kept_scores(identity: Any, keep: bool = True) -> Journal:
 def run(
     recipe: UntrainedNetworks, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: Workers | None = None,
     device: str = "cpu", force: bool = False, keep: bool = True, progress: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[Row]:  # fmt: skip
     """A row a method, initialisation and dataset, methods outermost; a recorded one is read, unless `force`.
 
     Scores are kept in the user cache, so that a stopped call goes on where it was, but for a library with changes that
     are not committed. With `keep` off nothing is read or written. Raises UserError before the first score for what
-    could not run.
+    could not run. `tell` is called with what the work costs, before it starts.
     """
     check_device(device)
     recipe, asked = recipe.resolved(), list(product(methods, seeds))
@@ -173,7 +175,37 @@ def run(
     map_sizes(recipe.network(chosen[0].graphs.architecture(0), 0, 2).program, recipe.side, recipe.side)
     if keep:
         Results.of(TABLE).require_writable()
+    if tell is not None:
+        missing = asked
+        if keep and not force:
+            missing = [pair for pair in asked if None in _recorded(recipe, chosen, *pair)]
+        tell(cost(recipe, missing, len(asked), _architectures(chosen), workers or Workers(), device))
     return _rows(recipe, device, workers, asked, chosen, force=force, keep=keep, progress=progress)
+
+
+def cost(
+    recipe: Recipe,
+    missing: Sequence[tuple[str, int]],
+    total: int,
+    architectures: Mapping[int, Architecture],
+    workers: Workers,
+    device: str,
+) -> str:
+    """How many networks are to be scored, about how long, and on what, as one sentence."""
+    if not missing:
+        return f"{total} of {total} methods and seeds are recorded already"
+    taken: dict[str, float] = {}
+    alike = asdict(replace(recipe, space=""))
+    for row in Results.of(TABLE).rows():
+        settings = {name: row["settings"].get(name) for name in alike}
+        if row["space"] == recipe.space and settings | {"space": ""} == alike:
+            taken[row["method"]] = row["seconds_per_architecture"]
+    each = [taken.get(method) for method, _ in missing]
+    seconds = sum(second for second in each if second is not None) * len(architectures) / workers.workers
+    duration = "" if None in each else f", about {in_words(seconds)} by rows like them"
+    rest = f"; {total - len(missing)} are recorded already" if len(missing) < total else ""
+    n = f"{len(missing)} of {total} methods and seeds to score on {len(architectures)} networks each"
+    return f"{n}, on {workers} ({device}){duration}{rest}"
 
 
 def rows() -> pd.DataFrame:
@@ -206,7 +238,7 @@ def _rows(
 ) -> Iterator[Row]:
     from tqdm import tqdm
 
-    architectures = {identity: a for cells in chosen for identity, a in cells.architectures().items()}
+    architectures = _architectures(chosen)
     with (
         Runner(workers) as runner,
         tqdm(total=len(asked) * len(architectures), unit="network", disable=not progress) as bar,
@@ -214,10 +246,7 @@ def _rows(
         for method, seed in asked:
             places = [_place(recipe, cells, method, seed) for cells in chosen]
             digests = [digest(cells.benchmark.table) for cells in chosen]
-            rows = [
-                Results.of(TABLE).find(row_key(place), table_digest) if keep and not force else None
-                for place, table_digest in zip(places, digests, strict=True)
-            ]
+            rows = _recorded(recipe, chosen, method, seed) if keep and not force else [None]
             if None not in rows:
                 bar.update(len(architectures))
                 yield from rows  # type: ignore[misc]
@@ -244,6 +273,25 @@ def _rows(
                 source = {"source": cells.benchmark.table.source, "table_digest": table_digest}
                 row = place | judged(cells, method, scores) | facts | source
                 yield Results.of(TABLE).add(row, replace=force) if keep else row
+
+
+def _architectures(chosen: Sequence[Cells]) -> dict[int, Architecture]:
+    """All that are scored, by id: those of several datasets are the same ones."""
+    return {identity: a for cells in chosen for identity, a in cells.architectures().items()}
+
+
+def _recorded(
+    recipe: Recipe,
+    chosen: Sequence[Cells],
+    method: str,
+    seed: int,
+) -> list[Row | None]:
+    """The row of each dataset, None where there is none."""
+    found = []
+    for cells in chosen:
+        key = row_key(_place(recipe, cells, method, seed))
+        found.append(Results.of(TABLE).find(key, digest(cells.benchmark.table)))
+    return found
 
 
 def _place(
