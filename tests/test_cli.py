@@ -291,3 +291,28 @@ def test_settings_are_pairs():
     assert pairs(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(UserError, match="key=value"):
         pairs(["a=1", "a=2"])
+
+
+RUNNER = {"--workers", "--threads", "--scheduler", "--resources", "--retries"}
+RECORDING = {"--results", "--record"}
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("experiment", RUNNER | RECORDING | {"--seed", "--method"}),
+        ("grid", RUNNER | RECORDING),
+        ("search", RUNNER | RECORDING | {"--seed", "--method"}),
+        ("zero-cost", RUNNER | RECORDING | {"--seed", "--method"}),
+        ("label", RUNNER | {"--seed"}),
+        ("train", RECORDING | {"--seed", "--threads"}),
+        ("fit", {"--seed", "--method", "--threads"}),
+    ],
+)
+def test_what_several_commands_have_is_spelled_alike_in_all(command, wanted):
+    options = {option for parameter in main.commands[command].params for option in parameter.opts}
+    assert wanted <= options
+    first = {
+        parameter.opts[0] for parameter in main.commands[command].params if not getattr(parameter, "hidden", False)
+    }
+    assert wanted <= first

@@ -37,10 +37,19 @@ def test_a_killed_worker_loses_no_job_and_a_failure_is_told(two_workers, tmp_pat
     done = told(two_workers, [(number, str(tmp_path)) for number in range(8)])
     assert sorted(done) == list(range(8))
     assert isinstance(done[3].error, ValueError)
+    assert done[3].where.partition(" ")[2] in ("0", "1")
+    assert done[3].seconds > 0
     assert {number: each.result for number, each in done.items() if number != 3} == {
         n: n * n for n in range(8) if n != 3
     }
     assert (tmp_path / "5").read_text() == "xx"
+
+
+def test_the_workers_of_a_running_scheduler_do_the_work(two_workers, tmp_path):
+    with Runner(Workers(scheduler=two_workers._client.scheduler.address)) as runner:
+        done = told(runner, [(number, str(tmp_path)) for number in (2, 4)])
+        assert {number: each.result for number, each in done.items()} == {2: 4, 4: 16}
+    assert two_workers.dashboard() == "" or two_workers.dashboard().startswith("http")
 
 
 def test_jobs_are_drawn_when_there_is_room_for_them(two_workers, tmp_path):

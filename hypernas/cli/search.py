@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hypernas.cli import options
-from hypernas.cli.rows import pairs, runner_options, told, with_progress, workers_of
+from hypernas.cli.rows import choose_results, pairs, results_options, runner_options, told, with_progress, workers_of
 from hypernas.errors import UserError
 from hypernas.lab.formats import whole_numbers
 
@@ -33,6 +33,7 @@ ABOVE_0 = click.FloatRange(min=0, min_open=True)
 @options.seed
 @options.profile
 @options.settings
+@results_options
 @runner_options
 @options.device
 @options.force
@@ -57,6 +58,7 @@ def search(
     """
     from hypernas.lab import recording, search_experiment
 
+    choose_results(own.pop("results"), own.pop("record"))
     workers = workers_of(own)
     settings = pairs(extra)
     for name, value in own.items():

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hypernas.cli import options
+from hypernas.cli.rows import choose_results, results_options
 from hypernas.lab.formats import whole_numbers
 
 
@@ -26,6 +27,7 @@ from hypernas.lab.formats import whole_numbers
 @click.option("--auxiliary", type=float, default=0.4, show_default=True, help="Weight of the auxiliary head.")
 @click.option("--cutout", type=int, default=16, show_default=True, help="Side of the square that is blanked.")
 @options.seed
+@results_options
 @options.threads
 @options.device
 @options.force
@@ -49,6 +51,7 @@ def train(
 
     from hypernas.lab import full_training
 
+    choose_results(recipe.pop("results"), recipe.pop("record"))
     torch.set_num_threads(threads or torch.get_num_threads())
     recipes = [full_training.FullTraining(**recipe, seed=number) for number in whole_numbers("seed", seed)]
     for one in recipes:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hypernas.cli import options
-from hypernas.cli.rows import runner_options, workers_of
+from hypernas.cli.rows import choose_results, results_options, runner_options, workers_of
 from hypernas.lab.formats import whole_numbers
 
 
@@ -25,6 +25,7 @@ from hypernas.lab.formats import whole_numbers
 @click.option("--cells-per-stage", type=int, help="Depth of the networks.  [default: the space's]")
 @click.option("--stem-stride", type=int, help="Stride of the first convolution.  [default: the space's]")
 @click.option("--graph-form", default="pruned", show_default=True, help="raw, pruned or contracted.")
+@results_options
 @runner_options
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--force", is_flag=True, help="Score again and replace the recorded rows.")
@@ -40,6 +41,7 @@ def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json
 
     names = proxies.names() if methods == "all" else list(dict.fromkeys(methods.split(",")))
     seeds = whole_numbers("seed", seed)
+    choose_results(sizes.pop("results"), sizes.pop("record"))
     workers = workers_of(sizes)
     # What `workers_of` leaves are the fields of a recipe.
     recipe = zero_cost.UntrainedNetworks(**sizes)

@@ -168,7 +168,7 @@ def checkpoint_of(path: Path, key: str) -> Path:
 
 
 def cost(
-    recipe: Recipe,
+    recipe: FullTraining,
     row: Row,
     n_images: int,
     device: str,

@@ -37,7 +37,6 @@ from hypernas.lab.markup import Html, markdown_table
 from hypernas.lab.notebooks import NotebookFailed
 from hypernas.lab.runner import Runner, Workers
 from hypernas.training.files import replaced
-from hypernas.training.files import replaced
 
 KEYS = {"output", "parameters", "runs"}
 RUN_KEYS = {"notebook", "parameters"}

@@ -179,10 +179,12 @@ class Runner:
                 raise UserError(f"the processes must start, got {error}: ask for fewer workers") from error
             self._client = Client(self._cluster, set_as_default=False)
         self._tell_of_missing_resources()
+        if link := self.dashboard():
+            logging.getLogger("hypernas").warning("What runs is shown at %s", link)
 
     def dashboard(self) -> str:
-        """The address of Dask's page of what is running, "" where there is none: it needs the package bokeh."""
-        if self._client is None or importlib.util.find_spec("bokeh") is None:
+        """The address of Dask's page of what is running, "" where there is none: its scheduler needs bokeh for it."""
+        if self._client is None or self._client.run_on_scheduler(importlib.util.find_spec, "bokeh") is None:
             return ""
         return str(self._client.dashboard_link)
 
@@ -263,9 +265,15 @@ def _there(work: Callable[[Any], Any], job: Any, threads: int) -> tuple[Any, Non
     from distributed import get_worker
 
     _set_threads(threads)
+    where = f"{socket.gethostname()} {get_worker().name}"
     start = time.perf_counter()
-    result = work(job)
-    return result, None, f"{socket.gethostname()} {get_worker().name}", time.perf_counter() - start
+    try:
+        result = work(job)
+    except Exception as error:
+        # What an exception carries travels with it, and Dask sees that the job failed.
+        error.ran = (where, time.perf_counter() - start)  # type: ignore[attr-defined]
+        raise
+    return result, None, where, time.perf_counter() - start
 
 
 def _set_threads(threads: int) -> None:
@@ -281,4 +289,5 @@ def _lost(job: Any, future: Future) -> Done:
     error = future.exception()
     if isinstance(error, KilledWorker):
         error = UserError(f"its worker was lost {error.allowed_failures + 1} times while it ran")
-    return Done(job, None, error)
+    where, seconds = getattr(error, "ran", ("", 0.0))
+    return Done(job, None, error, where, seconds)

@@ -184,7 +184,7 @@ def run(
 
 
 def cost(
-    recipe: Recipe,
+    recipe: UntrainedNetworks,
     missing: Sequence[tuple[str, int]],
     total: int,
     architectures: Mapping[int, Architecture],
@@ -281,7 +281,7 @@ def _architectures(chosen: Sequence[Cells]) -> dict[int, Architecture]:
 
 
 def _recorded(
-    recipe: Recipe,
+    recipe: UntrainedNetworks,
     chosen: Sequence[Cells],
     method: str,
     seed: int,
