@@ -262,10 +262,10 @@ def run(
         raise UserError(f"the executed notebook must not replace {path}: choose another folder with -o")
     if not force:
         check_replaces_its_own(done, values)
-    if tell is not None:
-        tell(cost(done))
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
+    if tell is not None:
+        tell(cost(done))
     temporary = folder / f".{stem}.{os.getpid()}.ipynb"
     kernel = _read(path).metadata["kernelspec"]
     try:
