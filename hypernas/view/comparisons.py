@@ -164,7 +164,7 @@ def learning_curves(
                 _draw_paper(ax, figures, means, style)
         _size_axis(ax, facet[x], log=x == "n_train")
         if metric == "kendall_tau" and x == "n_train":
-            _draw_ceiling(ax, ceiling(space, dataset))
+            _draw_ceiling(ax, ceiling(str(space), str(dataset)))
         _label_ends(ax, ends)
         # A space with one dataset needs no word on which.
         several = rows.loc[rows["space"] == space, "dataset"].nunique() > 1

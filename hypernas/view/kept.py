@@ -35,7 +35,8 @@ THOUSAND = 1000
 @cache
 def table() -> Benchmark:
     """The embedded table, whatever other one is present: kept predictions are of it."""
-    return Benchmark(SPACE, spaces.get(SPACE).embedded())
+    space: Any = spaces.get(SPACE)
+    return Benchmark(space, space.embedded())
 
 
 def kept_of(method: str) -> dict[int, predictions.Predictions]:
