@@ -215,8 +215,11 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     """`summary` pivoted: a row a series, a column a space and size; best bold, constant settings left out."""
     mean = f"{metric}_mean"
     means = means[means[mean].notna() | means["paper"].notna()]
-    if means.empty:
+    if not means["n_seeds"].any():
         return Html("<p>No rows are recorded yet.</p>")
+    # Sizes that only the paper has are not what a page compares, and would push its own columns out of sight.
+    place = [means["space"], means["dataset"], means["n_train"].fillna(NO_LABELS)]
+    means = means[means["n_seeds"].groupby(place).transform("max") > 0]
     lines = means.to_dict("records")
     columns = series_columns(means)
     best: dict[Place, float] = {}

@@ -196,7 +196,12 @@ def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
             lines.append(line)
     if not lines:
         return pd.DataFrame(columns=["method", "searched on", "queries", "seeds"])
-    return pd.DataFrame(lines).fillna("–")
+    table = pd.DataFrame(lines).replace("–", None)
+    # A column that holds nothing, or the same dataset in every line, is left out.
+    table = table.dropna(axis=1, how="all")
+    if table["searched on"].nunique(dropna=False) == 1:
+        table = table.drop(columns="searched on")
+    return table.fillna("–")
 
 
 def _everywhere(row: Any) -> dict[str, float | None]:

@@ -437,7 +437,8 @@ def plane(
                 fontsize=9,
                 color=style["color"],
             )
-        ax.set_title(f"{display_name(space)}, {size} labels")
+        ax.margins(0.2)
+        ax.set_title(f"{display_name(space)}, {size} labels", pad=10)
         ax.set(xlabel=axis_name(x).replace(" read by the generated networks", " read"), ylabel=axis_name(y))
     return figure
 
@@ -446,10 +447,12 @@ def best_so_far(
     curves: pd.DataFrame,
     ylabel: str = "best accuracy so far, %",
     ax: Axes | None = None,
+    lowest: float | None = None,
 ) -> Axes:
     """`search_summary.curves` against the queries, each with its interval over the seeds as a band, named at its end.
 
-    A search that begins with random architectures has its line from there on; before, it is random search.
+    A search that begins with random architectures has its line from there on; before, it is random search. What lies
+    below `lowest` is cut off.
     """
     curves = curves.dropna(subset=["mean"])
     if curves.empty:
@@ -468,6 +471,9 @@ def best_so_far(
         ax.fill_between(shown["queries"], shown["low"], shown["high"], color=style["color"], alpha=0.12, linewidth=0)
         ends.append((float(part["queries"].max()), float(part["mean"].iloc[-1]), name, style["color"]))
     ax.set(xlabel="queries", ylabel=ylabel)
+    # Names are placed by the height of the axes, so it must be final before.
+    if lowest is not None:
+        ax.set_ylim(bottom=lowest)
     _label_ends(ax, ends)
     return ax
 
