@@ -117,6 +117,10 @@
   addEventListener("DOMContentLoaded", () => {
     const place = document.getElementById("hn-rows");
     if (place) browse(place);
+    /* The theme's sidebar is no landmark; its title and search are found by one. */
+    const sidebar = document.querySelector(".bd-sidebar-primary");
+    sidebar?.setAttribute("role", "complementary");
+    sidebar?.setAttribute("aria-label", "the book");
     document.querySelectorAll(".bd-article table").forEach(tidy);
     document.querySelectorAll(".bd-article table").forEach(sortable);
     document.querySelectorAll(".hn-tools button").forEach((b) => b.addEventListener("click", () => copy(b)));

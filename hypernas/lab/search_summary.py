@@ -199,7 +199,7 @@ def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
     table = pd.DataFrame(lines).replace("–", None)
     # A column that holds nothing, or the same dataset in every line, is left out.
     table = table.dropna(axis=1, how="all")
-    if table["searched on"].nunique(dropna=False) == 1:
+    if "searched on" in table and table["searched on"].nunique(dropna=False) == 1:
         table = table.drop(columns="searched on")
     return table.fillna("–")
 
