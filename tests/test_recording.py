@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -100,6 +101,26 @@ def test_groups_are_those_of_all_that_is_planned_so_that_a_rerun_trains_the_same
     checkpoint.path.write_text("")
     resumed = list(training_groups(planned.planned, planned.missing[3:], 10, "cpu"))
     assert [[each.seed for each in group] for group in resumed] == [[0, 1, 2, 3, 4]]
+
+
+def test_what_a_kill_left_after_the_last_row_is_removed_by_the_run_that_finds_all_recorded(toy, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = [replace(ASKED, seed=seed) for seed in (0, 1)]
+    list(run_many(asked))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lease = toy.parent / ".leases" / "work.lease"
+    lease.write_text(json.dumps({"host": socket.gethostname(), "pid": gone.pid}))
+    other = lease.with_name("other.lease")
+    other.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    resolved = plan(asked).planned
+    states = [checkpoint_for([experiment], "cpu").path for experiment in resolved]
+    stranger = states[0].with_name("stranger.pt")
+    for path in (*states, stranger):
+        path.write_text("")
+    assert len(list(run_many(asked))) == 2
+    assert [path.name for path in lease.parent.glob("*.lease")] == ["other.lease"]
+    assert [path.name for path in stranger.parent.iterdir()] == ["stranger.pt"]
 
 
 def test_one_experiment_that_cannot_run_stops_all_before_the_first(toy):

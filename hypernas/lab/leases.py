@@ -42,11 +42,7 @@ class Leases:
 
     def __enter__(self) -> Leases:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
-            now = self._now()
-            for path in self.folder.glob("*.lease"):
-                if not self._taken(path, now):
-                    path.unlink(missing_ok=True)
+        self.clean()
         self._thread.start()
         return self
 
@@ -56,6 +52,14 @@ class Leases:
         self._over.set()
         self._thread.join()
         self._give_back(list(self._held))
+
+    def clean(self) -> None:
+        """Remove the leases whose holders are gone."""
+        with FileLock(self.folder / ".lock"):
+            now = self._now()
+            for path in self.folder.glob("*.lease"):
+                if not self._taken(path, now):
+                    path.unlink(missing_ok=True)
 
     def take(self, names: Iterable[str]) -> bool:
         """Take all of the work called `names`, or none of it where another process has a part."""

@@ -6,9 +6,11 @@ import dataclasses
 import logging
 import statistics
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for, clean_checkpoints, recorded_row
 from hypernas.lab.formats import in_words
@@ -132,10 +134,11 @@ def carry_out(
     for experiment in plan.planned:
         if id(experiment) not in absent:
             yield Outcome(recorded_row(experiment))
+    most = together or MODELS_AT_ONCE["cuda" if on_gpu(plan.device) else "cpu"]
     if not plan.missing:
+        _remove_leftovers(plan, most)
         return
     clean_checkpoints()
-    most = together or MODELS_AT_ONCE["cuda" if on_gpu(plan.device) else "cpu"]
     groups = training_groups(plan.planned, plan.missing, most, plan.device)
     jobs = [Training(group, plan.device, progress) for group in groups]
 
@@ -167,10 +170,28 @@ def _record(job: Training, rows: list[Row], force: bool) -> list[Row]:
     standing = []
     for table in dict.fromkeys(row["table"] for row in rows):
         standing += Results.of(table).add_all([row for row in rows if row["table"] == table], replace=force)
-    checkpoint = checkpoint_for(list(job.experiments), job.device)
-    if checkpoint:
-        checkpoint.path.unlink(missing_ok=True)
+    _forget(list(job.experiments), job.device)
     return standing
+
+
+def _remove_leftovers(plan: Plan, most: int) -> None:
+    """What a kill left between recording the last rows and removing the files of their training."""
+    leases = results_directory() / ".leases"
+    # Rows can be read where nothing can be written.
+    with suppress(OSError):
+        if any(leases.glob("*.lease")):
+            Leases(leases).clean()
+        if any((cache_directory() / "checkpoints").glob("*.pt")):
+            for group in _groups(plan.planned, most):
+                for trained in [group] if group[0].together else [[experiment] for experiment in group]:
+                    _forget(trained, plan.device)
+
+
+def _forget(trained: list[Experiment], device: str) -> None:
+    """Remove the state of a training whose rows are recorded."""
+    checkpoint = checkpoint_for(trained, device)
+    if checkpoint is not None:
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def tell_of_other_tables(missing: Iterable[Experiment]) -> None:
