@@ -168,7 +168,11 @@ def series_name(line: Mapping[Any, Any], columns: Sequence[str]) -> str:
     return ", ".join(map(display_name, known))
 
 
-def _mean_cell(line: Mapping[Any, Any], metric: str, is_best: bool) -> Html:
+def _mean_cell(
+    line: Mapping[Any, Any],
+    metric: str,
+    is_best: bool,
+) -> Html:
     """`0.788`, bold where best, below it deviation and seeds, and the paper's figure where there is one."""
     text = ""
     if line["n_seeds"]:
@@ -218,8 +222,9 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     if not means["n_seeds"].any():
         return Html("<p>No rows are recorded yet.</p>")
     # Sizes that only the paper has are not what a page compares, and would push its own columns out of sight.
-    place = [means["space"], means["dataset"], means["n_train"].fillna(NO_LABELS)]
-    means = means[means["n_seeds"].groupby(place).transform("max") > 0]
+    by_place = [means["space"], means["dataset"], means["n_train"].fillna(NO_LABELS)]
+    seeds = means["n_seeds"].groupby(by_place).transform("max")
+    means = means[seeds > 0]
     lines = means.to_dict("records")
     columns = series_columns(means)
     best: dict[Place, float] = {}
@@ -344,7 +349,12 @@ class Page:
     A `profile` above quick computes missing rows first. Raises UserError for a page without claims.
     """
 
-    def __init__(self, name: str, profile: str = "quick", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        profile: str = "quick",
+        device: str = "cpu",
+    ) -> None:
         self.name = name
         grids.record(name, profile, device)
         self.rows = grids.rows(name)
@@ -383,13 +393,19 @@ class Page:
         return verdict_html(lines, meaning)
 
     def means(
-        self, first: Iterable[str] = (), metrics: Sequence[str] = RANKINGS, figures: pd.DataFrame | None = None
+        self,
+        first: Iterable[str] = (),
+        metrics: Sequence[str] = RANKINGS,
+        figures: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
         """`summary` of the rows of the standard profile, told apart by the settings `first` too."""
         return summary(self.standard, figures, metrics, [*PLACE, *first])
 
     def table(
-        self, metric: str = "kendall_tau", first: Iterable[str] = (), figures: pd.DataFrame | None = None
+        self,
+        metric: str = "kendall_tau",
+        first: Iterable[str] = (),
+        figures: pd.DataFrame | None = None,
     ) -> Html:
         """Methods and settings against labels."""
         return means_table(self.means(first, [metric], figures), metric)
@@ -411,7 +427,12 @@ class Page:
         return Html(provenance(self.rows) + run)
 
 
-def quoted(name: str, space: str, methods: Sequence[str] = (), metric: str = "kendall_tau") -> pd.DataFrame:
+def quoted(
+    name: str,
+    space: str,
+    methods: Sequence[str] = (),
+    metric: str = "kendall_tau",
+) -> pd.DataFrame:
     """The paper's figures of a table for one space, of these methods where some are named."""
     figures = paper_figures(name, metric)
     figures = figures[figures["space"] == space]
