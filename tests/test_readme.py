@@ -44,6 +44,12 @@ def test_what_is_shown_runs_and_gives_what_the_sentences_say(shown, tmp_path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["predictor.hypernas"]
 
 
+def test_the_size_of_the_installation_and_the_index_of_cpu_builds_are_said():
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert re.search(r"takes \d GB on disk", text)
+    assert re.search(r"index of PyTorch's CPU builds, `make book PIP_FLAGS=\"--extra-index-url URL\"`", text)
+
+
 def test_the_practitioners_commands_end_in_a_ranked_list(tmp_path, monkeypatch):
     (block,) = [block for block in blocks("sh") if "hypernas fit" in block]
     lines = block.strip().splitlines()
