@@ -15,6 +15,7 @@ from hypernas.graph import Architecture, Cell, collate
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.metrics import kendall_tau
 from hypernas.spaces.choice import ChoiceSpace
+from hypernas.spaces.programs import ProgramWriter
 
 CHOICES = {
     "resolution": [128, 160],
@@ -158,6 +159,29 @@ def test_without_build_and_count_only_what_needs_them_is_refused(space):
     counted = ChoiceSpace(CHOICES, count=lambda values: (values["a.kernel"], 10))
     assert counted.provides("count")
     assert counted.count(architecture) == (5, 10)
+
+
+def test_with_build_the_network_is_an_ordinary_module_that_learns():
+    """One convolution for each cell of the sequence, as wide as the stem."""
+
+    def build(values, channels, cells_per_stage, stem_stride):
+        writer = ProgramWriter(channels, stem_stride)
+        value = writer.stem()
+        for position in range(values["a.depth"]):
+            writer.position = position
+            value = writer.conv((value,), channels, channels, values["a.kernel"], 1, (position, 1))
+        return writer.finish(value, heads=((5, channels, channels),))
+
+    built = ChoiceSpace({"a.kernel": [3, 5], "a.depth": [1, 2]}, name="built", build=build)
+    assert built.provides("network")
+    network = built.network(built.parse({"a.kernel": 5, "a.depth": 2}), n_classes=3, c_image=1, channels=4)
+    assert isinstance(network, torch.nn.Module)
+    logits = network(torch.randn(6, 1, 8, 8))
+    assert logits.shape == (6, 3)
+    logits.sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+    small, large = (built.count(built.parse({"a.kernel": kernel, "a.depth": 2})) for kernel in (3, 5))
+    assert small < large
 
 
 def test_an_architecture_of_other_nodes_is_refused(space):
