@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hypernas as hypernas_library
 from hypernas.cli import main
 from hypernas.cli.trials import split_constraint
 from hypernas.errors import UserError
@@ -130,6 +131,24 @@ def test_measured_costs_of_a_table_are_objectives_without_a_trial(nasbench201, m
     front = [search.domain.candidate(trial.architecture) for trial in search.front()]
     assert (np.diff(costs[front]) <= 0).all()
     assert costs[front].min() == costs[rows].min()
+
+
+def test_the_example_of_the_book_searches_by_accuracy_and_measured_edge_latency(nasbench201):
+    costs = nasbench201.space.hardware("cifar10")
+    if not costs:
+        pytest.skip("measured costs are in the official file of NAS-Bench-201, which is not present")
+    text = (Path(__file__).parents[1] / "book" / "own_space.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "edgegpu_latency" in block]
+    said = {"hypernas": hypernas_library}
+    exec(code, said)
+    search = said["search"]
+    assert search.task.told == ["accuracy"]
+    latency = [costs["edgegpu_latency"][search.domain.candidate(trial.architecture)] for trial in search.front()]
+    accuracy = [trial.values["accuracy"] for trial in search.front()]
+    assert max(latency) < 5
+    assert latency == sorted(latency, reverse=True)
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert len(search.trials) == 60
 
 
 def test_a_failed_trial_is_kept_and_not_asked_again_and_three_in_a_row_stop():

@@ -322,7 +322,7 @@ def test_a_result_page_is_titled_by_an_answer_that_its_rows_still_give(name):
 
 
 # The pages whose lesson is their code show it; every other page folds it.
-LESSONS = ("global_encoding", "hypernetwork", "multi_task_loss", "sixty_lines")
+LESSONS = ("global_encoding", "hypernetwork", "multi_task_loss", "sixty_lines", "your_own_space")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
