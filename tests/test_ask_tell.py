@@ -336,7 +336,10 @@ def test_a_worker_gets_back_what_it_did_not_tell(tmp_path):
 
 TWO_OBJECTIVES = ("accuracy", "-latency")
 # Guided by ridge regression, which learns in milliseconds, so that a kill may fall anywhere.
-KILLED = {"random": {"method": "random"}, "guided": {"method": "guided", "predictor": "ridge", "first": 10}}
+KILLED = {
+    "random": {"method": "random"},
+    "guided": {"method": "guided", "predictor": "ridge", "first": 10, "population": 8, "generations": 1},
+}
 
 
 def both(architecture):
@@ -386,7 +389,7 @@ def undisturbed(queries, settings):
 
 @pytest.mark.parametrize("method", KILLED)
 def test_two_processes_of_which_one_is_killed_ten_times_lose_and_repeat_nothing(tmp_path, method):
-    path, queries = tmp_path / "journal.jsonl", 60 if method == "random" else 30
+    path, queries = tmp_path / "journal.jsonl", 60 if method == "random" else 20
     lines = killed_ten_times(path, queries, KILLED[method], helper_after=5)
     asked = [line["architecture"] for line in lines if "asked" in line]
     told = [line["architecture"] for line in lines if "told" in line]
@@ -409,7 +412,7 @@ def beats(one, other):
 
 
 def test_a_guided_search_that_is_killed_ten_times_asks_what_an_undisturbed_one_asks(tmp_path):
-    path, queries, settings = tmp_path / "journal.jsonl", 30, KILLED["guided"]
+    path, queries, settings = tmp_path / "journal.jsonl", 20, KILLED["guided"]
     killed_ten_times(path, queries, settings, helper_after=None)
     opened, whole = Search.open(path), undisturbed(queries, settings)
     assert notations(opened) == notations(whole)
