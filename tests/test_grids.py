@@ -108,9 +108,9 @@ def test_the_state_counts_what_is_recorded_and_names_the_command():
     experiments = grids.grid("connectivity")
     n = len(experiments)
     command = "`hypernas grid connectivity`"
-    assert grids.state("connectivity") == f"None of the {n} rows of this page is recorded yet: {command} computes them."
+    assert grids.state("connectivity") == f"None of the {n} standard rows of this page is recorded yet: {command} computes them."
     record(experiments[0])
-    assert grids.state("connectivity").startswith(f"1 of the {n} rows of this page are recorded; {command}")
+    assert grids.state("connectivity").startswith(f"1 of the {n} standard rows of this page are recorded; {command}")
     lines = list(grids.plan(experiments))
     assert lines[0].endswith("n_train 50: 1 of 10 seeds recorded")
     assert sum(int(line.split()[-3]) for line in lines) == n

@@ -168,10 +168,10 @@ def state(name: str, profile: str = "standard") -> str:
     n = total - answers.count(None)
     command = f"`hypernas grid {name}`"
     if n == total:
-        return f"All {total} rows of this page are recorded; {command} is the list of them."
+        return f"All {total} {profile} rows of this page are recorded; {command} is the list of them."
     if not n:
-        return f"None of the {total} rows of this page is recorded yet: {command} computes them."
-    return f"{n} of the {total} rows of this page are recorded; {command} computes the others."
+        return f"None of the {total} {profile} rows of this page is recorded yet: {command} computes them."
+    return f"{n} of the {total} {profile} rows of this page are recorded; {command} computes the others."
 
 
 def plan(experiments: list[Experiment]) -> Iterator[str]:
