@@ -108,7 +108,10 @@ def test_the_state_counts_what_is_recorded_and_names_the_command():
     experiments = grids.grid("connectivity")
     n = len(experiments)
     command = "`hypernas grid connectivity`"
-    assert grids.state("connectivity") == f"None of the {n} standard rows of this page is recorded yet: {command} computes them."
+    assert (
+        grids.state("connectivity")
+        == f"None of the {n} standard rows of this page is recorded yet: {command} computes them."
+    )
     record(experiments[0])
     assert grids.state("connectivity").startswith(f"1 of the {n} standard rows of this page are recorded; {command}")
     lines = list(grids.plan(experiments))
