@@ -98,7 +98,7 @@ def test_a_script_that_labels_on_two_processes_needs_no_guard(tmp_path):
         "recipe = Labelling('nasbench201', n=10, epochs=1, seeds=1, channels=1, cells_per_stage=1)\n"
         f"label(recipe, Path({str(tmp_path)!r}) / 'table.parquet', processes=2, progress=False)\n"
     )
-    result = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "table.parquet").exists()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from sklearn.ensemble import GradientBoostingRegressor
+from typing import TYPE_CHECKING
 
 from hypernas.graph import GraphBatch
 from hypernas.predictors.shared.features import FeaturePredictor, OneHot
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import GradientBoostingRegressor
 
 
 @dataclass(kw_only=True, eq=False)
@@ -26,6 +28,9 @@ class Trees(FeaturePredictor):
         return OneHot(graphs)
 
     def new_model(self) -> GradientBoostingRegressor:
+        # Here, since a process that only hands out the work need not wait for scikit-learn.
+        from sklearn.ensemble import GradientBoostingRegressor
+
         return GradientBoostingRegressor(
             n_estimators=self.n_trees,
             learning_rate=self.learning_rate,
