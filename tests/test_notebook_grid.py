@@ -155,6 +155,14 @@ def test_a_changed_source_or_parameter_is_executed_again_and_nothing_else(folder
     assert len(notebook_grid.read(path).missing) == 2
 
 
+def test_what_a_killed_process_left_of_a_notebook_is_removed_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook_grid, "gettempdir", lambda: str(tmp_path))
+    for number in (999999999, os.getpid()):
+        (tmp_path / f"{notebook_grid.SCRATCH}{number}-x").mkdir()
+    notebook_grid._remove_scratch_of_the_dead()
+    assert [folder.name for folder in tmp_path.iterdir()] == [f"{notebook_grid.SCRATCH}{os.getpid()}-x"]
+
+
 @pytest.mark.notebook
 def test_twelve_notebooks_on_two_workers_of_which_one_is_killed_are_each_done_once(folder):
     """The same grid again does nothing; a notebook that fails is reported, the others finish, exit code 1."""

@@ -18,14 +18,16 @@ import hashlib
 import json
 import math
 import os
+import platform
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +38,7 @@ from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.markup import Html, markdown_table
 from hypernas.lab.notebooks import NotebookFailed
 from hypernas.lab.runner import Runner, Workers
-from hypernas.training.files import replaced
+from hypernas.training.files import is_alive, replaced
 
 KEYS = {"output", "parameters", "runs"}
 RUN_KEYS = {"notebook", "parameters"}
@@ -49,6 +51,8 @@ STAMP = "hypernas"
 # What a notebook shows may change with any of these files of the package, and with the rows and tables it ships.
 LIBRARY = (".py", ".toml", ".js", ".css")
 IMPORTED = ("distributed.nanny", "hypernas.lab.notebook_grid", "papermill", "nbformat", "nbclient")
+# Beginning of a folder in which a notebook is executed; the number of its process follows.
+SCRATCH = f"hypernas-notebook-{platform.node()}-"
 EXECUTED, UNCHANGED, FAILED, NOT_RUN = "executed", "unchanged", "failed", "not run"
 
 
@@ -321,7 +325,8 @@ def _matches(execution: Execution, only: Mapping[str, str]) -> bool:
 
 def execute(job: Execution) -> str:
     """The work of a job: the executed notebook as text. Raises NotebookFailed with what ran until then."""
-    with TemporaryDirectory(prefix="hypernas-") as name:
+    _remove_scratch_of_the_dead()
+    with TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as name:
         folder = Path(name)
         source = folder / "source" / job.notebook.name
         source.parent.mkdir()
@@ -334,6 +339,14 @@ def execute(job: Execution) -> str:
                 failure.notebook = kept.read_text(encoding="utf-8")
             raise
         return done.read_text(encoding="utf-8")
+
+
+def _remove_scratch_of_the_dead() -> None:
+    """A killed process leaves the folder in which it executed a notebook; the next one on this machine removes it."""
+    for folder in Path(gettempdir()).glob(f"{SCRATCH}*-*"):
+        number = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if number.isdecimal() and not is_alive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def carry_out(grid: Grid, workers: Workers | None = None, force: bool = False) -> Iterator[Told]:
