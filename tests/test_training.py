@@ -263,7 +263,7 @@ def test_a_pickle_that_takes_from_an_empty_stack_is_a_damaged_checkpoint(tmp_pat
 
     Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))
     monkeypatch.setattr(torch, "load", broken)
-    with pytest.raises(UserError, match="a checkpoint must be a file of this library, .*state cannot be read"):
+    with pytest.raises(UserError, match=r"a checkpoint must be a file of this library, .*state cannot be read"):
         Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))
 
 
