@@ -255,6 +255,18 @@ def test_a_learning_rate_without_bounds_is_named(nasbench201):
         hopeless.fit(graphs, torch.arange(6.0))
 
 
+def test_a_pickle_that_takes_from_an_empty_stack_is_a_damaged_checkpoint(tmp_path, monkeypatch):
+    """What PyTorch's reader of weights does with a list that was cut: it is no bug of ours."""
+
+    def broken(*arguments, **settings):
+        raise IndexError("pop from empty list")
+
+    Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))
+    monkeypatch.setattr(torch, "load", broken)
+    with pytest.raises(UserError, match=r"a checkpoint must be a file of this library, .*state cannot be read"):
+        Line().fit(epochs=1, checkpoint=Checkpoint(tmp_path / "state"))
+
+
 def test_a_bug_of_ours_in_a_checkpoint_is_not_called_a_foreign_file(tmp_path, monkeypatch):
     def broken(*arguments, **settings):
         raise NameError("a bug")

@@ -32,7 +32,7 @@ StepLoss = Callable[[Tensor, list[np.random.Generator]], Logged]
 ORDER_IN_EPOCH = 0x4E
 ORDER_FOR_GOOD = 0x6E
 # What torch.load raises for a file that is none of its own, that was cut short, or that holds more than tensors.
-UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, LookupError)
 
 
 @dataclass(frozen=True)
