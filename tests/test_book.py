@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import hypernas
 from hypernas.lab.pages import Page
 from hypernas.lab.schema import FACTS
 
@@ -146,9 +147,10 @@ def show(browser, page, width=1200, theme="light"):
     """Load a page -> the addresses it asked of other hosts, and the errors of its scripts."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-    )
+    # A colour that is still changing has no contrast of its own.
+    wanted = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in wanted.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get(page.as_uri())
     browser.set_script_timeout(20)
     browser.execute_async_script("(window.MathJax?.startup?.promise ?? Promise.resolve()).then(arguments[0])")
@@ -289,13 +291,17 @@ def test_all_rows_are_data_on_their_page_and_never_markup():
 
 
 def test_the_code_of_the_page_on_spaces_of_your_own_runs(tmp_path, monkeypatch, capsys):
-    """With one epoch in place of many."""
-    (code,) = re.findall(r"```python\n(.*?)```", (BOOK / "own_space.md").read_text(encoding="utf-8"), re.DOTALL)
+    """With one epoch in place of many, and a training that is none; the third block needs the official table."""
+    page = (BOOK / "own_space.md").read_text(encoding="utf-8")
+    code, ask, _ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     quick = code.replace('get("hypernas-p")()', 'get("hypernas-p")(epochs=1)')
     assert quick != code
     monkeypatch.chdir(tmp_path)
     exec(compile(quick, "own_space.md", "exec"), {})
     assert re.fullmatch(r"tensor\(\[[0-9.]+\]\)\n", capsys.readouterr().out)
+    names = {"hypernas": hypernas, "train": lambda architecture: 90.0}
+    exec(compile(ask, "own_space.md", "exec"), names)
+    assert [trial.state for trial in names["search"].trials.values()] == ["told"] * 10
 
 
 def test_pages_that_show_the_same_experiment_show_the_same_seeds_of_it():

@@ -238,7 +238,8 @@ def test_an_interrupted_notebook_says_stopped_and_leaves_nothing(notebook, tmp_p
     printed, said = process.communicate(timeout=120)
     assert (process.returncode, printed) == (130, "")
     lines = [line for line in said.splitlines() if line and not line.startswith("Executing:")]
-    assert lines == ["Stopped; recorded rows are kept, the same command goes on from there."]
+    stopped = "Stopped; recorded rows are kept, the same command goes on from there."
+    assert lines == ["1 notebook to run in a kernel of this machine", stopped]
     assert list(out.iterdir()) == []
 
 
@@ -248,7 +249,7 @@ def test_what_a_kernel_says_outside_its_cells_is_passed_on_unless_it_was_interru
 
     def use():
         with notebooks._kernel_manager_class() as errors:
-            errors.write(b"words")
+            errors.write(b"[IPKernelApp] WARNING | Kernel is running over TCP without encryption. All\nwords")
             if end:
                 raise end
 

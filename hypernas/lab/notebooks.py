@@ -224,9 +224,16 @@ def _kernel_manager_class() -> Iterator[type]:
         _pass_on(errors)
 
 
+# Every kernel begins with a warning of this. Ours listen on this machine only, and nobody else is on the line.
+USUAL = "Kernel is running over TCP without encryption"
+
+
 def _pass_on(errors: IO[bytes]) -> None:
     errors.seek(0)
-    sys.stderr.write(errors.read().decode(errors="replace"))
+    text = errors.read().decode(errors="replace")
+    for line in text.splitlines(keepends=True):
+        if USUAL not in line:
+            sys.stderr.write(line)
 
 
 def cost(done: Path) -> str:
