@@ -123,7 +123,10 @@ WIDE_FIGURES = """
 return [...document.querySelectorAll('.hn-figure')].filter((box) => box.scrollWidth > box.clientWidth + 2).length
 """
 # Chapters whose lesson is the code itself.
-LESSONS = {f"notebooks/{name}.html" for name in ("sixty_lines", "global_encoding", "hypernetwork", "multi_task_loss")}
+LESSONS = {
+    f"notebooks/{name}.html"
+    for name in ("sixty_lines", "global_encoding", "hypernetwork", "multi_task_loss", "your_own_space")
+}
 # Rules of axe that say whether a page can be read and found one's way in.
 RULES = ["color-contrast", "landmark-one-main", "region", "document-title", "html-has-lang", "image-alt", "link-name",
          "button-name", "label", "select-name", "svg-img-alt", "aria-valid-attr-value", "duplicate-id-aria", "list",
