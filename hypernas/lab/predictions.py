@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.experiment import Experiment, arguments
 from hypernas.lab.provenance import stamp
 from hypernas.lab.tables import digest
+from hypernas.training.files import replaced
 
 # The title of an experiment whose predictions are kept; no file of results is called so.
 TITLE = "predictions"
@@ -51,10 +51,8 @@ class Predictions:
         names = [str(self.about[name]) for name in ("space", "dataset", "method", "n_train", "seed")]
         path = folder / f"{'-'.join(names)}.npz"
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as stream:
+        with replaced(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, predicted=self.predicted, about=np.array([json.dumps(self.about)]))
-        os.replace(temporary, path)
         return path
 
 

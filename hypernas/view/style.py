@@ -42,6 +42,8 @@ METHODS = {
     "ghn2": (GREEN, ">"),
     "trees": (GREEN, "p"),
     "graph-features": (OLIVE, "h"),
+    "ridge": (PINK, "X"),
+    "hypernas-plus": (ORANGE, "*"),
     "random": ("#B0B0B0", "."),
     "evolution": (GREEN, "*"),
 }
