@@ -170,7 +170,17 @@ class HyperNAS(GeneratingPredictor):
         *inputs: Tensor,
     ) -> Logged:
         """The adaptive sum of squared error and cross-entropy of architectures (S, b) on images (S, b, M)."""
-        index, chosen = inputs
+        losses, log = self.task_losses(run, labels, *inputs)
+        return adaptive_sum([*losses.values()], run.u, run.power).sum(), log
+
+    def task_losses(
+        self,
+        run: GeneratingPass,
+        labels: Tensor,
+        index: Tensor,
+        chosen: Tensor,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The loss (S, b) of each task, and what is logged."""
         x, y = run.training_images.pictures(chosen)
         predicted, logits = run(index, x)
         assert logits is not None
@@ -185,7 +195,7 @@ class HyperNAS(GeneratingPredictor):
         for t, task in enumerate(losses):
             log[f"weight_{task}"] = weights[:, t]
         log["target_accuracy"] = accuracy
-        return adaptive_sum([*losses.values()], run.u, run.power).sum(), log
+        return losses, log
 
     def score(self, graphs: GraphBatch) -> Tensor:
         return score(self.model.predictor, graphs, device=self.device, dtype=PRECISIONS[self.precision])
