@@ -1,4 +1,4 @@
-"""HyperNAS+: Gaussian processes on features of the graph beside a ranking ensemble of the paper's global encoder."""
+"""HyperNAS+: Gaussian processes on features of the graph, beside networks with the paper's global encoding."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 from hypernas.method.encoder import propagation
+from hypernas.predictors.hypernas import HyperNASP
 from hypernas.predictors.shared.gaussian_process import GroupDistances, GroupProcess
 from hypernas.predictors.shared.graph_kernel_features import GraphKernelFeatures, Groups, features_of
 from hypernas.predictors.shared.random_networks import CellSequence
 from hypernas.predictors.shared.ranking_losses import pairwise_logistic
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Logged, Schedule, train
-from hypernas.training.predictor import Architectures, FittedPredictor, labels_of, load_weights
+from hypernas.training.predictor import Architectures, FittedPredictor, fit_together, labels_of, load_weights
 from hypernas.training.training_set import TrainingSet
 
 # Architectures scored at a time: the kernel and the GCNs of so many take some 50 MB.
@@ -30,7 +31,7 @@ GCN_COMPONENTS = 20
 # A GCN's step takes 10 architectures or a twentieth of them, so that an epoch has at most 20 steps.
 LEAST_STEP, STEPS = 10, 20
 # What `without` may leave out, to measure what it is worth.
-INGREDIENTS = ("ranks", "random networks", "paths", "neighbourhoods", "processes", "gcns")
+INGREDIENTS = ("ranks", "random networks", "paths", "neighbourhoods", "processes", "gcns", "predictors")
 
 
 def gaussian_ranks(labels: np.ndarray) -> np.ndarray:
@@ -152,12 +153,12 @@ class RankingGCNs(nn.Module):
 
 @dataclass(kw_only=True, eq=False)
 class HyperNASPlus(FittedPredictor):
-    """Labels become ranks and these a Gaussian; then three kinds of members vote by their standard scores.
+    """Labels become ranks and these a Gaussian; then up to four kinds of members vote by their standard scores.
 
-    A Gaussian process on random networks; another on these, moments over paths and neighbourhoods of nodes; and
-    `n_members` GCNs with global encoding, which rank pairs and read the features. The second has half of the votes. The
-    other half goes from the first to the GCNs as labels become many, n^2 / (n^2 + `half_at`^2) of it with n labels:
-    GCNs need some hundred. One configuration serves every space, and no network is built.
+    A Gaussian process on random networks; another on these, moments over paths and neighbourhoods of nodes;
+    `n_members` GCNs with global encoding, which rank pairs and read the features; and, where a network has several
+    cells of its own, `n_predictors` of the paper's HyperNAS-P, which learn the labels as they are. `vote` says how much
+    each kind counts. One configuration serves every space, and no network is built.
 
     Percents are on the scale of the training labels as if these were Gaussian: they rank, and their deviations compare
     with one another. `without` leaves out one of `INGREDIENTS`.
@@ -165,6 +166,7 @@ class HyperNASPlus(FittedPredictor):
 
     n_members: int = 5
     epochs: int = 200
+    n_predictors: int = 3
     half_at: int = 100
     gcn_layers: int = 4
     gcn_width: int = 48
@@ -187,8 +189,26 @@ class HyperNASPlus(FittedPredictor):
         data = self._describe(graphs, labels)
         self.model = self._new_model(data)
         self._train(data, labels)
+        self.predictors = self._new_predictors()
+        if self.predictors:
+            assert self.training_set is not None
+            n = len(self.predictors)
+            fit_together(self.predictors, [graphs] * n, [self.training_set.accuracy] * n, self.scale)
         self._settle(len(labels))
         return self
+
+    @property
+    def n_positions(self) -> int:
+        """How many cells of a network may differ from one architecture to another."""
+        return max(1, len(self.features.sequence.columns))
+
+    def _new_predictors(self) -> list[HyperNASP]:
+        """Those that know a cell by its place; with a single cell the GCNs know as much."""
+        if self.n_positions == 1 or self.without == "predictors":
+            return []
+        first = self.n_predictors * self.seed
+        seeds = range(first, first + self.n_predictors)
+        return [HyperNASP(seed=seed, epochs=self.epochs, progress=self.progress) for seed in seeds]
 
     def _targets(self, standardised: Tensor) -> np.ndarray:
         """What the members learn from the labels (n,): the quantiles of a Gaussian at their ranks."""
@@ -255,18 +275,35 @@ class HyperNASPlus(FittedPredictor):
             progress=self.progress,
         )
 
+    def _networks(self) -> nn.ModuleDict:
+        """All that gradient descent has trained."""
+        predictors = {f"predictor {i}": each.model for i, each in enumerate(self.predictors)}
+        return nn.ModuleDict({"gcns": self.model} | predictors)
+
+    def vote(self, n: int) -> np.ndarray:
+        """The shares with n labels of both processes, the GCNs and, if there are any, the predictors.
+
+        The networks have n / (n + `half_at`) of one half, for they need some hundred labels. The processes describe
+        what a network computes and hardly where, so that of C cells that differ they have a C-th of what this leaves.
+        """
+        networks = n / (n + self.half_at) / 2
+        processes = (1 - networks) / self.n_positions
+        kinds = 2 if self.predictors else 1
+        shares = np.array([processes / 2] * 2 + [(1 - processes) / kinds] * kinds)
+        if self.without == "processes":
+            shares[:2] = 0.0
+        if self.without == "gcns":
+            shares[2] = 0.0
+        return shares / shares.sum()
+
     def _settle(self, n: int) -> None:
         """The members' shares with n labels, and what their standard scores are taken from.
 
         That is the reference of the features, so that no prediction depends on what is predicted beside it.
         """
-        self.n_parameters = sum(p.numel() for p in self.model.parameters()) + n * len(self.processes)
-        many = n**2 / (n**2 + self.half_at**2)
-        if self.without == "gcns":
-            many = 0.0
-        self.shares = np.array([(1 - many) / 2, 1 / 2, many / 2])
-        if self.without == "processes":
-            self.shares = np.array([0.0, 0.0, 1.0])
+        learned = sum(parameter.numel() for parameter in self._networks().parameters())
+        self.n_parameters = learned + n * len(self.processes)
+        self.shares = self.vote(n)
         votes, _ = self._votes(self.features.reference)
         self.centre = votes.mean(1, keepdims=True)
         spread = votes.std(1, keepdims=True)
@@ -274,7 +311,7 @@ class HyperNASPlus(FittedPredictor):
 
     @torch.no_grad()
     def _votes(self, graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
-        """What the members say (3, B), and the variance (B,) that the second process states; equal graphs once."""
+        """What each kind of member says (K, B), and the variance (B,) of the second process; equal graphs once."""
         votes, variances = [], []
         first, inverse = (index.numpy() for index in graphs.distinct())
         for start in range(0, len(first), CHUNK):
@@ -287,6 +324,9 @@ class HyperNASPlus(FittedPredictor):
             ranked = self.model(data, everything).double()
             means = [mean for mean, _ in said]
             means.append(ranked.mean(0).numpy())
+            if self.predictors:
+                scores = torch.stack([each.score(part) for each in self.predictors]).double()
+                means.append(scores.mean(0).numpy())
             votes.append(np.stack(means))
             variances.append(said[-1][1])
         return np.concatenate(votes, 1)[:, inverse], np.concatenate(variances)[inverse]
@@ -320,8 +360,8 @@ class HyperNASPlus(FittedPredictor):
         return mean, (deviation * self.scale.std).to(mean.dtype)
 
     def weights(self) -> dict[str, Tensor]:
-        """Those of the GCNs; the processes are fitted again in a second."""
-        return self.model.state_dict()
+        """Those of the networks; the processes are fitted again in a second."""
+        return self._networks().state_dict()
 
     def restore(
         self,
@@ -333,9 +373,11 @@ class HyperNASPlus(FittedPredictor):
         graphs = training_set.graphs
         labels = self._targets(labels_of(self, graphs, training_set.accuracy, scale))
         data = self._describe(graphs, labels)
-        model = self._new_model(data)
-        load_weights(self, model, weights)
-        self.model = model
+        self.model = self._new_model(data)
+        self.predictors = self._new_predictors()
+        for each in self.predictors:
+            each.model = each.new_model(graphs)
+        load_weights(self, self._networks(), weights)
         self._settle(len(labels))
 
 
