@@ -272,3 +272,19 @@ def test_means_use_all_recorded_seeds(monkeypatch):
     told = {"source": "a table", "seconds": 1.0, "kendall_tau": 0.5}
     monkeypatch.setattr(grids, "recorded", lambda experiments: [{**vars(e.resolved()), **told} for e in experiments])
     assert sorted(grids.rows("peers")["seed"]) == list(range(10))
+
+
+def test_a_claim_about_cost_is_held_against_what_was_measured_on_each_kind_of_images(ask, monkeypatch):
+    """A factor of 3 on the digits and of 1,100 on CIFAR-10: a factor of 1,000 holds on one of the two."""
+    ratios = {"digits": [3.0, 3.1, 2.9, 3.0, 3.1], "cifar10": [1100.0, 1120.0, 1090.0, 1105.0, 1095.0]}
+    row = {"space": "toy", "dataset": "toyset", "n_train": 156, "started": "2026-11-29", "ratio": ratios}
+    older = row | {"started": "2026-11-28", "ratio": 7.0}
+    monkeypatch.setattr(claims.Results, "rows", lambda self: [older, row])
+    claim = Claim("page", "costs 1,000 times", "Table 11", measured="ratio", metric="ghn_over_hypernas", least=1000.0)
+    answers = ask(pd.DataFrame(), claim)
+    assert whole(answers)["answer"] == PARTLY
+    assert spaces(answers)["answer"].tolist() == [LOWER, HIGHER]
+    assert spaces(answers)["where"].tolist() == ["toy, digits", "toy, cifar10"]
+    assert pages.in_numbers(answers).startswith("toy, digits 3.0 [2.9, 3.1], 5 runs; toy, CIFAR-10 1,102.0")
+    monkeypatch.setattr(claims.Results, "rows", lambda self: [older])
+    assert whole(ask(pd.DataFrame(), claim))["answer"] == OPEN

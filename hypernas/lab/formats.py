@@ -19,7 +19,11 @@ DIGITS = {
     "test_accuracy": 2,
     "regret": 2,
     "label_factor": 1,
+    "ghn_over_hypernas": 1,
+    "paper_training_minutes": 1,
 }
+# What `hypernas bench` measures and a claim is about.
+COSTS = ("ghn_over_hypernas", "paper_training_minutes")
 MISSING = "–"
 # Everything that could be markup in HTML, Markdown or a formula. A character reference is text in each of them.
 MARKUP = re.compile(r"[&<>\"'`*_\[\]()|$\\~#{}!^]")
@@ -50,8 +54,8 @@ def estimate(line: Mapping[Any, Any], metric: str = "kendall_tau") -> str:
     >>> estimate({"difference": 10440.0, "low": float("nan"), "high": float("nan")}, "n_parameters")
     '+10,440'
     """
-    # A factor is not a difference: 1.2 times has no sign.
-    sign = metric != "label_factor"
+    # A factor and a cost are no differences: 1.2 times has no sign.
+    sign = metric not in ("label_factor", *COSTS)
     middle = number(line["difference"], metric, sign)
     low, high = number(line["low"], metric, sign), number(line["high"], metric, sign)
     return middle if low == MISSING else f"{middle} [{low}, {high}]"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernas.errors import UserError
 from hypernas.lab import claims, grids
-from hypernas.lab.formats import MISSING, estimate, number, plain
+from hypernas.lab.formats import COSTS, MISSING, estimate, number, plain
 from hypernas.lab.markup import Html, folded, html_table
 from hypernas.lab.rows import paper_figures
 from hypernas.lab.summary import PLACE, STATISTICS, summary
@@ -92,7 +92,8 @@ def in_numbers(lines: pd.DataFrame) -> str:
     said = []
     for unit in units:
         where = place_name(unit["where"])
-        numbers = f"{estimate(unit, unit['metric'])}, {unit['n_seeds']} seeds"
+        repeats = "runs" if unit["metric"] in COSTS else "seeds"
+        numbers = f"{estimate(unit, unit['metric'])}, {unit['n_seeds']} {repeats}"
         said.append(f"{where} {numbers}".strip())
     return "; ".join(said) or claims.NONE
 
