@@ -11,7 +11,7 @@ import numpy as np
 from hypernas.errors import UserError
 from hypernas.lab import claims
 from hypernas.lab.ceilings import ceiling
-from hypernas.lab.formats import estimate
+from hypernas.lab.formats import estimate, repeats
 from hypernas.lab.metrics import student_interval
 from hypernas.lab.pages import display_name, place_name, series_columns, series_name
 from hypernas.search.pareto import pareto_front
@@ -317,7 +317,7 @@ def _draw_estimate(
     ax.hlines(place, line["low"], line["high"], color=colour, linewidth=3)
     ax.plot(line["difference"], place, "D", color=colour, markeredgecolor=PAPER, markersize=7, zorder=4)
     ax.annotate(
-        f"{estimate(line, line['metric'])}   {line['n_seeds']} seeds",
+        f"{estimate(line, line['metric'])}   {repeats(line['n_seeds'], line['metric'])}",
         (1, place),
         xycoords=("axes fraction", "data"),
         xytext=(8, 0),
