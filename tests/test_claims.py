@@ -138,6 +138,12 @@ def test_a_pooled_line_never_stands_alone(ask):
     assert "other −0.03" in pages.in_numbers(answers)
 
 
+def test_a_lone_space_is_named_where_claims_of_many_pages_stand_together(ask):
+    answers = ask(rows({("a", 78): A, ("b", 78): [a - 0.02 - 0.001 * i for i, a in enumerate(A)]}))
+    assert pages.in_numbers(answers).startswith("+0.02")
+    assert pages.in_numbers(answers, named=True).startswith("toy +0.02")
+
+
 def test_a_constant_has_no_interval(ask):
     counted = rows({("a", 78): A, ("b", 78): A}).assign(n_parameters=[10.0] * 6 + [7.0] * 6)
     claim = Claim("page", "a has more", "us", one={"method": "a"}, other={"method": "b"}, metric="n_parameters")
