@@ -138,6 +138,12 @@ def test_a_pooled_line_never_stands_alone(ask):
     assert "other −0.03" in pages.in_numbers(answers)
 
 
+def test_a_lone_space_is_named_where_claims_of_many_pages_stand_together(ask):
+    answers = ask(rows({("a", 78): A, ("b", 78): [a - 0.02 - 0.001 * i for i, a in enumerate(A)]}))
+    assert pages.in_numbers(answers).startswith("+0.02")
+    assert pages.in_numbers(answers, named=True).startswith("toy +0.02")
+
+
 def test_a_constant_has_no_interval(ask):
     counted = rows({("a", 78): A, ("b", 78): A}).assign(n_parameters=[10.0] * 6 + [7.0] * 6)
     claim = Claim("page", "a has more", "us", one={"method": "a"}, other={"method": "b"}, metric="n_parameters")
@@ -272,3 +278,19 @@ def test_means_use_all_recorded_seeds(monkeypatch):
     told = {"source": "a table", "seconds": 1.0, "kendall_tau": 0.5}
     monkeypatch.setattr(grids, "recorded", lambda experiments: [{**vars(e.resolved()), **told} for e in experiments])
     assert sorted(grids.rows("peers")["seed"]) == list(range(10))
+
+
+def test_a_claim_about_cost_is_held_against_what_was_measured_on_each_kind_of_images(ask, monkeypatch):
+    """A factor of 3 on the digits and of 1,100 on CIFAR-10: a factor of 1,000 holds on one of the two."""
+    ratios = {"digits": [3.0, 3.1, 2.9, 3.0, 3.1], "cifar10": [1100.0, 1120.0, 1090.0, 1105.0, 1095.0]}
+    row = {"space": "toy", "dataset": "toyset", "n_train": 156, "started": "2026-11-29", "ratio": ratios}
+    older = row | {"started": "2026-11-28", "ratio": 7.0}
+    monkeypatch.setattr(claims.Results, "rows", lambda self: [older, row])
+    claim = Claim("page", "costs 1,000 times", "Table 11", measured="ratio", metric="ghn_over_hypernas", least=1000.0)
+    answers = ask(pd.DataFrame(), claim)
+    assert whole(answers)["answer"] == PARTLY
+    assert spaces(answers)["answer"].tolist() == [LOWER, HIGHER]
+    assert spaces(answers)["where"].tolist() == ["toy, digits", "toy, cifar10"]
+    assert pages.in_numbers(answers).startswith("toy, digits 3.0 [2.9, 3.1], 5 runs; toy, CIFAR-10 1,102.0")
+    monkeypatch.setattr(claims.Results, "rows", lambda self: [older])
+    assert whole(ask(pd.DataFrame(), claim))["answer"] == OPEN

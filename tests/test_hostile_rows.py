@@ -64,7 +64,7 @@ def fragments(rows, monkeypatch):
         "provenance": pages.provenance(rows),
         "curves": Picture(comparisons.learning_curves(rows), HOSTILE)._repr_html_(),
         "strips": Picture(comparisons.paired_strips(lines), HOSTILE)._repr_html_(),
-        "dumbbells": Picture(comparisons.dumbbells(means.drop_duplicates("method")), HOSTILE)._repr_html_(),
+        "dumbbells": Picture(comparisons.dumbbells(comparisons.beside_paper(means)), HOSTILE)._repr_html_(),
         "front": Picture(comparisons.cost_front(means, "seconds", "kendall_tau_mean"), HOSTILE)._repr_html_(),
         "searches": Picture(comparisons.best_so_far(search), HOSTILE)._repr_html_(),
         "cell view": CellView([drawing(cell, space, HOSTILE)]).static_html(),

@@ -179,7 +179,9 @@ def test_dumbbells_join_ours_and_the_papers_figure_of_each_method():
     place = {"space": "toy", "dataset": "toyset", "method": "hypernas", "n_train": 78}
     frame = rows().query("n_train == 78 and graph_form == 'raw'").assign(seconds=1.0)
     lines = summary(frame, pd.DataFrame([{**place, "paper": 0.677, "paper_source": "Table 2"}]))
-    (ax,) = comparisons.dumbbells(lines).axes
+    pairs = comparisons.beside_paper(lines)
+    (ax,) = comparisons.dumbbells(pairs).axes
+    assert ax.get_title() == "toy\n78 labels"
     paper, ours = (line.get_xdata() for line in ax.lines)
     assert np.nansum(paper) == pytest.approx(0.677)
     assert sorted(ours) == pytest.approx(sorted(lines["kendall_tau_mean"]))

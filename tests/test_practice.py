@@ -49,10 +49,11 @@ def test_labels_become_a_predictor_with_an_estimate_and_a_ranked_list(command, l
     assert code == 0
     lines = told.splitlines()
     assert lines[0] == "40 labels of nasbench201, 5 folds"
-    assert re.fullmatch(r"ridge +tau 0\.\d+ \(-?0\.\d+ to [01]\.\d+\) +\d+\.\d s", lines[1])
-    assert lines[2].startswith("graph-features ")
-    assert "As the best of 2, its tau is a little flattered" in lines[3]
-    assert lines[4].endswith("fitted to all labels, is in p.hypernas")
+    assert lines[1].startswith("11 trainings (cpu): 2 methods on 5 folds each, then the best on all labels; about ")
+    assert re.fullmatch(r"ridge +tau 0\.\d+ \(-?0\.\d+ to [01]\.\d+\) +\d+\.\d s", lines[2])
+    assert lines[3].startswith("graph-features ")
+    assert "As the best of 2, its tau is a little flattered" in lines[4]
+    assert lines[5].endswith("fitted to all labels, is in p.hypernas")
     (tmp_path / "mine.txt").write_text("# mine\n" + "\n".join(practice.sample("nasbench201", 20, 5)) + "\n\n")
     predicted = table(command("predict", "p.hypernas", "mine.txt")[1])
     assert predicted["notation"].tolist() == practice.sample("nasbench201", 20, 5)
@@ -118,6 +119,23 @@ def test_auto_tries_the_methods_without_epochs_first_and_begins_none_after_its_s
     code, told = command("fit", "--space", "nasbench201", "--labels", labels, "-o", "p.hypernas", "--seconds", 0)
     assert code == 0
     assert "not tried after 0 s: graph-features, trees, hypernas-p" in told
+
+
+def test_one_method_is_tried_however_few_the_seconds(labels):
+    estimates = list(Practice("nasbench201", labels).estimates("trees", seconds=0))
+    assert [estimate.method for estimate in estimates] == ["ridge", "trees"]
+
+
+def test_the_cost_is_a_number_of_trainings_and_a_time_for_the_methods_that_have_recorded_rows(labels, tmp_path):
+    here = Practice("nasbench201", labels)
+    mine = tmp_path / "mine.py"
+    mine.write_text("from hypernas.predictors.ridge import Ridge\nMETHODS = {'mine': Ridge}\n")
+    assert re.search(r": 1 method on 5 folds each, .*; about 1 s by recorded rows$", here.cost("ridge", 60))
+    assert "16 trainings (cuda): 3 methods" in here.cost(f"trees,{mine}", 60, "cuda")
+    told = here.cost(f"hypernas-p,{mine}", 60)
+    minutes = re.search(r"about (\d+) min by recorded rows, without .*mine\.py, of which none is recorded", told)
+    assert 1 <= int(minutes[1]) <= 30
+    assert told.endswith("; no method begins after 60 s")
 
 
 def test_a_fold_is_fitted_as_the_method_alone_would_be(labels):

@@ -92,6 +92,13 @@ def test_edges_do_not_change_the_counts_of_the_network_whose_operations_alone_ar
     ]
 
 
+def test_quoted_and_counted_sizes_stand_side_by_side_where_both_are_known():
+    sizes = published.sizes(published.table("darts")).set_index(["facet", "name"])
+    assert list(sizes.index.unique("facet")) == ["parameters", "multiply-adds"]
+    assert sizes.loc[("multiply-adds", "DARTS-V2, ImageNet"), "paper"] == 574
+    assert sizes["ours"].notna().all()
+
+
 def test_other_spaces_and_other_notations_are_user_errors():
     with pytest.raises(UserError, match="published networks are known for darts, mobilenetv3, vit, got 'nasbench201'"):
         published.table("nasbench201")

@@ -127,7 +127,9 @@ def run(
     "--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs a ratio is taken of."
 )
 @options.device
-@click.option("--part", type=click.Choice(["training", "scoring"]), help="One part alone.  [default: all]")
+@click.option(
+    "--part", type=click.Choice(["training", "evaluation", "scoring"]), help="One part alone.  [default: all]"
+)
 @click.option("--record", is_flag=True, help="Keep them as the row of this machine.")
 def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> None:
     """Measure the ratios of the efficiency pages and print them as one line of JSON."""

@@ -88,6 +88,7 @@ def fit(
     candidates = here.candidates(method)
     here.check(candidates, device)
     click.echo(f"{len(here.labels)} labels of {here.benchmark.space.name}, {len(here.folds())} folds")
+    options.tell(here.cost(method, seconds, device))
     estimates = []
     for estimate in here.estimates(method, seconds, device):
         low, high = estimate.interval()

@@ -18,7 +18,7 @@ import numpy as np
 
 from hypernas.errors import UserError
 from hypernas.lab.metrics import ROUNDING, student_interval
-from hypernas.lab.rows import paper_figures
+from hypernas.lab.rows import Results, paper_figures
 from hypernas.lab.summary import FACTS, PLACE, told_apart
 
 if TYPE_CHECKING:
@@ -51,18 +51,20 @@ class Claim:
     """`one` side of a page's rows is higher in `metric` than the `other`, or than the figures `paper` less `margin`.
 
     Of the metric `label_factor`, which says how many times the labels of `one` the `other` needs for the same Kendall
-    tau, the claim is a factor of at least `least`.
+    tau, the claim is a factor of at least `least`. A claim about cost names what `hypernas bench` has `measured`, and
+    says that it is at least `least`.
     """
 
     page: str
     says: str
     source: str
-    one: Mapping[str, Any]
+    one: Mapping[str, Any] = field(default_factory=dict)
     other: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, str] = field(default_factory=dict)
     metric: str = "kendall_tau"
     margin: float = 0.0
     least: float = 0.0
+    measured: str = ""
 
     @property
     def threshold(self) -> float:
@@ -124,6 +126,8 @@ def pairs(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     Partners agree in seed, and so in the training set, and in every setting that both have and the claim does not name.
     A quoted figure is the partner of every seed. Raises UserError where a run has two partners.
     """
+    if claim.measured:
+        return _measurements(claim.measured)
     if claim.metric == "label_factor":
         return _label_factors(_partners(rows, claim, "kendall_tau"))
     both = _partners(rows, claim, claim.metric)
@@ -133,6 +137,23 @@ def pairs(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     one = both.pop(claim.metric).astype(float)
     other = both.pop(f"{claim.metric}_other").astype(float)
     return both.assign(difference=one - other)
+
+
+def _measurements(name: str) -> pd.DataFrame:
+    """The newest value of `hypernas bench` of this name, or its repeated values on each set of images."""
+    import pandas as pd
+
+    columns = ["space", "dataset", "n_train", "seed", "difference"]
+    rows = [row for row in Results.of("bench").rows() if name in row]
+    if not rows:
+        return pd.DataFrame(columns=columns)
+    newest = max(rows, key=lambda row: row["started"])
+    value = newest[name]
+    by_images = value if isinstance(value, Mapping) else {newest["dataset"]: [value]}
+    lines = []
+    for images, repeats in by_images.items():
+        lines += [(newest["space"], images, newest["n_train"], place, one) for place, one in enumerate(repeats)]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def _label_factors(both: pd.DataFrame) -> pd.DataFrame:

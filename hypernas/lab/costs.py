@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from hypernas.lab.training_costs import (
 )
 from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.training.predictor import n_operations
+from hypernas.training.settings import PROFILES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 # Table 11, one architecture; training is that of the benchmark's network on a GPU.
 PAPER_SECONDS = {"np": 0.002, "pinat": 0.012, "hypernas": 0.014, "ghn": 14.0, "training": 8 * 3600.0}
 PAPER_GPU_DAYS = {"nasbench101": 0.3, "nasbench201": 0.2, "darts": 0.3, "vit": 2.0}  # Table 10
+# One architecture takes milliseconds, so the median of a few says it.
+LATENCY_REPEATS = 5
 
 
 def encoder_flop(
@@ -109,12 +113,31 @@ def latency(
     repeats: int = 20,
 ) -> float:
     """Median seconds to predict one architecture with a method trained for a single epoch."""
-    # What it has learned does not matter to the time, so that four labels do.
+    return _seconds_of_one(_fitted(method, graphs), graphs, repeats)
+
+
+def _fitted(method: str, graphs: GraphBatch, **settings: Any) -> Any:
+    """The method after one epoch of four labels: what it has learned does not matter to the time it takes."""
     accuracies = torch.tensor([90.0, 91.0, 92.0, 93.0])
-    fitted = predictors.get(method)(epochs=1).fit(graphs[:4], accuracies)
+    return predictors.get(method)(epochs=1, **settings).fit(graphs[:4], accuracies)
+
+
+def _seconds_of_one(
+    fitted: Any,
+    graphs: GraphBatch,
+    repeats: int,
+    seconds: Callable[[Callable[[], Any]], float] = seconds_of,
+) -> float:
     spread = np.linspace(0, len(graphs) - 1, repeats).astype(int)
-    times = [seconds_of(partial(fitted.predict, graphs[i : i + 1])) for i in spread.tolist()]
+    times = [seconds(partial(fitted.predict, graphs[i : i + 1])) for i in spread.tolist()]
     return statistics.median(times)
+
+
+def _processor_seconds(work: Callable[[], Any]) -> float:
+    """Seconds that this process computed: others on the machine slow a long call more often than a short one."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def full_training(
@@ -169,6 +192,31 @@ def _bench_training(
     return ratios
 
 
+def _bench_evaluation(
+    n: int,
+    pairs: int,
+    device: str,
+) -> dict[str, dict[str, list[float]]]:
+    """How many times the processor's seconds of HyperNAS GHN takes to score one architecture, by its images.
+
+    GHN runs each network that it generates on test images, so its seconds grow with these and with the network.
+    """
+    graphs = sampled("nasbench201", LATENCY_REPEATS)
+    sizes: dict[str, dict[str, Any]] = {"digits": {}}
+    if find("cifar10") is not None:
+        sizes["cifar10"] = {name: value for name, value in PROFILES["paper"].items() if name != "epochs"}
+    ours = _fitted("hypernas", graphs)
+    ratios = {}
+    for images, settings in sizes.items():
+        ghn = _fitted("ghn", graphs, **settings)
+        ratios[images] = [
+            _seconds_of_one(ghn, graphs, LATENCY_REPEATS, _processor_seconds)
+            / _seconds_of_one(ours, graphs, LATENCY_REPEATS, _processor_seconds)
+            for _ in range(pairs)
+        ]
+    return {"ghn_over_hypernas": ratios}
+
+
 def _bench_scoring(
     n: int,
     pairs: int,
@@ -194,7 +242,11 @@ def _bench_scoring(
 
 # What the names of ratios begin with; all else in a row says where and when it was measured.
 RATIOS = ("training_", "ten_", "tau_", "paper_training", "nasbench101_", "scoring_")
-PARTS = {"training": _bench_training, "scoring": _bench_scoring}
+PARTS: dict[str, Callable[[int, int, str], Mapping[str, Any]]] = {
+    "training": _bench_training,
+    "evaluation": _bench_evaluation,
+    "scoring": _bench_scoring,
+}
 
 
 def record(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hypernas.lab import claims
-from hypernas.lab.formats import estimate, number, plain
+from hypernas.lab.formats import UNSIGNED, estimate, number, plain, repeats
 from hypernas.lab.markup import Html, html_table, markdown_table
 from hypernas.lab.pages import Page, badge_html, display_name, quoted, wording
 
@@ -66,18 +66,21 @@ def _in_brief(entry: Mapping[str, Any], answers: Sequence[pd.DataFrame]) -> str:
 def _spaces_in_brief(lines: pd.DataFrame, unit: str) -> str:
     """The estimates of a claim's spaces; with too few seeds the mean alone and how many. A lone space has no name."""
     spaces = lines[lines["level"] == claims.SPACE].to_dict("records")
+    in_one_space = len({line["space"] for line in spaces}) == 1
     said = []
     for line in spaces:
         metric = line["metric"]
         text = estimate(line, metric)
         if line["answer"] == claims.FEW:
-            text = number(line["difference"], metric, sign=True)
+            text = number(line["difference"], metric, sign=metric not in UNSIGNED)
         if unit:
             text += unit if unit == "×" else f" {unit}"
         if line["answer"] == claims.FEW:
-            text += f" ({line['n_seeds']} seeds)"
+            text += f" ({repeats(line['n_seeds'], metric)})"
         if len(spaces) > 1:
-            text = f"{display_name(line['space'])} {text}"
+            # Two lines of one space differ in what stands behind its name.
+            *_, dataset = line["where"].split(", ")
+            text = f"{display_name(dataset if in_one_space else line['space'])} {text}"
         said.append(text)
     return ", ".join(said) or claims.NONE
 

@@ -19,7 +19,13 @@ DIGITS = {
     "test_accuracy": 2,
     "regret": 2,
     "label_factor": 1,
+    "ghn_over_hypernas": 1,
+    "paper_training_minutes": 1,
 }
+# What `hypernas bench` measures and a claim is about.
+COSTS = ("ghn_over_hypernas", "paper_training_minutes")
+# A factor and a cost are no differences: 1.2 times has no sign.
+UNSIGNED = ("label_factor", *COSTS)
 MISSING = "–"
 # Everything that could be markup in HTML, Markdown or a formula. A character reference is text in each of them.
 MARKUP = re.compile(r"[&<>\"'`*_\[\]()|$\\~#{}!^]")
@@ -50,11 +56,20 @@ def estimate(line: Mapping[Any, Any], metric: str = "kendall_tau") -> str:
     >>> estimate({"difference": 10440.0, "low": float("nan"), "high": float("nan")}, "n_parameters")
     '+10,440'
     """
-    # A factor is not a difference: 1.2 times has no sign.
-    sign = metric != "label_factor"
+    sign = metric not in UNSIGNED
     middle = number(line["difference"], metric, sign)
     low, high = number(line["low"], metric, sign), number(line["high"], metric, sign)
     return middle if low == MISSING else f"{middle} [{low}, {high}]"
+
+
+def repeats(n: int, metric: str) -> str:
+    """How often something was run: costs have runs, everything else has seeds.
+
+    >>> repeats(1, "paper_training_minutes"), repeats(5, "kendall_tau")
+    ('1 run', '5 seeds')
+    """
+    name = "run" if metric in COSTS else "seed"
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
 
 
 def plain(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernas.errors import UserError
 from hypernas.lab import claims, grids
-from hypernas.lab.formats import MISSING, estimate, number, plain
+from hypernas.lab.formats import COSTS, MISSING, estimate, number, plain, repeats
 from hypernas.lab.markup import Html, folded, html_table
 from hypernas.lab.rows import paper_figures
 from hypernas.lab.summary import PLACE, STATISTICS, summary
@@ -82,17 +82,20 @@ def place_name(where: Any) -> str:
     return ", ".join(parts)
 
 
-def in_numbers(lines: pd.DataFrame) -> str:
-    """The spaces of a claim, or the size that decides it, each with estimate and number of seeds."""
+def in_numbers(lines: pd.DataFrame, named: bool = False) -> str:
+    """The spaces of a claim, or the size that decides it, each with estimate and number of seeds.
+
+    A lone space has its name only where `named`: most pages are about one.
+    """
     whole = lines.iloc[0].to_dict()
     units = [whole]
     # Numbers of the whole claim exist only where one space, or one size, stands for it.
-    if not whole["n_seeds"]:
+    if not whole["n_seeds"] or (named and not whole["where"]):
         units = lines[lines["level"] == claims.SPACE].to_dict("records")
     said = []
     for unit in units:
         where = place_name(unit["where"])
-        numbers = f"{estimate(unit, unit['metric'])}, {unit['n_seeds']} seeds"
+        numbers = f"{estimate(unit, unit['metric'])}, {repeats(unit['n_seeds'], unit['metric'])}"
         said.append(f"{where} {numbers}".strip())
     return "; ".join(said) or claims.NONE
 
@@ -105,7 +108,8 @@ def verdict_html(lines: pd.DataFrame, meaning: str) -> Html:
     claim = f"<strong>{plain(whole['says'])}</strong>{within}"
     source = f'<span class="hn-source">{plain(whole["source"])}</span>'
     metric = plain(display_name(whole["metric"]))
-    about = f'<span class="hn-source">difference in {metric}, paired by training set, 95 % interval</span>'
+    paired = metric if whole["metric"] in COSTS else f"difference in {metric}, paired by training set"
+    about = f'<span class="hn-source">{paired}, 95 % interval</span>'
     return Html(
         f'<div class="hn-verdict hn-{plain(answer)}">'
         f"<p>{badge_html(answer)} {claim} {source}</p>"
@@ -124,7 +128,7 @@ def claims_table(answers: pd.DataFrame, linked: bool = False) -> Html:
             says = f'<a href="{plain(page)}.html">{says}</a>'
         about = f"{whole['source']}; in {display_name(whole['metric'])}"
         claim = Html(f"{says}<small>{plain(about)}</small>")
-        rows.append([claim, in_numbers(lines), badge_html(whole["answer"])])
+        rows.append([claim, in_numbers(lines, named=linked), badge_html(whole["answer"])])
     return html_table(["claim", "ours: difference, 95 % interval", "verdict"], rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.experiment import Experiment, arguments, runs_networks, settings_of
+from hypernas.lab.formats import in_words
 from hypernas.lab.metrics import kendall_tau
 from hypernas.lab.persistence import load
+from hypernas.lab.rows import Results
 
 # What a predictor must be above to be worth its training.
 FLOOR = "ridge"
@@ -165,17 +168,33 @@ class Practice:
         share = len(test) / len(train)
         return Estimate(method, tuple(taus), share, seconds)
 
+    def cost(self, method: str, seconds: float, device: str = "cpu") -> str:
+        """What `estimates` and then `fit` take: trainings, about how long and on what, as one sentence."""
+        names = list(dict.fromkeys([FLOOR, *self.candidates(method)]))
+        folds = len(self.folds())
+        plural = "s" if len(names) > 1 else ""
+        trainings = f"{folds * len(names) + 1} trainings ({device}): {len(names)} method{plural} on {folds} folds each"
+        typical = {name: _typical_seconds(name, len(self.labels)) for name in names}
+        known = [one for one in typical.values() if one is not None]
+        time_taken = f"about {in_words(folds * sum(known))} by recorded rows" if known else "time unknown"
+        if known and (others := [name for name, one in typical.items() if one is None]):
+            time_taken += f", without {', '.join(others)}, of which none is recorded"
+        limit = f"; no method begins after {seconds:g} s" if len(names) > 1 else ""
+        return f"{trainings}, then the best on all labels; {time_taken}{limit}"
+
     def estimates(self, method: str, seconds: float = math.inf, device: str = "cpu") -> Iterator[Estimate]:
         """That of the floor first, then one for each candidate, as soon as it is there.
 
-        Of several candidates no further one begins once they have taken so many `seconds`.
+        Of several candidates no further one begins once they have taken so many `seconds`; one is always tried.
         """
-        spent = 0.0
-        for name in dict.fromkeys([FLOOR, *self.candidates(method)]):
-            if spent > seconds:
+        spent, candidates = 0.0, self.candidates(method)
+        tried = False
+        for name in dict.fromkeys([FLOOR, *candidates]):
+            if tried and spent > seconds:
                 return
             estimate = self.estimate(name, device)
             spent += estimate.seconds
+            tried |= name in candidates
             yield estimate
 
     def fit(self, method: str, device: str = "cpu") -> Any:
@@ -183,6 +202,18 @@ class Practice:
         experiment = self.experiment(method)
         graphs = self.benchmark.graphs(experiment.settings["graph_form"])
         return self._new(method, experiment, device).fit(graphs, self.labels)
+
+
+def _typical_seconds(method: str, n_labels: int) -> float | None:
+    """About what one training takes, by the recorded ones with the most similar number of labels; None without any."""
+    taken: dict[int, list[float]] = {}
+    for row in Results.of("few_shot").rows():
+        if row["method"] == method and row["profile"] == "standard" and row.get("seconds"):
+            taken.setdefault(row["n_train"], []).append(row["seconds"])
+    if not taken:
+        return None
+    nearest = min(taken, key=lambda n_train: abs(math.log(n_train / n_labels)))
+    return statistics.median(taken[nearest]) * n_labels / nearest
 
 
 def best(estimates: Sequence[Estimate], candidates: Sequence[str]) -> Estimate:

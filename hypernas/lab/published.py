@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernas import spaces
 from hypernas.errors import UserError
+from hypernas.lab.pages import display_name
 from hypernas.lab.rows import paper_figures
 from hypernas.spaces.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
 from hypernas.spaces.programs import count
@@ -108,3 +109,19 @@ def table(space: str) -> pd.DataFrame:
         values = [quoted.get(line) for line in zip(found["method"], found["dataset"], strict=True)]
         found.insert(column, f"quoted_{metric}", pd.Series(values, dtype=float))
     return found
+
+
+def sizes(networks: pd.DataFrame) -> pd.DataFrame:
+    """`table` -> parameters and multiply-adds in millions where both are known: `facet, name, ours, paper`."""
+    import pandas as pd
+
+    names = networks["method"].map(display_name)
+    if networks["dataset"].nunique() > 1:
+        names += ", " + networks["dataset"].map(display_name)
+    columns = {"parameters": "parameters_m", "multiply-adds": "flops_m"}
+    frames = []
+    for facet, column in columns.items():
+        counted, quoted = networks[f"counted_{column}"], networks[f"quoted_{column}"]
+        both = pd.DataFrame({"facet": facet, "name": names, "ours": counted, "paper": quoted})
+        frames.append(both.dropna())
+    return pd.concat(frames, ignore_index=True)

@@ -11,9 +11,9 @@ import numpy as np
 from hypernas.errors import UserError
 from hypernas.lab import claims
 from hypernas.lab.ceilings import ceiling
-from hypernas.lab.formats import estimate
+from hypernas.lab.formats import estimate, repeats
 from hypernas.lab.metrics import student_interval
-from hypernas.lab.pages import display_name, place_name
+from hypernas.lab.pages import display_name, place_name, series_columns, series_name
 from hypernas.search.pareto import pareto_front
 from hypernas.view.style import BLUE, DASHES, GREEN, GREY, INK, PAPER, RED, STYLE, axes, method_style, value_style
 
@@ -317,7 +317,7 @@ def _draw_estimate(
     ax.hlines(place, line["low"], line["high"], color=colour, linewidth=3)
     ax.plot(line["difference"], place, "D", color=colour, markeredgecolor=PAPER, markersize=7, zorder=4)
     ax.annotate(
-        f"{estimate(line, line['metric'])}   {line['n_seeds']} seeds",
+        f"{estimate(line, line['metric'])}   {repeats(line['n_seeds'], line['metric'])}",
         (1, place),
         xycoords=("axes fraction", "data"),
         xytext=(8, 0),
@@ -327,45 +327,60 @@ def _draw_estimate(
     )
 
 
-def dumbbells(
-    lines: pd.DataFrame,
-    metric: str = "kendall_tau",
-    reference: str = "",
-) -> Figure:
-    """`summary` with the paper's figures -> a facet a space and dataset: ours solid, the paper's hollow, joined.
+def beside_paper(means: pd.DataFrame, metric: str = "kendall_tau") -> pd.DataFrame:
+    """`summary` with the paper's figures -> what `dumbbells` draws: a facet a space, dataset and number of labels.
 
-    Methods are sorted by ours; a vertical line stands at the method `reference`.
+    What only the paper has is left out.
+    """
+    import pandas as pd
+
+    means = means[means["n_seeds"] > 0]
+    columns = series_columns(means)
+    lines = []
+    for line in means.sort_values(["space", "dataset", "n_train"]).to_dict("records"):
+        place = f"{display_name(line['space'])}\n{display_name(line['dataset'])}"
+        # Where nothing is trained on labels there is no number of them.
+        if line["n_train"] == line["n_train"]:
+            place = f"{display_name(line['space'])}\n{line['n_train']} labels"
+        name = series_name(line, columns)
+        lines.append({"facet": place, "name": name, "ours": line[f"{metric}_mean"], "paper": line["paper"]})
+    return pd.DataFrame(lines, columns=["facet", "name", "ours", "paper"])
+
+
+def dumbbells(
+    pairs: pd.DataFrame,
+    unit: str = "Kendall tau",
+    reference: str = "",
+    sharex: bool = True,
+) -> Figure:
+    """Lines of `facet, name, ours, paper` -> a facet each: ours solid, the paper's hollow, joined.
+
+    Names are sorted by ours; a vertical line stands at the name `reference`. Facets of one quantity share their axis.
     """
     import matplotlib.pyplot as plt
 
-    mean = f"{metric}_mean"
-    lines = lines[lines[mean].notna() | lines["paper"].notna()]
-    facets = list(lines.groupby(["space", "dataset"], sort=True))
-    if not facets:
+    if pairs.empty:
         return no_rows()
-    # One order in all facets, so that a method is found at the same height.
-    rank = lines.assign(height=lines[mean].fillna(lines["paper"])).groupby("method")["height"].mean().sort_values()
-    order = list(rank.index)
+    facets = list(pairs.groupby("facet", sort=False))
+    # One order in all facets, so that a name is found at the same height.
+    heights = pairs["ours"].fillna(pairs["paper"]).groupby(pairs["name"]).mean().sort_values()
+    order = list(heights.index)
+    places = np.arange(len(order))
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            1,
-            len(facets),
-            figsize=(max(6.4, 2.6 * len(facets) + 1), 0.8 + 0.3 * len(order)),
-            sharey=True,
-            squeeze=False,
-        )
-    for ax, ((space, dataset), part) in zip(grid[0], facets, strict=True):
-        part = part.drop_duplicates("method").set_index("method").reindex(order)
-        places = np.arange(len(order))
-        ours, paper = part[mean].to_numpy(float), part["paper"].to_numpy(float)
+        size = max(6.4, 2.2 * len(facets) + 1.4), 1.1 + 0.3 * len(order)
+        figure, grid = plt.subplots(1, len(facets), figsize=size, sharex=sharex, sharey=True, squeeze=False)
+    for ax, (facet, part) in zip(grid[0], facets, strict=True):
+        part = part.drop_duplicates("name").set_index("name").reindex(order)
+        ours, paper = part["ours"].to_numpy(float), part["paper"].to_numpy(float)
         ax.hlines(places, ours, paper, color=GREY, linewidth=1.2)
         ax.plot(paper, places, "o", color=RED, markerfacecolor=PAPER, label="paper")
         ax.plot(ours, places, "o", color=BLUE, label="ours")
         if reference in order:
             ax.axvline(ours[order.index(reference)], color=GREEN, linestyle=":", linewidth=1.2)
-        ax.set_title(f"{display_name(space)}\n{display_name(dataset)}")
-        ax.set_xlabel(axis_name(metric))
-    grid[0][0].set_yticks(range(len(order)), [display_name(name) for name in order])
+        ax.margins(0.1)
+        ax.set_title(facet)
+        ax.set_xlabel(unit)
+    grid[0][0].set_yticks(places, order)
     handles, names = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper right", ncols=2, fontsize=9)
     return figure
