@@ -345,7 +345,7 @@ def book():
 @pytest.mark.filterwarnings("ignore")  # Jupyter's warnings are not ours.
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
 def test_every_notebook_runs_in_the_quick_profile(book, name, monkeypatch):
-    """One execution serves the tests and the book: what `make book` has executed is not run again, nor the other way."""
+    """One execution serves tests and book: what `make book` has executed is not run again, nor the other way."""
     monkeypatch.delenv("HYPERNAS_LAYERED")
     monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", ForkedKernel)
     (execution,) = (one for one in book.executions if one.name == name)
