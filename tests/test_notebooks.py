@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from kernels import ForkedKernel
 
 from hypernas.cli import main
 from hypernas.errors import UserError
@@ -344,8 +345,9 @@ def book():
 @pytest.mark.filterwarnings("ignore")  # Jupyter's warnings are not ours.
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
 def test_every_notebook_runs_in_the_quick_profile(book, name, monkeypatch):
-    """One execution serves the tests and the book: what `make book` has executed is not run again, nor the other way."""
+    """One execution serves tests and book: what `make book` has executed is not run again, nor the other way."""
     monkeypatch.delenv("HYPERNAS_LAYERED")
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", ForkedKernel)
     (execution,) = (one for one in book.executions if one.name == name)
     (told,) = notebook_grid.carry_out(replace(book, executions=[execution], missing=[execution]))
     assert told.state in (notebook_grid.EXECUTED, notebook_grid.UNCHANGED), told.reason
