@@ -19,7 +19,9 @@ from hypernas.errors import UserError
 from hypernas.search.ask_tell import Search
 
 SPACE = "nasbench201"
-FOREST = {"predictor": "graph-features", "first": 4, "members": 2}
+FOREST = {
+    "predictor": "graph-features", "n_trees": 20, "first": 4, "members": 2, "population": 20, "generations": 2
+}  # fmt: skip
 BAYESIAN = {"method": "bayesian", "first": 4, "fresh": 20, "parents": 2}
 
 
@@ -68,9 +70,9 @@ def test_a_batch_is_named_before_any_of_it_is_told():
 
 
 def test_the_batch_of_an_ensemble_is_not_the_best_of_one_member():
-    batches = []
-    for settings in ({"method": "guided", "predictor": "graph-features", "first": 6, "step": 6}, FOREST | {"first": 6}):
-        search = Search(SPACE, queries=30, seed=100, **settings)
+    batches, forest = [], {"predictor": "graph-features", "n_trees": 20, "first": 6}
+    for settings in ({"method": "guided", "step": 6}, {"members": 2}):
+        search = Search(SPACE, queries=30, seed=100, **forest, **settings)
         for architecture in search.ask(6):
             search.tell(architecture, accuracy=accuracy(architecture))
         batches.append({search.notation(architecture) for architecture in search.ask(6)})

@@ -150,6 +150,15 @@ def test_a_configuration_space_of_another_package_is_read():
         ChoiceSpace(module.Space({"rate": module.Float()}))
 
 
+def test_a_predictor_takes_a_dictionary_as_it_takes_its_text(space, rng):
+    architectures = [space.sample(rng) for _ in range(8)]
+    fitted = predictors.get("ridge")().fit(collate(architectures, space), range(8))
+    values = space.assignment(architectures[3])
+    assert torch.equal(fitted.predict(values), fitted.predict([architectures[3].notation, values])[1:])
+    with pytest.raises(UserError, match="a choice must be one of .*got .a.colour"):
+        fitted.predict({"a.colour": "red"})
+
+
 def test_without_build_and_count_only_what_needs_them_is_refused(space):
     architecture = space.parse(VALUES)
     assert not space.provides("build")

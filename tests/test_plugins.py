@@ -50,7 +50,7 @@ def test_folders_and_files_of_the_variable_are_listed_beside_ours(file, monkeypa
 
 def test_an_entry_point_of_another_package_is_found(monkeypatch):
     entry = EntryPoint("nasbench201_again", "hypernas.spaces.nasbench201:space", "hypernas.spaces")
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(plugins, "_entry_points", lambda group: {entry.name: entry})
     assert "nasbench201_again" in spaces.names()
     with pytest.raises(UserError, match="must be named as its file, got 'nasbench201' in nasbench201_again"):
         spaces.get("nasbench201_again")

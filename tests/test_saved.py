@@ -133,7 +133,7 @@ def rewritten(path, **changes):
     ("changes", "words"),
     [
         ({"method": "mine"}, "method must be one of"),
-        ({"space": "mine"}, "search space must be one of"),
+        ({"space": "mine"}, r"search space must be one of .*p\.hypernas is of that space, so give its file, --space"),
         (
             {"ops": ["a", "b"]},
             "must be of the space nasbench201 .*got nasbench201 with a, b",

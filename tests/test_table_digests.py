@@ -62,6 +62,17 @@ def test_shuffled_labels_are_trained_anew_with_a_sentence_and_the_old_row_stays(
     assert Results.of("few_shot").find(ASKED.key(), before["table_digest"]) == before
 
 
+def test_notations_may_be_dictionaries_of_choices_in_any_order():
+    labels = np.array([90.0, 91.0])
+
+    def digest(*notations):
+        return tables.digest(Table("", "measured", {"notation": np.array(notations)}, labels, labels))
+
+    first = digest({"kernel": 3, "depth": 2}, {"kernel": 5, "depth": 2})
+    assert digest({"depth": 2, "kernel": 3}, {"kernel": 5, "depth": 2}) == first
+    assert digest({"kernel": 5, "depth": 2}, {"kernel": 3, "depth": 2}) != first
+
+
 def test_rows_of_two_tables_never_share_a_mean(results_folder, shuffle):
     run(ASKED)
     shuffle()

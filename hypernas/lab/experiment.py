@@ -119,7 +119,11 @@ def settings_of(method: str) -> dict[str, Any]:
 
     Raises UserError for an unknown method.
     """
-    predictor = predictors.get(method)
+    return dict(_keywords_of(predictors.get(method)))
+
+
+@cache
+def _keywords_of(predictor: Any) -> dict[str, Any]:
     taken = {*NOT_SETTINGS, *getattr(predictor, "keywords", ())}
     parameters = inspect.signature(predictor).parameters.values()
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -75,16 +75,17 @@ def save(predictor: Any, path: str | Path) -> None:
 def load(
     path: str | Path,
     device: str = "cpu",
-    space: SearchSpace | None = None,
+    space: SearchSpace | str | Path | None = None,
 ) -> Any:
     """The predictor that `save` wrote, ready to predict.
 
-    `space` is its search space, by default the registered one of the name in the file. Raises UserError for a file of
-    another kind or with a bit that has changed, and where its method, space or images are not here.
+    `space` is its search space or the file of one, by default the registered one of the name in the file. Raises
+    UserError for a file of another kind or with a bit that has changed, and where its method, space or images are not
+    here.
     """
     path = _path(path)
     told, tensors = _read(path)
-    space = spaces.get(told["space"]) if space is None else space
+    space = _registered(path, told["space"]) if space is None else spaces.get(space)
     if [*space.ops] != told["ops"] or space.name != told["space"]:
         rule = f"{path} must be of the space {space.name} with the operations {', '.join(space.ops)}"
         operations = ", ".join(map(str, told["ops"]))
@@ -107,9 +108,16 @@ def load(
     return predictor
 
 
-def space_of(path: str | Path) -> str:
-    """The name of the search space of a saved predictor."""
-    return _read(_path(path))[0]["space"]
+def space_of(path: str | Path) -> SearchSpace:
+    """The search space of a saved predictor. Raises UserError where none of its name is here."""
+    return _registered(_path(path), _read(_path(path))[0]["space"])
+
+
+def _registered(path: Path, name: str) -> SearchSpace:
+    try:
+        return spaces.get(name)
+    except UserError as error:
+        raise UserError(f"{error}: {path} is of that space, so give its file, --space FILE or space=") from error
 
 
 def _path(path: Any) -> Path:

@@ -172,15 +172,23 @@ class Practice:
         """What `estimates` and then `fit` take: trainings, about how long and on what, as one sentence."""
         names = list(dict.fromkeys([FLOOR, *self.candidates(method)]))
         folds = len(self.folds())
-        plural = "s" if len(names) > 1 else ""
-        trainings = f"{folds * len(names) + 1} trainings ({device}): {len(names)} method{plural} on {folds} folds each"
-        typical = {name: _typical_seconds(name, len(self.labels)) for name in names}
-        known = [one for one in typical.values() if one is not None]
-        time_taken = f"about {in_words(folds * sum(known))} by recorded rows" if known else "time unknown"
-        if known and (others := [name for name, one in typical.items() if one is None]):
-            time_taken += f", without {', '.join(others)}, of which none is recorded"
-        limit = f"; no method begins after {seconds:g} s" if len(names) > 1 else ""
-        return f"{trainings}, then the best on all labels; {time_taken}{limit}"
+        n_trainings = folds * len(names) + 1
+        methods = "1 method" if len(names) == 1 else f"{len(names)} methods"
+        known = 0.0
+        unknown = []
+        for name in names:
+            typical = _typical_seconds(name, len(self.labels))
+            if typical is None:
+                unknown.append(name)
+            else:
+                known += folds * typical
+        words = f"{n_trainings} trainings ({device}): {methods} on {folds} folds each, then the best on all labels; "
+        words += f"about {in_words(known)} by recorded rows"
+        if unknown:
+            words += f", without {', '.join(unknown)}, of which none is recorded"
+        if len(names) > 1:
+            words += f"; no method begins after {seconds:g} s"
+        return words
 
     def estimates(self, method: str, seconds: float = math.inf, device: str = "cpu") -> Iterator[Estimate]:
         """That of the floor first, then one for each candidate, as soon as it is there.
@@ -208,11 +216,17 @@ def _typical_seconds(method: str, n_labels: int) -> float | None:
     """About what one training takes, by the recorded ones with the most similar number of labels; None without any."""
     taken: dict[int, list[float]] = {}
     for row in Results.of("few_shot").rows():
-        if row["method"] == method and row["profile"] == "standard" and row.get("seconds"):
+        if row["method"] != method or row["profile"] != "standard":
+            continue
+        if row.get("seconds"):
             taken.setdefault(row["n_train"], []).append(row["seconds"])
     if not taken:
         return None
-    nearest = min(taken, key=lambda n_train: abs(math.log(n_train / n_labels)))
+
+    def distance(n_train: int) -> float:
+        return abs(math.log(n_train / n_labels))
+
+    nearest = min(taken, key=distance)
     return statistics.median(taken[nearest]) * n_labels / nearest
 
 
@@ -263,7 +277,7 @@ def read_architectures(path: str | Path) -> list[str]:
 
 def predict(path: str | Path, notations: Sequence[str], device: str = "cpu", space: Any = None) -> pd.DataFrame:
     """What a saved predictor says of architectures: columns `accuracy`, in percent, and `notation`, as given."""
-    predictor = load(path, device, None if space is None else spaces.get(space))
+    predictor = load(path, device, space)
     accuracy = predictor.predict(list(notations)).tolist()
     return pd.DataFrame({"accuracy": accuracy, "notation": list(notations)})
 

@@ -43,8 +43,9 @@ def sentence_digest(source: str) -> str:
 
 
 def _column_digest(column: np.ndarray) -> str:
-    if column.dtype.kind in "US":
-        content = json.dumps(column.tolist()).encode()
+    # Text, and objects such as the dictionaries of choices that a space of one's own may have for notations.
+    if column.dtype.kind in "USO":
+        content = json.dumps(column.tolist(), sort_keys=True, default=str).encode()
     else:
         # One width for all numbers, so that a column stored in fewer bytes is still the same column.
         wide = np.float64 if column.dtype.kind == "f" else np.int64

@@ -9,12 +9,6 @@ from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
@@ -35,6 +29,8 @@ class Mean:
         self.regressors = regressors
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> Mean:
+        from sklearn.exceptions import ConvergenceWarning
+
         with warnings.catch_warnings():
             # That a Gaussian process ends at a bound of its kernel is no news: the bounds are a prior.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -65,7 +61,14 @@ class GraphFeatures(FeaturePredictor):
         return GraphStatistics(graphs)
 
     def new_model(self) -> Mean:
-        regressors = []
+        # Here, as in `ridge.py`.
+        from sklearn.ensemble import ExtraTreesRegressor
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        regressors: list[Any] = []
         if self.regressor in ("both", "forest"):
             regressors.append(ExtraTreesRegressor(self.n_trees, random_state=self.seed))
         if self.regressor in ("both", "gaussian-process"):
@@ -79,7 +82,7 @@ class GraphFeatures(FeaturePredictor):
         """Nodes of all trees, and coefficients of the process."""
         total = 0
         for regressor in self.model.regressors:
-            if isinstance(regressor, ExtraTreesRegressor):
+            if hasattr(regressor, "estimators_"):
                 total += sum(tree.tree_.node_count for tree in regressor.estimators_)
             else:
                 process = regressor[-1]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
 
 from hypernas.graph import GraphBatch
 from hypernas.predictors.shared.features import FeaturePredictor, OneHot
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import RidgeCV
 
 # From hardly any to so much that all predictions are near the mean.
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(-2, 4, 13))
@@ -25,6 +28,9 @@ class Ridge(FeaturePredictor):
         return OneHot(graphs)
 
     def new_model(self) -> RidgeCV:
+        # Here, since importing it takes a second that a page of recorded rows need not wait.
+        from sklearn.linear_model import RidgeCV
+
         return RidgeCV(PENALTIES)
 
     def size(self) -> int:

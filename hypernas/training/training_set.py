@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -46,11 +46,12 @@ class TrainingSet:
     def readable(self, given: Any) -> GraphBatch:
         """What `predict` was given, in the graph form of the training set.
 
-        `given` is a GraphBatch, an Architecture, a notation, or a sequence of the last two. Raises UserError for
-        architectures of another space, and for graphs from which the training set's form cannot be made.
+        `given` is a GraphBatch, an Architecture, a notation (in some spaces a dictionary), or a sequence of these two.
+        Raises UserError for architectures of another space, and for graphs from which the training set's form cannot be
+        made.
         """
         if not isinstance(given, GraphBatch):
-            return self._collated([given] if isinstance(given, Architecture | str) else given)
+            return self._collated([given] if isinstance(given, Architecture | str | Mapping) else given)
         space = self.graphs.space
         # Without a space nothing can be converted or checked, so graphs are taken as they are.
         if space is None or len(given) == 0:
@@ -71,7 +72,7 @@ class TrainingSet:
         space, wanted = self.graphs.space, self.graph_form
         architectures = []
         for item in given:
-            if isinstance(item, str) and space is not None:
+            if isinstance(item, str | Mapping) and space is not None:
                 item = space.parse(item)
             if not isinstance(item, Architecture):
                 raise UserError(f"{ACCEPTED}, got one of {type(item).__name__}")

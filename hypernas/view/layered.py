@@ -84,6 +84,8 @@ def _fewest_crossings(rows: list[list], steps: Sequence[tuple]) -> list[list]:
     best = rows
     fewest = _crossings(rows, steps)
     for start in range(STARTS):
+        if not fewest:
+            break
         # Seeds by number: a drawing is the same each time it is made.
         rows = [Random(start).sample(row, len(row)) for row in best]
         for sweep in range(SWEEPS):
