@@ -155,7 +155,7 @@ def test_a_predictor_takes_a_dictionary_as_it_takes_its_text(space, rng):
     fitted = predictors.get("ridge")().fit(collate(architectures, space), range(8))
     values = space.assignment(architectures[3])
     assert torch.equal(fitted.predict(values), fitted.predict([architectures[3].notation, values])[1:])
-    with pytest.raises(UserError, match="a choice must be one of .*got .a.colour"):
+    with pytest.raises(UserError, match=r"a choice must be one of .*got .a\.colour"):
         fitted.predict({"a.colour": "red"})
 
 
