@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from hypernas import spaces
 from hypernas.errors import UserError
+from hypernas.graph import GraphBatch
 from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.pages import display_name
 from hypernas.view.drawings import drawing
 
 if TYPE_CHECKING:
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
 # The lowest networks of a table often diverged; they would leave the others no room.
 LEFT_OUT = 0.05
+# The networks that count as good, and how many of a table are looked at.
+BEST, LOOKED_AT = 0.05, 20_000
+# An operation is worth a word where the good networks have this many times as many of it, or as few.
+WORTH_A_WORD = 1.25
 
 
 def benchmarks() -> dict[str, Benchmark]:
@@ -49,6 +56,31 @@ def best_and_median(benchmark: Benchmark) -> list[dict[str, Any]]:
     order = np.argsort(accuracy)
     chosen = {"best": int(order[-1]), "median": int(order[len(order) // 2])}
     return [_picture(benchmark, index, f"{name}, {accuracy[index]:.2f} %") for name, index in chosen.items()]
+
+
+def traits(benchmark: Benchmark) -> tuple[str, str]:
+    """The operations, at most two, that the best 5 % of a table have more of than its average, and those less of."""
+    accuracy = np.asarray(benchmark.test, dtype=float)
+    known = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(accuracy)))[:LOOKED_AT]
+    counts = _operations(benchmark.graphs("raw")[torch.from_numpy(known)], len(benchmark.space.ops))
+    is_good = accuracy[known] >= np.quantile(accuracy[known], 1 - BEST)
+    # An operation that hardly any network has says nothing.
+    times = counts[is_good].mean(0) / np.maximum(counts.mean(0), 0.1)
+    ops = benchmark.space.ops
+    order = np.argsort(times)
+    more = [f"{display_name(ops[k])} ({times[k]:.1f}×)" for k in order[::-1] if times[k] >= WORTH_A_WORD]
+    used = [k for k in order if counts[:, k].mean() >= 0.1]
+    fewer = [f"{display_name(ops[k])} ({times[k]:.1f}×)" for k in used if times[k] <= 1 / WORTH_A_WORD]
+    return ", ".join(more[:2]), ", ".join(fewer[:2])
+
+
+def _operations(graphs: GraphBatch, n_ops: int) -> np.ndarray:
+    """How often each operation occurs in each network, its repeated cells counted as often: (B, n_ops)."""
+    rows = torch.arange(len(graphs))[:, None]
+    # Padded nodes and padded places of the sequence hold no operation.
+    of_cells = torch.where(graphs.mask, graphs.ops, -1)[rows, graphs.sequence.clamp(min=0)]
+    of_cells = torch.where(graphs.sequence[:, :, None] >= 0, of_cells, -1)
+    return np.stack([(of_cells == op).sum((1, 2)).numpy() for op in range(n_ops)], axis=1)
 
 
 def trade_off(
