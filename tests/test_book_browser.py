@@ -103,7 +103,7 @@ QUESTIONS = {
     "What should I use for 100 labels of my macro space?": "HyperNAS-P where the layers of a network differ",
     "How does the hypernetwork make a 3×3 kernel?": "makes a 3×3 kernel by slicing or tiling",
     "What does q do?": "sets how much a nearly solved task still counts",
-    "How do I run it with other parameters?": "Run any page with other parameters by hypernas run notebooks/nasbench201.ipynb",
+    "How do I run it with other parameters?": "Run any page with other parameters by hypernas run notebooks",
 }
 FIRST_SCREEN = """
 const words = [];
