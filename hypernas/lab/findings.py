@@ -71,17 +71,19 @@ def _spaces_in_brief(lines: pd.DataFrame, unit: str) -> str:
     said = []
     for line in spaces:
         metric = line["metric"]
+        are_few = line["answer"] == claims.FEW
         text = estimate(line, metric)
-        if line["answer"] == claims.FEW:
+        if are_few:
             text = number(line["difference"], metric, sign=metric not in UNSIGNED)
         if unit:
             text += unit if unit == "×" else f" {unit}"
-        if line["answer"] == claims.FEW:
+        if are_few:
             text += f" ({repeats(line['n_seeds'], metric)})"
         if len(spaces) > 1:
             # Two lines of one space differ in what stands behind its name.
             *_, dataset = line["where"].split(", ")
-            text = f"{display_name(dataset if in_one_space else line['space'])} {text}"
+            place = dataset if in_one_space else line["space"]
+            text = f"{display_name(place)} {text}"
         said.append(text)
     return ", ".join(said) or claims.NONE
 
