@@ -117,6 +117,8 @@ def test_choices_that_make_no_space_are_refused(choices, told):
         ChoiceSpace(choices)
     with pytest.raises(UserError, match="layout must hold every stage"):
         ChoiceSpace({"a.k": [1]}, layout=["b"])
+    with pytest.raises(UserError, match=r"layout must hold every stage .*, as a list, got 3"):
+        ChoiceSpace({"a.k": [1]}, layout=3)
 
 
 def test_a_file_of_choices_is_a_space_named_as_the_file(tmp_path, monkeypatch):
