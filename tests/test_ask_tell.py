@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernels import IMPORTED
 
 import hypernas as hypernas_library
 from hypernas import spaces
@@ -360,7 +361,7 @@ def worker(path, name, queries, settings):
 def killed_ten_times(path, queries, settings, helper_after):
     """The lines of a journal on which `shaky` was killed ten times; `steady` helped after some of the kills."""
     context, rng = get_context("forkserver"), np.random.default_rng(0)
-    context.set_forkserver_preload(["hypernas.search.ask_tell", "hypernas.spaces.nasbench201", "sklearn.linear_model"])
+    context.set_forkserver_preload(IMPORTED)
 
     def started(name):
         process = context.Process(target=worker, args=(path, name, queries, settings))
