@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernels import IMPORTED
 
 import hypernas as hypernas_library
+from hypernas import spaces
 from hypernas.cli import main
 from hypernas.cli.trials import split_constraint
 from hypernas.errors import UserError
@@ -359,7 +361,7 @@ def worker(path, name, queries, settings):
 def killed_ten_times(path, queries, settings, helper_after):
     """The lines of a journal on which `shaky` was killed ten times; `steady` helped after some of the kills."""
     context, rng = get_context("forkserver"), np.random.default_rng(0)
-    context.set_forkserver_preload(["hypernas.search.ask_tell", "hypernas.spaces.nasbench201", "sklearn.linear_model"])
+    context.set_forkserver_preload(IMPORTED)
 
     def started(name):
         process = context.Process(target=worker, args=(path, name, queries, settings))
@@ -432,6 +434,27 @@ def hypernas(capsys):
         return stop.value.code, out.out.splitlines(), out.err.splitlines()
 
     return call
+
+
+def test_a_journal_in_a_space_of_choices_needs_no_file_of_it(hypernas, tmp_path):
+    """What a process wrote, another reads that has never seen the file."""
+    space, journal = tmp_path / "moved_away.yaml", tmp_path / "journal.jsonl"
+    space.write_text("stem: [8, 16]\nbody.kernel: [3, 5]\nbody.depth: [1, 2]\n")
+    _, (asked,), _ = hypernas("ask", journal, "--space", space, "--method", "random", "--queries", 3)
+    space.unlink()
+    spaces.REGISTRY.objects.pop("moved_away")
+    hypernas("tell", journal, asked, "accuracy=70")
+    assert Search.open(journal).best.architecture.notation == asked
+    _, (other,), _ = hypernas("ask", journal)
+    assert other != asked
+
+
+def test_a_journal_in_a_space_that_is_code_says_how_to_name_its_file(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Search(SPACE, method="random", queries=3, journal=path)
+    path.write_text(path.read_text().replace(f'"{SPACE}"', '"elsewhere"'))
+    with pytest.raises(UserError, match=r"got 'elsewhere': .* name its file in \$HYPERNAS_PLUGINS or space="):
+        Search.open(path)
 
 
 def test_the_commands_search_from_one_journal(hypernas, tmp_path):

@@ -97,6 +97,40 @@ def test_the_verdict_is_in_the_first_screen_and_no_column_is_out_of_sight(browse
     assert browser.execute_script(OPEN_CODE) == 0
 
 
+# What a reader with one minute asks, in the order of the front page, and words of the sentence that answers it.
+QUESTIONS = {
+    "Does the hypernetwork help?": "The hypernetwork does not improve the ranking",
+    "What should I use for 100 labels of my macro space?": "HyperNAS-P where the layers of a network differ",
+    "How does the hypernetwork make a 3×3 kernel?": "makes a 3×3 kernel by slicing or tiling",
+    "What does q do?": "sets how much a nearly solved task still counts",
+    "How do I run it with other parameters?": "Run any page with other parameters by hypernas run notebooks",
+}
+FIRST_SCREEN = """
+const words = [];
+const walk = document.createTreeWalker(document.querySelector('.bd-article'), NodeFilter.SHOW_TEXT);
+for (let node; (node = walk.nextNode());) {
+  const range = document.createRange();
+  range.selectNodeContents(node);
+  const box = range.getBoundingClientRect();
+  if (box.height && box.bottom < 900) words.push(node.textContent);
+}
+return words.join('');
+"""
+
+
+def test_five_questions_are_asked_in_the_first_screen_and_answered_one_click_away(browser):
+    from selenium.webdriver.common.by import By
+
+    show(browser, SITE / "index.html", width=1400)
+    shown = browser.execute_script(FIRST_SCREEN)
+    links = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, ".hn-questions a")]
+    assert [question for question in QUESTIONS if question not in shown] == []
+    assert len(links) == len(QUESTIONS)
+    for answer, link in zip(QUESTIONS.values(), links, strict=True):
+        show(browser, Address(link), width=1400)
+        assert answer in " ".join(browser.execute_script(FIRST_SCREEN).split()), link
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_verdict_can_be_read_in_both_themes(browser, theme):
     show(browser, SITE / "notebooks" / "components.html", width=1400, theme=theme)

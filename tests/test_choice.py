@@ -117,6 +117,8 @@ def test_choices_that_make_no_space_are_refused(choices, told):
         ChoiceSpace(choices)
     with pytest.raises(UserError, match="layout must hold every stage"):
         ChoiceSpace({"a.k": [1]}, layout=["b"])
+    with pytest.raises(UserError, match=r"layout must hold every stage .*, as a list, got 3"):
+        ChoiceSpace({"a.k": [1]}, layout=3)
 
 
 def test_a_file_of_choices_is_a_space_named_as_the_file(tmp_path, monkeypatch):
@@ -155,7 +157,7 @@ def test_a_predictor_takes_a_dictionary_as_it_takes_its_text(space, rng):
     fitted = predictors.get("ridge")().fit(collate(architectures, space), range(8))
     values = space.assignment(architectures[3])
     assert torch.equal(fitted.predict(values), fitted.predict([architectures[3].notation, values])[1:])
-    with pytest.raises(UserError, match="a choice must be one of .*got .a.colour"):
+    with pytest.raises(UserError, match=r"a choice must be one of .*got .a\.colour"):
         fitted.predict({"a.colour": "red"})
 
 

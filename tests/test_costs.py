@@ -5,11 +5,13 @@ import time
 import pytest
 import torch
 
+from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab import costs, timing, training_costs
 from hypernas.lab.rows import Results
 from hypernas.method.encoder import GlobalEncoder
+from hypernas.spaces.programs import count
 
 WAYS = ("forward", "backward")
 
@@ -139,10 +141,20 @@ def test_parts_of_a_step_are_all_there():
     assert min(found.values()) > 0
 
 
+# The cell with the most weights: a 3 x 3 convolution on every edge.
+LARGEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+
+
 def test_the_model_does_not_grow_with_the_target_network():
-    small, large = (training_costs.large_target(channels, c_max=4, image_batch=2) for channels in (4, 8))
-    assert large["model"] - small["model"] < 5000
-    assert large["target"] > 3 * small["target"]
+    space, models, targets = spaces.get("nasbench201"), [], []
+    graphs = collate([space.canonical(space.parse(LARGEST))], space)
+    for channels in (4, 8):
+        method = predictors.get("hypernas")(channels=channels, c_max=4, cells_per_stage=5)
+        (program,) = method.programs(graphs)
+        targets.append(count(program, (1, 8, 8), 10)[0])
+        models.append(sum(p.numel() for p in method.new_model(graphs).parameters()))
+    assert models[1] - models[0] < 5000
+    assert targets[1] > 3 * targets[0]
 
 
 def test_a_bench_of_one_part_is_recorded_beside_that_of_all(monkeypatch, tmp_path):

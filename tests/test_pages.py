@@ -59,6 +59,16 @@ def test_every_verdict_names_a_claim_of_its_page_and_badges_that_exist():
     for entry in [*pages.wording()["front"], *pages.wording()["ingredients"]]:
         says = entry["says"] if isinstance(entry["says"], list) else [entry["says"]]
         assert {(entry["page"], claim) for claim in says} <= made
+    for entry in pages.wording()["use"]:
+        assert {(entry["page"], claim) for claim in entry.get("says", [])} <= made
+
+
+def test_advice_gives_the_gains_that_the_rows_show():
+    gain = pages.Page("mobilenetv3").spaces("HyperNAS-P ranks better than NP")["difference"].iloc[0]
+    table = pages.cases_table()
+    assert f"{gain:+.3f} over NP with 50 to 200 labels" in table
+    assert "{}" not in table
+    assert table.count("evidence</a>") == len(pages.wording()["use"])
 
 
 def test_a_claim_that_a_page_does_not_make_is_a_user_error():

@@ -187,6 +187,21 @@ def test_dumbbells_join_ours_and_the_papers_figure_of_each_method():
     assert sorted(ours) == pytest.approx(sorted(lines["kendall_tau_mean"]))
 
 
+def test_a_search_stands_beside_the_figure_of_the_predictor_that_it_trains_once():
+    from hypernas.view import comparisons
+
+    place = {"space": "nasbench201", "dataset": "cifar10", "test_accuracy": 94.0}
+    runs = [
+        place | {"method": method, "predictor": predictor, "seed": seed, "validation_accuracy": 91.0 + seed}
+        for method, predictor in (("top-k", "hypernas"), ("guided", "hypernas"), ("evolution", np.nan))
+        for seed in (0, 1)
+    ]
+    both = comparisons.searches_beside_paper(pd.DataFrame(runs), "nasbench201", "cifar10")
+    lines = both[both["facet"] == "validation accuracy"].set_index("name")
+    assert lines["ours"].dropna().to_dict() == dict.fromkeys(["top-k, HyperNAS", "guided, HyperNAS", "evolution"], 91.5)
+    assert lines["paper"].dropna().to_dict() == {"top-k, HyperNAS": 91.57, "PINAT": 91.03}
+
+
 def test_a_figure_takes_the_colours_of_its_page_and_keeps_names_as_text():
     from hypernas.view.style import Picture
 

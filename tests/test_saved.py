@@ -12,9 +12,11 @@ import safetensors.torch
 import torch
 
 import hypernas
-from hypernas import predictors
+from hypernas import predictors, spaces
 from hypernas.errors import UserError
+from hypernas.graph import collate
 from hypernas.lab import persistence
+from hypernas.spaces.choice import ChoiceSpace
 
 SMALL = {"epochs": 1, "n_layers": 1, "width": 8, "hyper_width": 8, "image_batch": 4, "n_blocks": 1, "d_model": 8}
 SMALL |= {"d_head": 4, "d_inner": 8, "d_regressor": 8, "n_trees": 5}
@@ -153,6 +155,20 @@ def test_a_file_that_states_something_impossible_is_one_sentence(trained, tmp_pa
     rewritten(path, **changes)
     with pytest.raises(UserError, match=words):
         hypernas.load(path)
+
+
+def test_a_predictor_in_a_space_of_choices_is_read_where_nobody_knows_the_space(tmp_path, rng):
+    space = ChoiceSpace({"a.k": [3, 5], "a.depth": [1, 2], "b.k": [True, "none"]}, ["b", "a"], "forgotten")
+    graphs = collate([space.sample(rng) for _ in range(12)], space)
+    fitted = predictors.get("ridge")().fit(graphs, range(12))
+    hypernas.save(fitted, tmp_path / "p.hypernas")
+    spaces.REGISTRY.objects.pop("forgotten", None)
+    loaded = hypernas.load(tmp_path / "p.hypernas")
+    assert loaded.training_set.graphs.space.choices == space.choices
+    assert torch.equal(loaded.predict(space.sample(5)), fitted.predict(space.sample(5)))
+    rewritten(tmp_path / "p.hypernas", choices={"choices": {"a.k": 3}})
+    with pytest.raises(UserError, match=r"a\.k must list its values"):
+        hypernas.load(tmp_path / "p.hypernas")
 
 
 def test_a_saved_predictor_whose_images_are_missing_says_so(fit, tmp_path, monkeypatch):

@@ -22,8 +22,9 @@ def _taus(rows: pd.DataFrame, asked: Mapping[str, Any]) -> tuple[str, str]:
         ours = ours[ours[name] == value]
     means = ours.groupby("n_train")["kendall_tau"].mean()
     figures = quoted("few_shot", asked["space"], [asked["method"]]).set_index("n_train")["paper"]
-    paper = [number(figures.get(size)) for size in asked["n_train"]]
-    here = [number(means.get(size)) for size in asked["n_train"]]
+    sizes = asked["n_train"]
+    paper = [number(figures.get(size)) for size in sizes]
+    here = [number(means.get(size)) for size in sizes]
     return " / ".join(paper), " / ".join(here)
 
 
@@ -70,17 +71,19 @@ def _spaces_in_brief(lines: pd.DataFrame, unit: str) -> str:
     said = []
     for line in spaces:
         metric = line["metric"]
+        are_few = line["answer"] == claims.FEW
         text = estimate(line, metric)
-        if line["answer"] == claims.FEW:
+        if are_few:
             text = number(line["difference"], metric, sign=metric not in UNSIGNED)
         if unit:
             text += unit if unit == "×" else f" {unit}"
-        if line["answer"] == claims.FEW:
+        if are_few:
             text += f" ({repeats(line['n_seeds'], metric)})"
         if len(spaces) > 1:
             # Two lines of one space differ in what stands behind its name.
             *_, dataset = line["where"].split(", ")
-            text = f"{display_name(dataset if in_one_space else line['space'])} {text}"
+            place = dataset if in_one_space else line["space"]
+            text = f"{display_name(place)} {text}"
         said.append(text)
     return ", ".join(said) or claims.NONE
 
@@ -114,8 +117,10 @@ def findings_html() -> Html:
 
 def findings_markdown() -> str:
     """The same for the README, whose source stays readable: all of it is our own words and numbers."""
-    lines = [tuple(line[name] for name in ("claim", "paper", "ours", "verdict")) for line in findings()]
+    columns = ["claim", "paper", "ours", "verdict"]
+    lines = [[line[column] for column in columns] for line in findings()]
     rows = []
-    for claim, paper, ours, verdict in [*lines, UNTESTED]:
-        rows.append([Html(claim), Html(paper), Html(ours), Html(f"**{verdict}**")])
-    return markdown_table(["claim", "paper", "ours", "verdict"], rows)
+    for *cells, verdict in [*lines, UNTESTED]:
+        row = [*cells, f"**{verdict}**"]
+        rows.append([Html(cell) for cell in row])
+    return markdown_table(columns, rows)

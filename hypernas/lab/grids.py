@@ -24,7 +24,7 @@ PLACES = ("table", "space", "dataset", "method", "n_train")
 # What most blocks have in common, and leave out.
 UNLESS_SAID = {"table": "few_shot", "dataset": "cifar10"}
 RECORDED_PROFILES = ("standard", "paper")
-# Development has seeds from 100 on; nothing is tuned on these.
+# Development has seeds from 100 on; nothing is tuned on these. A page may ask for more.
 RECORDED_SEEDS = range(10)
 
 
@@ -139,6 +139,8 @@ def every_seed(experiments: list[Experiment]) -> list[Experiment]:
     for experiment in experiments:
         if experiment.seed == 0:
             every += [dataclasses.replace(experiment, seed=seed) for seed in RECORDED_SEEDS]
+        elif experiment.seed not in RECORDED_SEEDS:
+            every.append(experiment)
     return every
 
 

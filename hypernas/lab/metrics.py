@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 
 # SciPy loads `scipy.stats`, a second and a half of every command, when it is first asked for.
@@ -66,32 +64,6 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     # The exact p-value, which nobody reads here, would take O(n^2).
     result = scipy.stats.kendalltau(first, second, variant="b", method="asymptotic")
     return float(result.statistic)
-
-
-def repeatability(runs: ArrayLike) -> tuple[float, float]:
-    """Accuracies (n, S) of S >= 2 runs each -> Kendall tau between two runs, the mean over all pairs of them, and the
-    tau that a perfect predictor can be expected to reach against the mean of all S.
-
-    The second takes true accuracies and noise as normal, where tau = 2/pi asin(r), and is Spearman and Brown's (1910)
-    for a mean of S runs. 0 where runs agree by less than chance.
-
-    >>> two, perfect = repeatability([[1, 2, 1], [2, 1, 3], [3, 4, 2], [4, 3, 4]])
-    >>> round(two, 2), round(perfect, 2)
-    (0.33, 0.67)
-    """
-    values = np.asarray(runs, dtype=np.float64)
-    shape = values.shape
-    if len(shape) != 2 or shape[1] < 2:
-        raise UserError(f"runs must be (n, S) with at least 2 runs, got shape {shape}")
-    _, s = shape
-    taus = [kendall_tau(one, other) for one, other in combinations(values.T, 2)]
-    two = float(np.mean(taus))
-    r = max(0.0, np.sin(np.pi / 2 * two))
-    # Spearman and Brown: how well the mean of s runs goes with the truth.
-    reliability = s * r / (1 + (s - 1) * r)
-    correlation = np.sqrt(reliability)
-    perfect = 2 / np.pi * np.arcsin(correlation)
-    return two, float(perfect)
 
 
 def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:

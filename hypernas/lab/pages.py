@@ -153,6 +153,18 @@ def sizes_table(answers: pd.DataFrame) -> Html:
     return html_table(["claim", "where", "difference, 95 % interval", "seeds", "answer"], rows)
 
 
+def cases_table() -> Html:
+    """What to use in which case, and why, with the gains that the recorded rows show."""
+    rows = []
+    for entry in wording()["use"]:
+        page = Page(entry["page"])
+        gains = [number(page.spaces(says)["difference"].iloc[0], sign=True) for says in entry.get("says", ())]
+        because = plain(entry["because"].format(*gains))
+        link = f'<a href="{plain(entry["page"])}.html">evidence</a>'
+        rows.append([entry["case"], Html(f"<b>{plain(entry['use'])}</b>"), Html(f"{because} ({link})")])
+    return html_table(["your case", "use", "because"], rows)
+
+
 # --- tables of means ---
 
 

@@ -47,6 +47,8 @@ FIELDS = {
     "history": list,
     "version": str,
 }
+# A space of choices is in the file, all others are known by their name.
+OPTIONAL = {"choices": dict}
 GRAPHS, WEIGHTS = "graphs.", "weights."
 # What belongs to a run of `fit`, not to the predictor.
 LEFT_OUT = ("checkpoint", "progress", "device")
@@ -85,7 +87,7 @@ def load(
     """
     path = _path(path)
     told, tensors = _read(path)
-    space = _registered(path, told["space"]) if space is None else spaces.get(space)
+    space = _space(path, told) if space is None else spaces.get(space)
     if [*space.ops] != told["ops"] or space.name != told["space"]:
         rule = f"{path} must be of the space {space.name} with the operations {', '.join(space.ops)}"
         operations = ", ".join(map(str, told["ops"]))
@@ -110,14 +112,11 @@ def load(
 
 def space_of(path: str | Path) -> SearchSpace:
     """The search space of a saved predictor. Raises UserError where none of its name is here."""
-    return _registered(_path(path), _read(_path(path))[0]["space"])
+    return _space(_path(path), _read(_path(path))[0])
 
 
-def _registered(path: Path, name: str) -> SearchSpace:
-    try:
-        return spaces.get(name)
-    except UserError as error:
-        raise UserError(f"{error}: {path} is of that space, so give its file, --space FILE or space=") from error
+def _space(path: Path, told: dict[str, Any]) -> SearchSpace:
+    return spaces.restored(told["space"], told.get("choices"), str(path), "give its file, --space FILE or space=")
 
 
 def _path(path: Any) -> Path:
@@ -145,6 +144,8 @@ def _content(predictor: Any) -> bytes:
         "history": predictor.history,
         "version": version(),
     }
+    if choices := known.graphs.space.written():
+        told["choices"] = choices
     tensors = {"accuracy": known.accuracy}
     for name, tensor in zip(TENSORS, known.graphs.tensors(), strict=True):
         tensors[GRAPHS + name] = tensor
@@ -226,7 +227,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{refused}: fit and save it again")
     told = json.loads(text)
     kinds = {name: type(value) for name, value in told.items()} if isinstance(told, dict) else {}
-    if kinds != FIELDS:
+    if OPTIONAL | kinds != OPTIONAL | FIELDS:
         raise UserError(f"{refused}: fit and save it again")
     if told["format"] != FORMAT:
         raise UserError(f"{path} must be of format {FORMAT}, got {told['format']}: use the version that saved it")

@@ -1,4 +1,4 @@
-"""What training HyperNAS costs: ratios, parts, growth, large target networks; measured when asked."""
+"""What training HyperNAS costs: ratios, parts, growth; measured when asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hypernas import predictors
-from hypernas.graph import GraphBatch, collate
+from hypernas.graph import GraphBatch
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.experiment import Experiment
 from hypernas.lab.metrics import kendall_tau
@@ -24,18 +24,12 @@ from hypernas.lab.recording import run
 from hypernas.lab.timing import paired_ratio, peak_memory, seconds_of
 from hypernas.predictors.hypernas import HyperNAS, HyperNASModel
 from hypernas.predictors.shared.generating import cross_entropy
-from hypernas.spaces.programs import count
-
-if TYPE_CHECKING:
-    pass
 
 # Nothing is tuned on the seeds of recorded rows, 0 to 9.
 DEVELOPMENT_SEED = 100
 # Enough for the first two, in which a GPU's pass records itself, not to decide the mean.
 EPOCHS_OF_A_RECORD = 20
 LOW = {"target_precision": "bfloat16"}
-# NAS-Bench-201's cell with the most weights: a 3 x 3 convolution on every edge.
-LARGEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 
 
 class Arithmetic(TorchDispatchMode):
@@ -290,40 +284,3 @@ def parts(
     for _ in range(repeats + 1):
         step()
     return {name: min(laps) for name, laps in times.items()}
-
-
-def large_target(
-    channels: int,
-    c_max: int = 32,
-    recompute: bool = False,
-    image_batch: int = 8,
-) -> dict[str, float]:
-    """One training step of the plain loop on NAS-Bench-201's largest cell, five cells a stage, `channels` wide.
-
-    `c_max` limits a head of the hypernetwork, which larger weights tile (0: as large as the largest weight). Gives the
-    parameters of the target network and of the model, seconds a step, bytes at the peak.
-    """
-    space = _benchmark().space
-    graphs = collate([space.canonical(space.parse(LARGEST))] * 2, space)
-    method = predictors.get("hypernas")(
-        channels=channels,
-        c_max=c_max,
-        recompute=recompute,
-        image_batch=image_batch,
-        cells_per_stage=5,
-        epochs=1,
-        engine="plain",
-        seed=DEVELOPMENT_SEED,
-    )
-    took: list[float] = []
-    work = partial(method.fit, graphs, torch.tensor([90.0, 91.0]))
-    memory = peak_memory(lambda: took.append(seconds_of(work)))
-    image = method.auxiliary.train_images.shape[1:]
-    (program,) = method.programs(graphs[:1])
-    size, *_ = count(program, image, method.auxiliary.n_classes)
-    return {
-        "target": size,
-        "model": method.n_parameters,
-        "seconds": took[0] / len(graphs),
-        "memory": memory,
-    }

@@ -80,11 +80,14 @@ class Plan:
         path = Path(journal).expanduser()
         if not path.is_file():
             raise UserError(f"a journal must be a file, got {journal}: begin a search that writes it")
-        first = next(iter(Journal(path).new()), {})
         try:
-            return cls(**first["search"])
+            return cls(**_first_record(path)["search"])
         except (KeyError, TypeError) as error:
             raise _no_plan(journal) from error
+
+
+def _first_record(path: Path) -> Record:
+    return next(iter(Journal(path).new()), {})
 
 
 def _no_plan(journal: str | Path) -> UserError:
@@ -181,8 +184,12 @@ class Search:
             "journal": journal,
         }
         given |= others
+        if space is None:
+            # A space of choices stands in the journal itself, so that others need no file of it.
+            written = _first_record(Path(journal).expanduser()).get("choices")
+            space = spaces.restored(plan.space, written, str(journal), "name its file in $HYPERNAS_PLUGINS or space=")
         predictor = plan.predictor or DEFAULT_PREDICTOR
-        return cls(space or plan.space, predictor, plan.objectives, plan.constraints, **given)
+        return cls(space, predictor, plan.objectives, plan.constraints, **given)
 
     def _new_task(self) -> Task:
         plan = self.plan
@@ -225,7 +232,10 @@ class Search:
                     raise _no_plan(self._journal.path)
                 self._apply(record)
             if not self._begun:
-                self._journal.append([{"search": asdict(self.plan)}])
+                beginning: Record = {"search": asdict(self.plan)}
+                if choices := self.domain.space.written():
+                    beginning["choices"] = choices
+                self._journal.append([beginning])
                 self._begun = True
             yield
 
@@ -403,7 +413,7 @@ class Search:
 
 def _domain(space: Any) -> tuple[Domain, str]:
     """What is searched, and the dataset of a benchmark."""
-    if isinstance(space, str):
+    if isinstance(space, str | Path):
         space = spaces.get(space)
     if hasattr(space, "validation"):
         return Pool(space), space.dataset

@@ -16,7 +16,15 @@ from hypernas.errors import UserError
 
 Record = dict[str, Any]
 # A record is the plan of the search, or an architecture with what was asked or told of it.
-FIELDS = {"search": dict, "architecture": str, "worker": str, "asked": int, "told": dict, "failed": str}
+FIELDS = {
+    "search": dict,
+    "choices": dict,
+    "architecture": str,
+    "worker": str,
+    "asked": int,
+    "told": dict,
+    "failed": str,
+}
 EVENTS = {"asked", "told", "failed"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypernas.data.plugins import Registry
 from hypernas.errors import UserError
 from hypernas.spaces.base import SearchSpace
-from hypernas.spaces.choice import read_choices
+from hypernas.spaces.choice import from_written, read_choices
 
 
 def _accept(name: str, thing: Any) -> SearchSpace:
@@ -40,3 +40,16 @@ def get(space: str | Path | SearchSpace) -> SearchSpace:
         REGISTRY.add(space.name, space)
         return space
     return REGISTRY.get(space)
+
+
+def restored(name: str, written: Any, file: str, remedy: str) -> SearchSpace:
+    """The space of a `file` that holds it as `written`, or where that is empty its `name` alone.
+
+    Raises UserError with the `remedy` where no space of the name is here.
+    """
+    if written:
+        return get(from_written(written, name))
+    try:
+        return get(name)
+    except UserError as error:
+        raise UserError(f"{error}: {file} is of that space, so {remedy}") from error

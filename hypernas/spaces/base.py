@@ -76,6 +76,10 @@ class SearchSpace(ABC):
         """Whether the space has its own version of an optional member, such as `build`, `oracle` or `check`."""
         return getattr(type(self), member) is not getattr(SearchSpace, member)
 
+    def written(self) -> dict[str, Any]:
+        """The whole space as JSON, from which `spaces.restored` makes it again; empty for one that is code."""
+        return {}
+
     def build(
         self,
         architecture: Architecture,

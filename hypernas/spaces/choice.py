@@ -64,9 +64,11 @@ class ChoiceSpace(SearchSpace):
         self.name, self._count, self._build = name, count, build
         self.choices = _checked_choices(_from_config_space(choices))
         self.stages = tuple(dict.fromkeys(_stage(key) for key in self.choices))
+        rule = f"layout must hold every stage ({', '.join(self.stages)}) at least once and no other"
+        if not isinstance(layout, list | tuple | None):
+            raise UserError(f"{rule}, as a list, got {layout!r}")
         self.layout = tuple(layout or self.stages)
-        if set(self.layout) != set(self.stages):
-            rule = f"layout must hold every stage ({', '.join(self.stages)}) at least once and no other"
+        if {*map(str, self.layout)} != set(self.stages):
             raise UserError(f"{rule}, got {', '.join(map(str, self.layout))}")
         operations = [_operation(key, value) for key, values in self.choices.items() for value in values]
         # Depth is seen in the sequence; as an operation it would be told twice.
@@ -242,6 +244,13 @@ class ChoiceSpace(SearchSpace):
         """The architecture itself: nothing is known that could be pruned or contracted."""
         return self.architecture(self.assignment(architecture))
 
+    def written(self) -> dict[str, Any]:
+        # Functions of one's own, and what a subclass adds, cannot be written down.
+        if self._build or self._count or type(self) is not ChoiceSpace:
+            return {}
+        choices = {key: list(values) for key, values in self.choices.items()}
+        return {"choices": choices, "layout": list(self.layout)}
+
     def provides(self, member: str) -> bool:
         given = {"build": self._build, "network": self._build, "count": self._count or self._build}
         return given[member] is not None if member in given else super().provides(member)
@@ -277,10 +286,14 @@ def read_choices(path: str | Path) -> ChoiceSpace:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} must be a readable text file, got {type(error).__name__}") from error
-    content = json_or_yaml(text, path)
+    return from_written(json_or_yaml(text, path), path.stem)
+
+
+def from_written(content: Any, name: str) -> ChoiceSpace:
+    """The space called `name` of a dictionary of choices, or of one with `choices` and `layout`."""
     if isinstance(content, dict) and isinstance(content.get("choices"), dict):
-        return ChoiceSpace(content["choices"], content.get("layout"), path.stem)
-    return ChoiceSpace(content, name=path.stem)
+        return ChoiceSpace(content["choices"], content.get("layout"), name)
+    return ChoiceSpace(content, name=name)
 
 
 def json_or_yaml(text: str, path: Path) -> Any:

@@ -14,6 +14,7 @@ from hypernas.lab.ceilings import ceiling
 from hypernas.lab.formats import estimate, repeats
 from hypernas.lab.metrics import student_interval
 from hypernas.lab.pages import display_name, place_name, series_columns, series_name
+from hypernas.lab.rows import paper_figures
 from hypernas.search.pareto import pareto_front
 from hypernas.view.style import BLUE, DASHES, GREEN, GREY, INK, PAPER, RED, STYLE, axes, method_style, value_style
 
@@ -345,6 +346,29 @@ def beside_paper(means: pd.DataFrame, metric: str = "kendall_tau") -> pd.DataFra
         name = series_name(line, columns)
         lines.append({"facet": place, "name": name, "ours": line[f"{metric}_mean"], "paper": line["paper"]})
     return pd.DataFrame(lines, columns=["facet", "name", "ours", "paper"])
+
+
+def searches_beside_paper(rows: pd.DataFrame, space: str, dataset: str) -> pd.DataFrame:
+    """Searches on a dataset and the paper's, as `dumbbells` draws them: `facet, name, ours, paper`.
+
+    The paper trains its predictors once, so its figures stand beside the searches that do, `top-k`.
+    """
+    import pandas as pd
+
+    rows = rows[(rows["space"] == space) & (rows["dataset"] == dataset)]
+    lines = []
+    for part in ("validation", "test"):
+        figures = paper_figures("search", f"{part}_accuracy")
+        figures = figures[(figures["space"] == space) & (figures["dataset"] == dataset)]
+        quoted = figures.set_index("method")["paper"].to_dict()
+        facet = f"{part} accuracy"
+        who: Any
+        for who, runs in rows.groupby(["method", "predictor"], dropna=False, sort=False):
+            name = ", ".join(display_name(word) for word in who if word == word)
+            paper = quoted.pop(who[1], None) if who[0] == "top-k" else None
+            lines.append({"facet": facet, "name": name, "ours": runs[f"{part}_accuracy"].mean(), "paper": paper})
+        lines += [{"facet": facet, "name": display_name(name), "paper": value} for name, value in quoted.items()]
+    return pd.DataFrame(lines, columns=["facet", "name", "ours", "paper"]).astype({"ours": float, "paper": float})
 
 
 def dumbbells(

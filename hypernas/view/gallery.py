@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from hypernas import spaces
 from hypernas.errors import UserError
+from hypernas.graph import GraphBatch
 from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.pages import display_name
 from hypernas.view.drawings import drawing
 
 if TYPE_CHECKING:
@@ -16,6 +19,12 @@ if TYPE_CHECKING:
 
 # The lowest networks of a table often diverged; they would leave the others no room.
 LEFT_OUT = 0.05
+# The networks that count as good, and how many of a table are looked at.
+BEST, LOOKED_AT = 0.05, 20_000
+# An operation is worth a word where the good networks have this many times as many of it, or as few.
+WORTH_A_WORD = 1.25
+# Fewer of an operation than this in an average network are too few to compare.
+RARE = 0.1
 
 
 def benchmarks() -> dict[str, Benchmark]:
@@ -49,6 +58,40 @@ def best_and_median(benchmark: Benchmark) -> list[dict[str, Any]]:
     order = np.argsort(accuracy)
     chosen = {"best": int(order[-1]), "median": int(order[len(order) // 2])}
     return [_picture(benchmark, index, f"{name}, {accuracy[index]:.2f} %") for name, index in chosen.items()]
+
+
+def traits(benchmark: Benchmark) -> tuple[str, str]:
+    """The operations, at most two, that the best 5 % of a table have more of than its average, and those less of."""
+    accuracy = np.asarray(benchmark.test, dtype=float)
+    known = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(accuracy)))[:LOOKED_AT]
+    ops = benchmark.space.ops
+    graphs = benchmark.graphs("raw")[torch.from_numpy(known)]
+    counts = _operations(graphs, len(ops))
+    is_good = accuracy[known] >= np.quantile(accuracy[known], 1 - BEST)
+    times = {}
+    for op, of_good, of_all in zip(ops, counts[is_good].mean(0), counts.mean(0), strict=True):
+        # An operation that hardly any network has says nothing.
+        if of_all >= RARE:
+            times[op] = of_good / of_all
+    rising = sorted(times, key=times.__getitem__)
+    more = [op for op in reversed(rising) if times[op] >= WORTH_A_WORD]
+    fewer = [op for op in rising if times[op] <= 1 / WORTH_A_WORD]
+    named = {op: f"{display_name(op)} ({ratio:.1f}×)" for op, ratio in times.items()}
+    return ", ".join(named[op] for op in more[:2]), ", ".join(named[op] for op in fewer[:2])
+
+
+def _operations(graphs: GraphBatch, n_ops: int) -> np.ndarray:
+    """How often each operation occurs in each network, its repeated cells counted as often: (B, n_ops)."""
+    rows = torch.arange(len(graphs))[:, None]
+    # Padded nodes and padded places of the sequence hold no operation.
+    of_unique_cells = torch.where(graphs.mask, graphs.ops, -1)
+    of_cells = of_unique_cells[rows, graphs.sequence.clamp(min=0)]
+    is_cell = graphs.sequence[:, :, None] >= 0
+    of_cells = torch.where(is_cell, of_cells, -1)
+    columns = []
+    for op in range(n_ops):
+        columns.append((of_cells == op).sum((1, 2)).numpy())
+    return np.stack(columns, axis=1)
 
 
 def trade_off(

@@ -125,7 +125,7 @@ def training_step(*lit: str, caption: str = "") -> Html:
     drawing.arrow([(416, 93), (416, 165), (150, 165), (150, 186)], "hypernetwork", "")
     drawing.box(60, 188, 180, 54, "node features\nof every cell (B, C, N, D)", "hypernetwork")
     drawing.arrow([(240, 215), (272, 215)], "hypernetwork")
-    drawing.box(274, 188, 130, 54, "hypernetwork\na head a kernel size", "hypernetwork")
+    drawing.box(274, 188, 130, 54, "hypernetwork\none head per kernel size", "hypernetwork")
     drawing.arrow([(404, 215), (430, 215)], "hypernetwork")
     drawing.box(432, 188, 132, 54, "slice or tile\nweights of each layer", "hypernetwork")
     drawing.arrow([(564, 215), (590, 215)], "target")
@@ -142,7 +142,7 @@ def training_step(*lit: str, caption: str = "") -> Html:
     )
     drawing.elements.append(
         f'<text x="450" y="318" text-anchor="middle" font-size="11" fill="currentColor" '
-        f'opacity="{drawing.opacity("loss")}">one gradient, of both losses, to one encoder</text>'
+        f'opacity="{drawing.opacity("loss")}">one gradient from both losses reaches the encoder</text>'
     )
     return drawing.html(caption or ALL)
 
@@ -170,7 +170,7 @@ def _grid(
 
 def hypernetwork() -> Html:
     """From the features of one node to the weights of its convolution, smaller or larger than the head's block."""
-    drawing = Drawing(820, 190, ())
+    drawing = Drawing(880, 190, ())
     drawing.box(8, 66, 120, 54, "node features\n(D,)", "encoder")
     drawing.arrow([(128, 93), (158, 93)], "hypernetwork")
     drawing.box(160, 66, 120, 54, "shared MLP,\nhead for 3 × 3", "hypernetwork")
@@ -188,5 +188,5 @@ def hypernetwork() -> Html:
     ):
         drawing.elements.append(f'<text x="{x}" y="{y}" font-size="11" fill="currentColor">{escape(text)}</text>')
     return drawing.html(
-        "The hypernetwork: a head a kernel size makes a block; a layer takes a slice of it or tiles it."
+        "The hypernetwork: one head per kernel size makes a block; a layer takes a slice of it or tiles it."
     )

@@ -68,7 +68,7 @@ function paretoState(data) {
 // What moves the marks: `look` at a point, `pin` it, `select` those in a rectangle.
 function paretoActions(view) {
   const { data, state } = view;
-  const told = (i) => [data.names?.[i] ?? `point ${i + 1}`, `${data.xlabel} ${number(data.x[i])}`,
+  const told = view.told = (i) => [data.names?.[i] ?? `point ${i + 1}`, `${data.xlabel} ${number(data.x[i])}`,
     `${data.ylabel} ${number(data.y[i])}`, data.front.includes(i) ? "on the front" : null].filter(Boolean).join(" · ");
   view.mark = () => {
     const i = state.at;
@@ -216,10 +216,14 @@ function paretoView(root, data, model, id) {
   paretoPlot(view);
   paretoPointer(view);
   paretoKeys(view);
+  // Until somebody points at a dot the best one stands for all.
+  const best = data.front.reduce((a, b) => (data.y[b] > data.y[a] ? b : a));
+  view.about.textContent = `best: ${view.told(best)}. ${view.about.textContent}`;
+  const shown = () => [view.state.pinned, view.state.at, best].find((i) => i >= 0);
+  view.showCell(shown());
   whenResized(root, () => {
-    const { pinned, at } = view.state;
     paretoPlot(view);
-    if (pinned >= 0 || at >= 0) view.showCell(pinned >= 0 ? pinned : at);
+    view.showCell(shown());
   });
   root.dataset.drawnIn = round(performance.now() - start);
 }
