@@ -13,7 +13,7 @@ from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell, collate
 from hypernas.lab.benchmark import Benchmark
-from hypernas.lab.metrics import kendall_tau
+from hypernas.lab.metrics import kendall_tau, student_interval
 from hypernas.spaces.choice import ChoiceSpace
 from hypernas.spaces.programs import ProgramWriter
 
@@ -28,6 +28,7 @@ CHOICES = {
 }
 VALUES = {"resolution": 160, "a.kernel": 5, "a.depth": 2, "b.1.op": "pool", "b.depth": 1, "b.gate": False}
 TWIN = Path(__file__).with_name("macro_choices.py")
+RESULTS = Path(__file__).parents[1] / "data" / "results"
 
 
 @pytest.fixture
@@ -212,3 +213,30 @@ def test_macro_choices_are_the_graph_space_in_at_most_25_lines_and_rank_above_ch
     graphs, accuracy = benchmark.graphs()[rows], benchmark.validation[rows]
     predictor = predictors.get("hypernas-p")(seed=100, epochs=60).fit(graphs[:50], accuracy[:50])
     assert kendall_tau(predictor.predict(graphs[50:]), benchmark.test[rows[50:]]) > 0.6
+
+
+def recorded(space, method, n_train):
+    """Kendall taus of NAS-Bench-Macro by seed, the recorded ones: as `space`, without the other contexts."""
+    taus = {}
+    for table in ("few_shot", "own_space"):
+        for line in (RESULTS / f"{table}.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if (row["space"], row["method"], row["n_train"]) == (space, method, n_train):
+                if row["settings"].get("context", "sum") == "sum":
+                    taus[row["seed"]] = row["kendall_tau"]
+    assert sorted(taus) == [*range(10)]
+    return np.array([taus[seed] for seed in range(10)])
+
+
+@pytest.mark.parametrize("n_train", [50, 100])
+def test_choices_rank_as_well_as_the_graph_and_better_than_ridge_as_the_page_says(n_train):
+    graph = recorded("nasbenchmacro", "hypernas-p", n_train)
+    choices = recorded("tests/macro_choices.py", "hypernas-p", n_train)
+    ridge = recorded("tests/macro_choices.py", "ridge", n_train)
+    low, high = student_interval(choices - graph)
+    assert -0.02 < low < high < 0.02
+    assert student_interval(choices - ridge)[0] > 0
+    page = " ".join((RESULTS.parents[1] / "book" / "own_space.md").read_text(encoding="utf-8").split())
+    difference = f"{(choices - graph).mean():.3f}, {low:.3f} to {high:+.3f}".replace("-", "−")
+    for number in (f"{choices.mean():.3f} instead of {graph.mean():.3f}", difference, f"{ridge.mean():.3f}"):
+        assert number in page

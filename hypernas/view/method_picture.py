@@ -125,7 +125,7 @@ def training_step(*lit: str, caption: str = "") -> Html:
     drawing.arrow([(416, 93), (416, 165), (150, 165), (150, 186)], "hypernetwork", "")
     drawing.box(60, 188, 180, 54, "node features\nof every cell (B, C, N, D)", "hypernetwork")
     drawing.arrow([(240, 215), (272, 215)], "hypernetwork")
-    drawing.box(274, 188, 130, 54, "hypernetwork\none head per kernel size", "hypernetwork")
+    drawing.box(274, 188, 130, 54, "hypernetwork\na head per kernel size", "hypernetwork")
     drawing.arrow([(404, 215), (430, 215)], "hypernetwork")
     drawing.box(432, 188, 132, 54, "slice or tile\nweights of each layer", "hypernetwork")
     drawing.arrow([(564, 215), (590, 215)], "target")
