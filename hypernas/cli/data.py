@@ -87,8 +87,8 @@ def check(space: str, dataset: str | None) -> None:
 def label(out: Path | None, seed: str, seeds: int | None, force: bool, **recipe: Any) -> None:
     """Sample architectures, train each on images, write a benchmark table with its provenance.
 
-    What is trained is kept as it comes: the command may be stopped at any moment and repeated. Images of torchvision are
-    not read as they lie on disk, pickles that is: save them as an npz file of x_train, y_train, x_test and y_test.
+    What is trained is kept as it comes: the command may be stopped at any moment and repeated. Files of torchvision
+    are not read, because most of them are pickles: save the images as an npz file of x_train, y_train, x_test, y_test.
     """
     from hypernas.data import labelled
     from hypernas.lab import labelling
