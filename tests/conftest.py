@@ -1,6 +1,8 @@
 """Random architectures of any size, and their isomorphic twins."""
 
 import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from hypernas.lab.benchmark import Benchmark
 
 # Rows are those of $HYPERNAS_RESULTS alone, or the shipped ones: what a user of this machine recorded is no part of it.
 os.environ["HYPERNAS_LAYERED"] = "0"
+# A shell starts what it runs in the background with Ctrl-C ignored, and tests that press it would wait for nothing.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def random_cell(rng, n_nodes, n_ops=5, kind=0):
