@@ -80,6 +80,7 @@ def test_a_start_from_weight_generation_is_another_encoder(graphs):
     [
         ({"sharing": "fair"}, f"sharing must be one of {', '.join(SHARING)}, got 'fair'"),
         ({"apart": 7}, "apart must be from 0 to 6, the GCN's layers, got 7"),
+        ({"unlabelled": 1}, "unlabelled must be at least 2, or 0 for none, got 1"),
         ({"engine": "plain"}, "engine must be fast for hypernas-sharing"),
     ],
 )

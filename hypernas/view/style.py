@@ -46,6 +46,7 @@ METHODS = {
     "hypernas-plus": (ORANGE, "*"),
     "random": ("#B0B0B0", "."),
     "evolution": (GREEN, "*"),
+    "bayesian": (RED, "D"),
 }
 # Values of one setting keep their colour from page to page, in this order of the palette.
 FAMILIES = (
