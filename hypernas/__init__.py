@@ -1,4 +1,5 @@
-"""HyperNAS, a predictor for neural architecture search (arXiv 2509.18151), and the tools to compare it.
+"""HyperNAS, a performance predictor for neural architecture search (arXiv 2509.18151), and tools to compare it with
+others.
 
 >>> from hypernas import Benchmark, HyperNAS, HyperNASP, NeuralPredictor, load, predictors, save, search, spaces
 >>> HyperNAS(epochs=20, q=1.5).epochs
@@ -52,7 +53,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Modules and names are imported when first asked for, so that `import hypernas` takes no time."""
+    """Import a module or name the first time it is used, so that `import hypernas` is fast."""
     if name in _HOMES:
         return getattr(import_module(f"hypernas.{_HOMES[name]}"), name)
     try:

@@ -1,6 +1,6 @@
-"""Cells by what they compute: simplified graphs, and hashes that are equal for isomorphic ones.
+"""What a cell computes: simplified graphs, and hashes that are equal for isomorphic graphs.
 
-All of it works on the arrays of many small graphs at once: a table has up to 423,624 of them.
+Everything works on arrays of many small graphs at once, because a table has up to 423,624 of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KIND = uint64(64)
 
 
 def check_graph_form(graph_form: Any) -> None:
-    """Raise UserError for what is none of `GRAPH_FORMS`."""
+    """Raise UserError if `graph_form` is not one of `GRAPH_FORMS`."""
     if not isinstance(graph_form, str) or graph_form not in GRAPH_FORMS:
         raise UserError(f"graph_form must be one of {', '.join(GRAPH_FORMS)}, got {graph_form!r:.80}")
 
@@ -40,11 +40,12 @@ def simplify(
     graph_form: str,
     n_inputs: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (B, N), (B, N, N) whose first nodes are the inputs and last the output -> the same cells by function.
+    """Return cells (B, N), (B, N, N) reduced to what they compute; the first nodes are the inputs, the last is the
+    output.
 
-    `pruned` drops `zero` operations and every node that lies on no path from an input to the output; `contracted` also
-    replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum a node receives stays
-    the same. Kept nodes move to the front. Returns `ops`, `adjacency`, `mask` (B, N).
+    `pruned` drops `zero` operations and every node that lies on no path from an input to the output. `contracted` also
+    replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum that a node receives
+    stays the same. Remaining nodes move to the front. Returns `ops`, `adjacency`, `mask` (B, N).
     """
     check_graph_form(graph_form)
     alive = np.ones(ops.shape, bool)
@@ -115,9 +116,9 @@ def function_ids(
     *,
     chunk: int = CHUNK,
 ) -> np.ndarray:
-    """Arrays of a GraphBatch -> int64 (B,), equal for architectures whose cells are isomorphic one by one.
+    """Return an int64 (B,) for the arrays of a GraphBatch, equal for architectures whose cells are pairwise isomorphic.
 
-    A sequence is hashed with the positions of its cells. Takes `chunk` architectures at a time.
+    The hash of a sequence includes the position of each cell. `chunk` architectures are processed at a time.
     """
     # From 1 up: a cell at position 0 would be multiplied away.
     position = np.arange(1, sequence.shape[1] + 1, dtype=uint64)
@@ -168,10 +169,11 @@ def node_ids(
     adjacency: np.ndarray,
     mask: np.ndarray,
 ) -> np.ndarray:
-    """As `cell_ids` -> uint64 (N, R), equal for the nodes that an isomorphism of two cells maps to each other.
+    """Same arguments as `cell_ids` -> uint64 (N, R), equal for nodes that an isomorphism of two cells maps to each
+    other.
 
-    Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 hashes its modules, with as many rounds
-    as a cell has nodes and at least 8, so that padding changes nothing.
+    Uses Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 does to hash its modules. The number
+    of rounds is the number of nodes, but at least 8, so that padding changes nothing.
     """
     # Nodes lead: an edge then reads and writes whole rows of memory, one value a graph.
     mask = np.ascontiguousarray(mask.T)
@@ -197,7 +199,7 @@ def node_ids(
 
 
 def mix(x: np.ndarray) -> np.ndarray:
-    """The splitmix64 finaliser: spreads every input bit over the 64 output bits."""
+    """Apply the splitmix64 finaliser, which spreads every input bit over the 64 output bits."""
     x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
     return x ^ (x >> uint64(31))

@@ -1,13 +1,13 @@
-"""The one exception for mistakes of a user."""
+"""The exception for mistakes that a user can fix."""
 
 
 class UserError(ValueError):
-    """A mistake that the user can put right, told in one sentence.
+    """A mistake that the user can fix, explained in one sentence.
 
-    The sentence gives the rule first, then the value, then what to do. The command line prints it
-    to stderr and exits with code 2.
+    The sentence states the rule, then the offending value, then what to do. The command line prints it to stderr and
+    exits with code 2.
     """
 
 
 class MissingTable(UserError):
-    """A benchmark table that is nowhere; the sentence names what brings it."""
+    """A benchmark table was not found; the sentence says how to get it."""

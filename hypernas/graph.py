@@ -1,4 +1,4 @@
-"""Architectures as padded tensors, one currency between the modules, and as torch_geometric graphs."""
+"""Architectures as padded tensors, the form that all modules exchange, and as torch_geometric graphs."""
 
 from __future__ import annotations
 
@@ -58,14 +58,17 @@ class Cell:
         adjacency: np.ndarray | Tensor,
         kind: int = NORMAL,
     ) -> Cell:
-        """A cell of operations (N,) and edge counts (N, N)."""
+        """Return the cell with operations (N,) and edge counts (N, N)."""
         rows = [tuple(row) for row in adjacency.tolist()]
         return cls(tuple(ops), tuple(rows), kind)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Unique cells and the sequence in which the network stacks them; `notation` is the space's own way to write it."""
+    """Unique cells and the sequence in which the network stacks them.
+
+    `notation` is the architecture as its search space writes it.
+    """
 
     cells: tuple[Cell, ...]
     sequence: tuple[int, ...]
@@ -77,7 +80,9 @@ class Architecture:
             raise UserError(f"sequence must index the {len(self.cells)} cells at least once, got {self.sequence}")
 
     def to_pyg(self) -> list[Data]:
-        """One torch_geometric graph a unique cell: `x` (N,) operations, `edge_index` (2, edges), `count` (edges,)."""
+        """Return one torch_geometric graph for each unique cell: `x` (N,) operations, `edge_index` (2, edges), `count`
+        (edges,).
+        """
         from torch_geometric.data import Data
 
         graphs = []
@@ -95,7 +100,9 @@ class Architecture:
 
     @staticmethod
     def from_pyg(graphs: Sequence[Data]) -> Architecture:
-        """The inverse of `to_pyg`. A graph without `count` has single edges."""
+        """Return the architecture made of these graphs, the inverse of `to_pyg`. A graph without `count` has single
+        edges.
+        """
         cells = []
         for graph in graphs:
             adjacency = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.long)
@@ -112,8 +119,8 @@ class GraphBatch:
     """B architectures as tensors, each with at most U unique cells of at most N nodes, stacked into C cells.
 
     `ops (B, U, N)` int64, `adjacency (B, U, N, N)` uint8 edge counts, `mask (B, U, N)` bool, `kind (B, U)` int64,
-    `sequence (B, C)` int64 index of the unique cell at each position, padded with -1. `space`, `graph_form` and the
-    `source` of their accuracies, a sentence, are kept where they are known.
+    `sequence (B, C)` int64 index of the unique cell at each position, padded with -1. If known, the batch also holds
+    its `space`, its `graph_form` and, as a sentence, the `source` of the accuracies.
     """
 
     ops: Tensor
@@ -129,7 +136,8 @@ class GraphBatch:
         return self.ops.shape[0]
 
     def __getitem__(self, index: Any) -> GraphBatch:
-        """The architectures at `index`: a slice, integers (B',), a mask (B,), or one integer, a batch of one."""
+        """Return the architectures at `index`: a slice, integers (B',), a mask (B,), or one integer (a batch of one).
+        """
         if isinstance(index, int | np.integer):
             size = len(self)
             if not -size <= index < size:
@@ -144,15 +152,15 @@ class GraphBatch:
         return replace(self, ops=ops, adjacency=adjacency, mask=mask, kind=kind, sequence=sequence)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """The five tensors, in the order of their names in `TENSORS`."""
+        """Return the five tensors in the order of `TENSORS`."""
         return self.ops, self.adjacency, self.mask, self.kind, self.sequence
 
     def to(self, device: str | torch.device) -> GraphBatch:
-        """The same architectures on a device."""
+        """Return the same architectures on `device`."""
         return self._with([field.to(device) for field in self.tensors()])
 
     def padded(self, n: int) -> GraphBatch:
-        """The same architectures with room for n nodes a cell, at least as many as they have."""
+        """Return the same architectures with room for n nodes in each cell; n is at least the current number."""
         more = n - self.ops.shape[2]
         ops = F.pad(self.ops, (0, more))
         mask = F.pad(self.mask, (0, more))
@@ -160,7 +168,7 @@ class GraphBatch:
         return replace(self, ops=ops, adjacency=adjacency, mask=mask)
 
     def trimmed(self) -> GraphBatch:
-        """The same architectures without the nodes, unique cells and positions that none of them has."""
+        """Return the same architectures without nodes, unique cells and positions that none of them uses."""
         n = int(self.mask.any(0).any(0).sum())
         u = int(self.sequence.max()) + 1
         # Positions are filled from the left.
@@ -175,7 +183,7 @@ class GraphBatch:
         )
 
     def architecture(self, i: int) -> Architecture:
-        """The i-th architecture, the inverse of `collate` up to its notation and unused cells."""
+        """Return the i-th architecture. This inverts `collate`, except that the notation and unused cells are lost."""
         cells = []
         for u in range(int(self.sequence[i].max()) + 1):
             n = int(self.mask[i, u].sum())
@@ -187,12 +195,14 @@ class GraphBatch:
         return Architecture(tuple(cells), tuple(u for u in positions if u >= 0))
 
     def distinct(self) -> tuple[Tensor, Tensor]:
-        """Rows (F,) of the distinct architectures, and for each architecture (B,) which of these it is."""
+        """Return the rows (F,) of the distinct architectures, and for each architecture (B,) its index among them."""
         _, first, inverse = np.unique(self.function_ids(), return_index=True, return_inverse=True)
         return torch.from_numpy(first), torch.from_numpy(inverse)
 
     def function_ids(self) -> np.ndarray:
-        """An integer (B,) that is equal for isomorphic architectures and, but for hash collisions, only for those."""
+        """Return an integer (B,) for each architecture, equal for isomorphic ones and, barring hash collisions, only
+        for those.
+        """
         arrays = [field.cpu().numpy() for field in self.tensors()]
         return canonical.function_ids(*arrays)
 
@@ -202,9 +212,10 @@ def collate(
     space: Any = None,
     graph_form: str = "",
 ) -> GraphBatch:
-    """Architectures, all in `graph_form` where that is known -> GraphBatch, padded to the largest of each axis.
+    """Return the architectures as one GraphBatch, padded to the largest size along each axis.
 
-    Raises UserError for what is no architecture, and for an operation that is not of the space.
+    `graph_form` is the form that all of them have, if known. Raise UserError for anything that is not an architecture
+    and for an operation that the space does not have.
     """
     given = architectures if isinstance(architectures, list | tuple) else [architectures]
     for one in given:

@@ -1,1 +1,3 @@
-"""The paper, plain and complete: encoder, hypernetwork, target network, loss. Nothing here imports what is fast."""
+"""The method of the paper, plain and complete: encoder, hypernetwork, target network, loss. Nothing here imports
+`fast/`.
+"""

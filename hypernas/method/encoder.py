@@ -21,7 +21,8 @@ POSITION_STD = 0.1
 def propagation(adjacency: Tensor, mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Edge counts (..., N, N) and mask (..., N) -> the two propagation matrices (2, ..., N, N), along and against.
 
-    Row i of the first averages node i and the nodes it feeds, E = D^-1 (A + I); the second does so with A transposed.
+    Row i of the first averages node i and the nodes it feeds, E = D^-1 (A + I); the second does the same with A
+    transposed.
 
     NOTE[PAPER]: paper says E is the adjacency; we add self-loops and divide each row by its sum; because NP
     (Wen et al. 2020), whose layer Eq. 1 is, does, and six plain sums of A + I over 17 cells overflow. E as printed,
@@ -38,7 +39,7 @@ def propagation(adjacency: Tensor, mask: Tensor, dtype: torch.dtype = torch.floa
 
 
 class DirectedGCNLayer(nn.Module):
-    """V' = 1/2 ReLU(E V W+) + 1/2 ReLU(E' V W-), information along and against the edges (Eq. 1)."""
+    """V' = 1/2 ReLU(E V W+) + 1/2 ReLU(E' V W-): information flows along and against the edges (Eq. 1)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class DirectedGCNLayer(nn.Module):
             nn.init.kaiming_normal_(direction)
 
     def forward(self, x: Tensor, propagate: Tensor) -> Tensor:
-        """x (B, N, D), propagate (2, B, N, N), which holds the 1/2 -> (B, N, D)."""
+        """x (B, N, D), propagate (2, B, N, N), which already contains the 1/2 -> (B, N, D)."""
         along, against = propagate
         forward = along @ (x @ self.weight[0])
         backward = against @ (x @ self.weight[1])
@@ -55,10 +56,10 @@ class DirectedGCNLayer(nn.Module):
 
 
 class GlobalEncoder(nn.Module):
-    """Encodes the cells of a network one after another; each cell sees the pooled features of the one before.
+    """Encode the cells of a network in sequence; each cell sees the pooled features of the one before it.
 
-    `context` says how: `sum` adds z(i-1) to every node, `concat` appends it (a linear map brings the pair back to D
-    features), `position` adds a learned vector of the position instead, `none` adds nothing.
+    `context` says how. `sum` adds z(i-1) to every node. `concat` appends it, and a linear map brings the pair back to D
+    features. `position` adds a learned vector for the position instead. `none` adds nothing.
 
     NOTE[PAPER]: paper says z(i) = pool(V(i)) and not how; we take the mean over the real nodes, without dropout;
     because a mean does not grow with the size of a cell.
@@ -91,7 +92,7 @@ class GlobalEncoder(nn.Module):
             self.position = nn.Parameter(torch.randn(n_cells, width) * POSITION_STD)
 
     def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
-        """B architectures of C cells -> embedding h (B, D) = mean of z(i), and node features (B, C, N, D)."""
+        """B architectures of C cells -> embedding h (B, D), the mean of z(i), and node features (B, C, N, D)."""
         # Together with a number of a unique cell for each row it picks the cell of every network at once.
         rows = torch.arange(len(batch), device=batch.ops.device)
         z = self.embedding.weight.new_zeros(len(batch), self.width)  # z(0) = 0

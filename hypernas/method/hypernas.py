@@ -1,9 +1,9 @@
 """HyperNAS as the paper trains it: one architecture and one batch of images at a time.
 
 A GCN encodes the cells of an architecture in sequence (`encoder.GlobalEncoder`). Its embedding predicts the accuracy,
-and its node features make the weights of every convolution (`hypernetwork.Hypernetwork`). The network so made names
-auxiliary images (`target_network.run`), and the adaptive sum of both losses is minimised (`loss.AdaptiveLoss`).
-HyperNAS-P is the predictor alone, HyperNAS-H the hypernetwork alone.
+and its node features generate the weights of every convolution (`hypernetwork.Hypernetwork`). The network with these
+weights classifies auxiliary images (`target_network.run`), and training minimises the adaptive sum of both losses
+(`loss.AdaptiveLoss`). HyperNAS-P is the predictor alone, HyperNAS-H the hypernetwork alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TEST_IMAGES = 256
 
 @dataclass(frozen=True)
 class EncoderSize:
-    """The GCN: 6 x 72, but 3 x 144 for DARTS and 3 x 256 for ViT (Supplement 7)."""
+    """Size of the GCN: 6 layers of width 72, but 3 x 144 for DARTS and 3 x 256 for ViT (Supplement 7)."""
 
     n_layers: int = 6
     width: int = 72
@@ -47,9 +47,9 @@ class EncoderSize:
 
 @dataclass(frozen=True)
 class HypernetworkSize:
-    """The hypernetwork: 3 x 96, but 2 x 128 for DARTS and 4 x 128 for ViT (Supplement 7).
+    """Size of the hypernetwork: 3 layers of width 96, but 2 x 128 for DARTS and 4 x 128 for ViT (Supplement 7).
 
-    With `c_max` no head is wider; a larger weight tiles what it gives.
+    If `c_max` is not 0, it limits the channels of every head, and larger weights are tiled from the head's output.
     """
 
     hyper_layers: int = 3
@@ -59,7 +59,7 @@ class HypernetworkSize:
 
 @dataclass(frozen=True)
 class TargetNetworkSize:
-    """How large the target networks are built.
+    """Size of the target networks.
 
     NOTE[PAPER]: paper says nothing of the target network's width and depth on auxiliary data; we build one cell a
     stage with 4 channels and a stem of stride 2 for 8 x 8 digits; because a CPU then trains it in minutes, and each
@@ -73,7 +73,9 @@ class TargetNetworkSize:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """The preference q, the reading of the printed formula, and whether the weights of the tasks are learned."""
+    """The preference q, how to read the printed formula (`reading`), and whether the task weights are learned
+    (`learn_u`).
+    """
 
     q: float = 1.5
     reading: str = "printed"
@@ -82,7 +84,8 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class AuxiliaryImages:
-    """Which images the target networks see (`data.images`), `n_images` of them or all (0), `image_batch` a step.
+    """The images that the target networks classify (`data.images`): `n_images` in all (0: every image), `image_batch` a
+    step.
 
     NOTE[PAPER]: paper says D_aux and not how many images it has; we take all training images of a set; because it
     gives no reason to leave any out.
@@ -94,7 +97,7 @@ class AuxiliaryImages:
 
 
 class Regressor(nn.Module):
-    """h (..., D) -> standardised accuracy (...,).
+    """Predict the standardised accuracy (...,) from the embedding h (..., D).
 
     NOTE[PAPER]: paper says f_theta and no more; we take one hidden layer as wide as the encoder, ReLU; because the
     embedding is already the output of a deep network and a few dozen labels support no more.
@@ -110,7 +113,7 @@ class Regressor(nn.Module):
 
 
 class ArchitecturePredictor(nn.Module):
-    """The global encoder, the directed GCN unless another one is given, and the regressor on its embedding."""
+    """The global encoder (a directed GCN by default) and the regressor on its embedding."""
 
     def __init__(
         self,
@@ -131,7 +134,9 @@ class ArchitecturePredictor(nn.Module):
 
 
 class HyperNASModel(nn.Module):
-    """Encoder and regressor, hypernetwork, the stem and classifier of all target networks, the u of the loss."""
+    """The trainable parts: encoder and regressor, hypernetwork, the stem and classifier of all target networks, the
+    loss's u.
+    """
 
     def __init__(
         self,
@@ -159,7 +164,9 @@ class HyperNASModel(nn.Module):
         return predicted, run(program, weights, self.head, images)
 
     def weight(self, nodes: Tensor, key: WeightKey, shape: tuple[int, int, int, int]) -> Tensor:
-        """Node features (1, C, N, D) -> the weight (c_out, c_in, k, k) of a layer; an edge has the mean of its ends."""
+        """Return the weight (c_out, c_in, k, k) of the layer `key` from node features (1, C, N, D); an edge averages
+        its two ends.
+        """
         position, *ends = key
         features = self.hypernetwork.features(nodes[:, position, ends].mean(1))
         return self.hypernetwork.weights(features, shape)[0]
@@ -185,7 +192,7 @@ class HyperNASP:
     history: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
     def fit(self, graphs: GraphBatch, accuracy: Tensor, scale: LabelScale | None = None, **options: Any) -> HyperNASP:
-        """Train on n architectures and their accuracy (n,), percent; `options` are those of `training.loop.train`.
+        """Train on n architectures and their accuracy (n,) in percent; `options` go to `training.loop.train`.
 
         NOTE[PAPER]: paper says nothing of the scale of labels; we standardise by the training labels; because the
         adaptive loss weighs the tasks by their size, and then both begin near 1.
@@ -207,7 +214,7 @@ class HyperNASP:
 
     @torch.no_grad()
     def predict(self, graphs: GraphBatch) -> Tensor:
-        """Accuracy (B,) in percent; the hypernetwork is off."""
+        """Return the accuracy (B,) in percent. The hypernetwork is not used."""
         if self.model is None or self.scale is None:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
         scores = []
@@ -217,10 +224,11 @@ class HyperNASP:
 
     @property
     def predictor(self) -> ArchitecturePredictor:
+        """The trained encoder and regressor."""
         return self.model
 
     def new_model(self, graphs: GraphBatch) -> nn.Module:
-        """A fresh model for the space of `graphs`; the random generator is already seeded."""
+        """Return an untrained model for the space of `graphs`; the caller has seeded the random generator."""
         return self.new_predictor(graphs)
 
     def new_predictor(self, graphs: GraphBatch) -> ArchitecturePredictor:
@@ -229,7 +237,7 @@ class HyperNASP:
         return ArchitecturePredictor(n_ops, size.n_layers, size.width, size.context, self.encoder_class)
 
     def programs(self, graphs: GraphBatch) -> list[Program]:
-        """The target network of each architecture: none is run."""
+        """Return the target network of each architecture: none, because HyperNAS-P runs no networks."""
         return []
 
     def loss_of(
@@ -240,7 +248,7 @@ class HyperNASP:
         index: Tensor,
         generators: list[np.random.Generator],
     ) -> Logged:
-        """The loss of the one architecture index (1, 1), and what is logged of it."""
+        """Return the loss of the one architecture in index (1, 1), and the values to log."""
         i = int(index)
         predicted, _ = self.model(graphs[i : i + 1])
         loss = (predicted - labels[i]) ** 2
@@ -287,7 +295,7 @@ class HyperNAS(HyperNASP):
         return self.model_class(predictor, hypernetwork, head, loss, self.images)
 
     def programs(self, graphs: GraphBatch) -> list[Program]:
-        """The target network of each architecture."""
+        """Return the target network of each architecture."""
         return build_programs(graphs, self.target)
 
     def loss_of(
@@ -316,13 +324,15 @@ class HyperNAS(HyperNASP):
 
 @dataclass(kw_only=True)
 class HyperNASH(HyperNAS):
-    """HyperNAS-H: weight generation alone; an architecture is worth what its generated network gets right."""
+    """HyperNAS-H: weight generation alone; an architecture's score is the accuracy of its generated network."""
 
     tasks: tuple[str, ...] = ("hyper",)
 
     @torch.no_grad()
     def predict(self, graphs: GraphBatch) -> Tensor:
-        """Accuracy (B,) in percent of the generated networks on test images, all in one batch."""
+        """Return the accuracy (B,) in percent of the generated networks on test images, which are classified in one
+        batch.
+        """
         if self.model is None:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
         images = load(self.images)
@@ -337,7 +347,7 @@ class HyperNASH(HyperNAS):
 
 
 def load(chosen: AuxiliaryImages) -> Images:
-    """The images, read once a process."""
+    """Load the images, once for each process."""
     # Imported here, since the predictor alone needs no images.
     from hypernas.data.images import load_once
 
@@ -345,7 +355,7 @@ def load(chosen: AuxiliaryImages) -> Images:
 
 
 def build_programs(graphs: GraphBatch, size: TargetNetworkSize) -> list[Program]:
-    """The target network of each architecture. UserError where the space of the graphs is not known."""
+    """Return the target network of each architecture. Raise UserError if the space of the graphs is unknown."""
     if graphs.space is None:
         raise UserError("a target network needs to know the search space; pass it to collate, or use hypernas-p")
     programs = []
@@ -362,7 +372,10 @@ def new_generator(
     size: HypernetworkSize,
     images: Images,
 ) -> tuple[Hypernetwork, TargetHead]:
-    """A fresh hypernetwork on node features of `width` with `heads` (k, c_out, c_in), and the head of all networks."""
+    """Return an untrained hypernetwork and the stem and classifier that all target networks share.
+
+    `width` is the size of the node features, `heads` the (k, c_out, c_in) of the hypernetwork's outputs.
+    """
     if size.c_max:
         heads = [(kernel, min(c_out, size.c_max), min(c_in, size.c_max)) for kernel, c_out, c_in in heads]
     hypernetwork = Hypernetwork(width, size.hyper_width, size.hyper_layers, heads=heads)

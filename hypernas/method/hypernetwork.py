@@ -1,4 +1,4 @@
-"""The shared hypernetwork: node features -> the weights of the node's layer (Supplement 7)."""
+"""The shared hypernetwork generates the weights of a node's layer from the node's features (Supplement 7)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Shape = tuple[int, int, int, int]
 
 
 class Hypernetwork(nn.Module):
-    """A shared MLP with one linear head a kernel size, each of fixed output shape: `heads` are (k, c_out, c_in), by
-    default c_max x c_max for kernels 1 and 3.
+    """A shared MLP with one linear head for each kernel size, whose output shape is fixed.
 
-    A layer that needs less takes a slice of it, one that needs more tiles it, as GHN-2 does.
+    `heads` are (k, c_out, c_in), by default c_max x c_max for kernels 1 and 3. A layer that needs a smaller weight
+    takes a slice of the head's output; one that needs a larger weight tiles it, as in GHN-2.
 
     NOTE[PAPER]: paper says nothing of the scale of generated weights; we scale by sqrt(2 / fan_in), the spread of He
     initialisation; because GHN-2 does.

@@ -1,4 +1,4 @@
-"""The dynamic adaptive multi-task loss (main text): a weight for each task that is learned, and a preference q."""
+"""The dynamic adaptive multi-task loss (main text): a learned weight for each task, and a preference q."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOSS_MIN = 1e-8
 
 
 def check_preference(q: float, reading: str) -> float:
-    """The exponent p of each loss for the preference coefficient q. UserError for a q that is no number above 0."""
+    """Return the exponent p of each loss for the preference q. Raise UserError if q is not a finite number above 0."""
     if not (isinstance(q, int | float) and math.isfinite(q) and q > 0):
         raise UserError(f"the preference coefficient q must be a finite number above 0, got {q}; the paper uses 1.5")
     if reading not in READINGS:
@@ -27,16 +27,17 @@ def check_preference(q: float, reading: str) -> float:
 
 
 def optimal_u_squared(loss: float, p: float) -> float:
-    """The u^2 that minimises L^p / (2 u^2) + ln(1 + u^2) for a fixed L: (L^p + sqrt(L^2p + 8 L^p)) / 4."""
+    """Return the u^2 that minimises L^p / (2 u^2) + ln(1 + u^2) for a fixed L: (L^p + sqrt(L^2p + 8 L^p)) / 4."""
     power = loss**p
     return (power + math.sqrt(power * power + 8 * power)) / 4
 
 
 class AdaptiveLoss(nn.Module):
-    """Sum over the tasks of L^p / (2 u^2) + ln(1 + u^2), one learnable u a task.
+    """Sum of L^p / (2 u^2) + ln(1 + u^2) over the tasks, with one learnable u for each.
 
-    `reading="printed"` takes the formula as printed, p = q, and is Liebel & Koerner's (2018) at q = 1;
-    `reading="text"` takes the sentence that this is so at q = 2, p = q - 1. With p < 0 a task is driven up, not down.
+    The paper prints a formula and describes it in a sentence, and the two disagree. `reading="printed"` takes the
+    formula: p = q, and q = 1 gives the loss of Liebel & Koerner (2018). `reading="text"` takes the sentence, by which
+    q = 2 gives that loss: p = q - 1. With p < 0, training increases a task's loss instead of decreasing it.
 
     NOTE[PAPER]: paper says both, the formula and the sentence; we build both and take the printed one as default;
     because a formula is the more deliberate statement, and the preference notebook compares them.
@@ -64,11 +65,11 @@ class AdaptiveLoss(nn.Module):
         self.u = nn.Parameter(torch.ones(len(tasks)), requires_grad=learn_u)
 
     def u_squared(self) -> Tensor:
-        """u^2 (T,) with its bound; the weight of a task is 1 / (2 u^2)."""
+        """Return u^2 (T,) including its lower bound; the weight of a task is 1 / (2 u^2)."""
         return self.u**2 + U_MIN**2
 
     def forward(self, losses: dict[str, Tensor]) -> Tensor:
-        """Losses (B,) of each task, one an architecture -> their joint loss, a scalar, the mean over architectures."""
+        """Return the joint loss, a scalar averaged over architectures, from the losses (B,) of each task."""
         total = torch.zeros_like(self.u[0])
         for task, u_squared in zip(self.tasks, self.u_squared(), strict=True):
             # Each architecture's loss is raised before the mean is taken, as the formula is written for one.

@@ -18,10 +18,10 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: sums the first `c_in` channels of the values `inputs`, then applies `op`; `concat` joins them all,
-    `gate` multiplies the first by the hard sigmoid of the second. An `attention` has as many heads as groups.
+    """One layer: sum the first `c_in` channels of the values `inputs`, then apply `op`.
 
-    A convolution with `weight` takes it from the hypernetwork.
+    Two operations do not sum: `concat` joins all inputs, and `gate` multiplies the first by the hard sigmoid of the
+    second. An `attention` has `groups` heads. A convolution with a `weight` key takes its weight from the hypernetwork.
     """
 
     op: str
@@ -50,10 +50,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Layers in order; layer i makes value i + 1, value 0 is the stem's.
+    """Layers in order: value 0 is the output of the stem, and layer i computes value i + 1.
 
-    The classifier reads value `output`, with `norm_last` after batch normalisation and ReLU. `heads` are the largest
-    weights (kernel, c_out, c_in) that the hypernetwork makes for any architecture of the space at this width.
+    The classifier reads the value `output`, after batch normalisation and ReLU if `norm_last`. `heads` are the largest
+    weights (kernel, c_out, c_in) that the hypernetwork generates for any architecture of the space at this width.
     """
 
     layers: tuple[Layer, ...]
@@ -66,11 +66,12 @@ class Program:
 
     @property
     def convs(self) -> tuple[Layer, ...]:
+        """The layers whose weights the hypernetwork generates."""
         return tuple(layer for layer in self.layers if layer.weight is not None)
 
 
 def layer_norm(x: Tensor) -> Tensor:
-    """x (..., C, H, W), normalised over C at each pixel, no learned scale."""
+    """Normalise x (..., C, H, W) over C at each pixel, without a learned scale."""
     centred = x - x.mean(-3, keepdim=True)
     variance = centred.square().mean(-3, keepdim=True)
     return centred * (variance + EPSILON).rsqrt()
@@ -78,7 +79,9 @@ def layer_norm(x: Tensor) -> Tensor:
 
 @cache
 def position_code(c: int, h: int, w: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Sine and cosine of each pixel's row and column at falling frequencies, (c, h, w) (Vaswani et al. 2017)."""
+    """Return the sine and cosine of each pixel's row and column at falling frequencies, (c, h, w) (Vaswani et al.
+    2017).
+    """
     # Four numbers a frequency: sine and cosine of the row, sine and cosine of the column.
     n = -(-c // 4)
     frequency = 10_000.0 ** -(torch.arange(n, dtype=dtype) / n)
@@ -104,12 +107,12 @@ PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def batch_norm(x: Tensor) -> Tensor:
-    """x (M, C, H, W), normalised over M, H, W with the batch's own statistics (Supplement 7), no learned scale."""
+    """Normalise x (M, C, H, W) over M, H, W with the batch's own statistics (Supplement 7), without a learned scale."""
     return F.batch_norm(x, None, None, training=True, eps=EPSILON)
 
 
 class TargetHead(nn.Module):
-    """What all target networks share: the stem and the classifier, ordinary learned parameters.
+    """The stem and classifier that all target networks share, with ordinary learned parameters.
 
     NOTE[PAPER]: paper says nothing of stem and classifier weights; we learn one of each, shared by all architectures;
     because their shapes do not depend on the architecture and the hypernetwork has no node for them.
@@ -135,7 +138,7 @@ class TargetHead(nn.Module):
 
 
 def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead, images: Tensor) -> Tensor:
-    """Run one architecture on images (M, C, H, W) with `weights[key] (c_out, c_in, k, k)`; returns logits (M, K)."""
+    """Run one architecture on images (M, C, H, W) with `weights[key] (c_out, c_in, k, k)`. Return logits (M, K)."""
     values = [head.stem(images)]
     for layer in program.layers:
         weight = None if layer.weight is None else weights[layer.weight]
@@ -144,7 +147,7 @@ def run(program: Program, weights: Mapping[WeightKey, Tensor], head: TargetHead,
 
 
 def gather(values: Sequence[Tensor] | Mapping[int, Tensor], layer: Layer) -> Tensor:
-    """What `layer` reads of the values (M, C, H, W) made so far."""
+    """Return the input of `layer`, built from the values (M, C, H, W) computed so far."""
     inputs = [values[i] for i in layer.inputs]
     if layer.op == "concat":
         return torch.cat(inputs, 1)
@@ -165,7 +168,7 @@ def _first_channels(value: Tensor, c: int) -> Tensor:
 def apply(
     layer: Layer, x: Tensor, weight: Tensor | None = None, norm: Callable[[Tensor], Tensor] = batch_norm
 ) -> Tensor:
-    """One layer on what it reads, x (M, C, H, W)."""
+    """Apply one layer to its input x (M, C, H, W)."""
     if layer.op == "conv":
         assert weight is not None
         # ReLU-conv-norm is the order of NAS-Bench-201 and DARTS; other spaces set `relu_after`.
@@ -184,7 +187,7 @@ def apply(
 
 
 def attention(x: Tensor, heads: int) -> Tensor:
-    """Queries, keys and values x (..., 3C, H, W) of `heads` heads -> (..., C, H, W); the pixels are the tokens."""
+    """Attend over the pixels: queries, keys and values x (..., 3C, H, W) of `heads` heads -> (..., C, H, W)."""
     *lead, c, h, w = x.shape
     # The channels hold queries, then keys, then values, head by head.
     tokens = x.reshape(*lead, 3, heads, c // (3 * heads), h * w).transpose(-1, -2)
@@ -194,5 +197,5 @@ def attention(x: Tensor, heads: int) -> Tensor:
 
 
 def max_pool(x: Tensor, layer: Layer) -> Tensor:
-    """x (M, C, H, W), pooled; without padding an odd edge is pooled too."""
+    """Apply max pooling to x (M, C, H, W). Without padding, a leftover odd row or column is pooled too."""
     return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.padding == 0)

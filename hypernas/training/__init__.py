@@ -1,1 +1,1 @@
-"""The one training loop, and what every trained predictor shares: settings, labels, seeds."""
+"""The one training loop, and what all trained predictors share: settings, labels, seeds."""

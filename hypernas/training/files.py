@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a name that says whose they are, then renamed."""
+"""Files that are either complete or absent: they are written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """The temporary file beside `path` to write to: it takes that name at the end, or is gone after an error.
+    """Yield a temporary file beside `path`. On success it is renamed to `path`; after an error it is removed.
 
-    What processes that are no longer there have left half written for `path` is removed first. An OSError names `path`,
-    also that of a full disk, which says no name, and never the temporary one.
+    First removes what processes that have died left half written for `path`. An OSError always names `path`, never the
+    temporary file; even the error of a full disk, which by itself names no file.
     """
     remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
@@ -30,7 +30,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what was left half written for `path` on this machine by processes that are no longer there."""
+    """Remove the temporary files for `path` of processes that no longer run on this machine."""
     start = f".{path.name}.{platform.node()}."
     # A folder that is not there or cannot be read is told by whoever writes to it.
     with suppress(OSError):
@@ -42,7 +42,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether this machine has a process of that number."""
+    """Return whether a process with this number runs on this machine."""
     try:
         # Signal 0 only asks.
         os.kill(process, 0)

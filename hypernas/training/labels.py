@@ -1,4 +1,4 @@
-"""Training labels on a common scale: one robust rule for diverged runs, the same for every predictor."""
+"""Training labels on a common scale, with one robust rule for diverged runs that all predictors share."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LARGEST = 1e30
 
 @dataclass(frozen=True)
 class LabelScale:
-    """Accuracy in percent <-> standard scores, with statistics of the training labels alone.
+    """Convert accuracy in percent to standard scores and back, using statistics of the training labels alone.
 
-    A diverged run would inflate the spread, so labels under the far-out fence of Tukey's box plot, the lower quartile
-    less 3 interquartile ranges, count as the fence.
+    A diverged run would inflate the spread. Labels below Tukey's outer fence, the lower quartile minus 3 interquartile
+    ranges, are therefore raised to the fence.
 
     >>> scale = LabelScale.of(torch.tensor([90.0, 91.0, 92.0, 93.0, 10.0]))
     >>> [round(x, 2) for x in scale.standardise(torch.tensor([10.0, 92.0])).tolist()]
@@ -40,7 +40,9 @@ class LabelScale:
 
     @staticmethod
     def of(accuracy: Tensor) -> LabelScale:
-        """accuracy (n,) percent, n >= 2. Raises UserError for fewer or for values that are not finite."""
+        """Return the scale of accuracy (n,) in percent, n >= 2. Raise UserError if there are fewer or if any is not
+        finite.
+        """
         if accuracy.ndim != 1 or len(accuracy) < 2:
             rule = "fit needs the accuracy of at least 2 architectures as a vector"
             raise UserError(f"{rule}, got one of shape {tuple(accuracy.shape)}")
@@ -59,7 +61,7 @@ class LabelScale:
 
     @staticmethod
     def whole(accuracy: Tensor) -> LabelScale:
-        """Mean and spread of all labels of a table (B,), NaN where it has none; nothing is clipped."""
+        """Return the mean and spread of all labels of a table (B,), ignoring NaN. Nothing is clipped."""
         values = accuracy[torch.isfinite(accuracy)].double()
         return LabelScale(-math.inf, values.mean().item(), values.std().item() or 1.0)
 

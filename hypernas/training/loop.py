@@ -1,4 +1,4 @@
-"""The one training loop: accumulation over architectures, Adam with halvings, checkpoint and resume, progress."""
+"""The one training loop: gradient accumulation over architectures, Adam with a schedule, checkpoints, progress."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingErro
 class Schedule:
     """Settings of the paper (Supplement 7): Adam 1e-3, halved at 50 % and 75 %, gradients over 10 architectures.
 
-    Without `regroup` the architectures of a step are the same in every epoch, and only the steps change their order.
+    If `regroup` is false, each step has the same architectures in every epoch, and only the order of the steps changes.
     """
 
     epochs: int = 200
@@ -50,13 +50,13 @@ class Schedule:
     regroup: bool = True
 
     def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
+        """Return the learning rate of an epoch, counted from 0."""
         # Counting the passed milestones gives the rate without any state, so that a resumed run has the same one.
         halvings = sum(epoch >= share * self.epochs for share in self.halve_at)
         return self.learning_rate * 0.5**halvings
 
     def optimizer(self, parameters: Sequence[Tensor], recorded: bool = False) -> torch.optim.Optimizer:
-        """Adam; a step that a GPU has recorded reads its rate from a tensor."""
+        """Return an Adam optimiser. A step `recorded` on a GPU reads its learning rate from a tensor."""
         rate: float | Tensor = self.learning_rate
         if recorded:
             rate = torch.tensor(self.learning_rate, device=parameters[0].device)
@@ -64,7 +64,7 @@ class Schedule:
         return torch.optim.Adam(parameters, rate, weight_decay=self.weight_decay, fused=True, capturable=recorded)
 
     def begin(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
-        """Set what an epoch has of its own."""
+        """Set the learning rate of an epoch."""
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 # A recorded step reads this very tensor, so it is written to and not replaced.
@@ -78,7 +78,9 @@ class Schedule:
         n: int,
         seeds: Sequence[int],
     ) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
-        """The architectures (S, b) of each step of an epoch over n, and the generators that go on from there."""
+        """Return the architectures (S, b) of each step of an epoch over n, and the generators for its further random
+        draws.
+        """
         # New generators an epoch, from its number: a training that resumes needs no state of a generator.
         generators = [np.random.default_rng([seed, epoch, ORDER_IN_EPOCH]) for seed in seeds]
         if self.regroup:
@@ -93,14 +95,14 @@ class Schedule:
         return torch.from_numpy(orders).split(self.accumulate, dim=1)
 
     def all_steps(self, n: int, seeds: Sequence[int]) -> Iterator[Tensor]:
-        """The architectures (S, b) of every step of the whole training."""
+        """Yield the architectures (S, b) of every step of the whole training."""
         for epoch in range(self.epochs):
             yield from self.steps(epoch, n, seeds)[1]
 
 
 @dataclass(frozen=True)
 class CosineSchedule(Schedule):
-    """The rate falls to zero along a half cosine."""
+    """A schedule whose learning rate falls to zero along a half cosine."""
 
     def rate(self, epoch: int) -> float:
         return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
@@ -108,11 +110,11 @@ class CosineSchedule(Schedule):
 
 @dataclass
 class Checkpoint:
-    """A file that a training writes at the end of an epoch, `every` so many seconds, and resumes from.
+    """A file that saves a training after an epoch, at most once in `every` seconds, and from which it resumes.
 
-    `seconds` are those that earlier processes have spent on it, known once it is resumed. With `anew` a training that
-    is finished begins again, and one that was stopped goes on all the same. One that cannot be written is warned of
-    once, unless it is `needed`.
+    `seconds` is the time that earlier processes spent on the training, known after resuming. With `anew`, a finished
+    training starts again, but an interrupted one still resumes. If the file cannot be written, training warns once and
+    continues, unless the file is `needed`.
     """
 
     path: Path
@@ -124,7 +126,7 @@ class Checkpoint:
 
 
 class Steps(Protocol):
-    """What can run the steps of a training in place of its loss: `training.recorder.Recorder`."""
+    """An object that can run the steps of a training in place of its loss, such as `training.recorder.Recorder`."""
 
     def step(
         self,
@@ -147,17 +149,18 @@ def train(
     progress: Any = False,
     recorder: Steps | None = None,
 ) -> list[dict[str, Any]]:
-    """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once; returns one dict an epoch.
+    """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once. Return one dictionary per
+    epoch.
 
-    Every epoch passes over the n architectures in an order drawn from (seed, epoch), and so are the images: a run that
-    resumes from `checkpoint` gives the bits of one that was never stopped; `identity` names the model and the data
-    that the file belongs to, which keeps all `parameters`, also those without a gradient, such as running statistics.
-    `micro_batch` splits a step's architectures, whose gradients accumulate (1 is the paper's loop). On a GPU a
-    `recorder` can run the steps in place of `loss`.
+    The order of the architectures and the draws of images depend only on (seed, epoch), so a run that resumes from
+    `checkpoint` gives the same bits as one that was never interrupted. `identity` names the model and the data that the
+    file belongs to. The file keeps all `parameters`, also those without a gradient, such as running statistics.
+    `micro_batch` splits the architectures of a step and accumulates their gradients (1 is the paper's loop). On a GPU,
+    a `recorder` can run the steps in place of `loss`.
 
-    With a checkpoint the first Ctrl-C or SIGTERM ends the training after the epoch at hand, which is kept; the second
-    one at once. Raises UserError for a loss that is no longer finite, and for a checkpoint that is damaged, belongs to
-    another training or is needed and cannot be written.
+    With a checkpoint, the first Ctrl-C or SIGTERM stops the training after the current epoch, which is saved; the
+    second stops it at once. Raise UserError if the loss is no longer finite, or if the checkpoint is damaged, belongs
+    to another training, or is needed and cannot be written.
     """
     learned = [parameter for parameter in parameters if parameter.requires_grad]
     optimizer = schedule.optimizer(learned, recorded=True) if recorder is not None else schedule.optimizer(learned)
@@ -203,7 +206,7 @@ def descend(
     index: Tensor,
     generators: Any,
 ) -> list[dict[str, Tensor]]:
-    """One step on the architectures index (S, b), at most `micro_batch` at a time; returns the logs of its parts."""
+    """Take one step on the architectures index (S, b), at most `micro_batch` at a time. Return the log of each part."""
     optimizer.zero_grad(set_to_none=True)
     logs = []
     for part in index.split(micro_batch, dim=1):

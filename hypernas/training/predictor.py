@@ -1,4 +1,4 @@
-"""What every trained predictor shares: keyword settings, standardised labels, several seeds trained at once."""
+"""What all trained predictors share: keyword settings, standardised labels, training of several seeds at once."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ NOT_OF_A_TRAINING = ("seed", "progress", "checkpoint", "device")
 
 
 class Pass(Protocol):
-    """S models on their training sets: `trained` are their parameters, `write_back` ends the training; `recordable`
-    where a step looks at no value on the host."""
+    """S models on their training sets.
+
+    `trained` holds their parameters, and `write_back` ends the training. A pass is `recordable` if its step reads no
+    value on the host.
+    """
 
     trained: list[Tensor]
 
@@ -43,10 +46,10 @@ class Pass(Protocol):
 
 @dataclass(kw_only=True, eq=False)
 class FittedPredictor:
-    """A predictor with keyword settings and labels on a common scale. A subclass adds its settings, `fit`, `score`.
+    """A predictor with keyword settings and labels on a common scale. A subclass adds its settings, `fit` and `score`.
 
-    `predicts_accuracy` is false for one that ranks by something else, `runs_networks` true where it needs images, and
-    `generates_weights` where it makes the weights of target networks.
+    `predicts_accuracy` is false for predictors whose score is not an accuracy, `runs_networks` is true for those that
+    need images, and `generates_weights` for those that generate the weights of target networks.
     """
 
     predicts_accuracy: ClassVar[bool] = True
@@ -62,7 +65,7 @@ class FittedPredictor:
     n_parameters: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Settings are plain types from the start. Raises UserError for a wrong type or range."""
+        """Convert settings to plain types. Raise UserError for a wrong type or range."""
         for setting in fields(self):
             if not setting.init:
                 continue
@@ -76,14 +79,14 @@ class FittedPredictor:
                 setattr(self, setting.name, _plain(setting.name, value, setting.default))
 
     def score(self, graphs: GraphBatch) -> Tensor:
-        """Standardised accuracy (B,)."""
+        """Return the standardised accuracy (B,)."""
         raise NotImplementedError
 
     def predict(self, graphs: Architectures) -> Tensor:
-        """Accuracy (B,) in percent of B architectures of the training set's space.
+        """Return the accuracy (B,) in percent of B architectures of the training set's space.
 
-        Graphs of another form than the training set's are converted. Raises UserError where they cannot be, for
-        architectures of another space, and where a prediction is no finite number.
+        Graphs in another form than the training set's are converted. Raise UserError if they cannot be converted, if
+        they belong to another space, or if a prediction is not finite.
         """
         if self.model is None or self.training_set is None:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
@@ -97,11 +100,13 @@ class FittedPredictor:
         return predicted
 
     def answer(self, graphs: GraphBatch) -> Tensor:
-        """What `predict` says of graphs in the form of the training set, (B,) percent."""
+        """Return the accuracy (B,) in percent of graphs that are already in the form of the training set."""
         return self.scale.percent(self.score(graphs))
 
     def weights(self) -> dict[str, Tensor]:
-        """What `restore` needs beside settings, training set and label scale; nothing where a fit gives it again."""
+        """Return what `restore` needs besides settings, training set and label scale; nothing if fitting again
+        reproduces it.
+        """
         return {}
 
     def restore(
@@ -110,7 +115,8 @@ class FittedPredictor:
         scale: LabelScale,
         weights: dict[str, Tensor],
     ) -> None:
-        """Become the fitted predictor that had these; by default by fitting it again, which its seed repeats."""
+        """Restore the fitted state of a saved predictor. By default this fits again, which the seed makes reproducible.
+        """
         self.fit(training_set.graphs, training_set.accuracy, scale)
 
     def fit(
@@ -119,11 +125,11 @@ class FittedPredictor:
         accuracy: Any,
         scale: LabelScale | None = None,
     ) -> Any:
-        """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
+        """Fit to n architectures and their accuracy (n,) in percent. `scale` defaults to that of these labels."""
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments, as given."""
+        """Return the settings as flat keyword arguments."""
         flat: dict[str, Any] = {}
         for setting in fields(self):
             value = getattr(self, setting.name)
@@ -160,11 +166,11 @@ def _plain(
 
 @dataclass(kw_only=True, eq=False)
 class TrainedPredictor(FittedPredictor):
-    """A predictor by gradient descent. A subclass adds its settings, `new_model`, `new_pass`, `score`, and `loss_of`
-    with the `inputs` that it needs.
+    """A predictor trained by gradient descent.
 
-    `may_differ` are the settings in which those that train at once may differ. With `engine` plain a subclass trains by
-    what its `plain()` gives, one architecture at a time.
+    A subclass adds its settings, `new_model`, `new_pass`, `score`, and `loss_of` with the `inputs` that it needs.
+    Predictors that train at once may differ only in the settings `may_differ`. With `engine="plain"`, a subclass trains
+    the predictor that its `plain()` returns, one architecture at a time.
     """
 
     may_differ: ClassVar[tuple[str, ...]] = ()
@@ -179,15 +185,15 @@ class TrainedPredictor(FittedPredictor):
     device: str = "cpu"
 
     def plain(self) -> Any:
-        """The same method as its paper trains it, with a `fit` of its own."""
+        """Return the same method as its paper trains it, with its own `fit`."""
         raise NotImplementedError
 
     def new_model(self, graphs: GraphBatch) -> nn.Module:
-        """A fresh model for the space of `graphs`; the random generator is already seeded."""
+        """Return an untrained model for the space of `graphs`; the caller has seeded the random generator."""
         raise NotImplementedError
 
     def new_pass(self, models: Sequence[Any], graphs: Sequence[GraphBatch]) -> Pass:
-        """What runs S models, each on its own n architectures."""
+        """Return the pass that runs S models, each on its own n architectures."""
         raise NotImplementedError
 
     def inputs(
@@ -196,7 +202,7 @@ class TrainedPredictor(FittedPredictor):
         index: Tensor,
         generators: list[np.random.Generator],
     ) -> tuple[Tensor, ...]:
-        """What a step reads from the host: architectures (S, b), and what is drawn for them."""
+        """Return what a step needs from the host: architectures (S, b), and what is drawn for them at random."""
         return (index,)
 
     def loss_of(
@@ -205,7 +211,7 @@ class TrainedPredictor(FittedPredictor):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """The loss of `inputs`, summed over S models, with standardised labels (S, n); and what is logged of it."""
+        """Return the loss of `inputs`, summed over S models with standardised labels (S, n), and the values to log."""
         raise NotImplementedError
 
     def step(
@@ -215,7 +221,7 @@ class TrainedPredictor(FittedPredictor):
         index: Tensor,
         generators: list[np.random.Generator],
     ) -> Logged:
-        """The loss of the architectures index (S, b), and what is logged of it."""
+        """Return the loss of the architectures index (S, b), and the values to log."""
         return self.loss_of(run, labels, *self.inputs(run, index, generators))
 
     def recorder(
@@ -224,8 +230,10 @@ class TrainedPredictor(FittedPredictor):
         labels: Tensor,
         steps: Iterable[Tensor],
     ) -> Recorder | None:
-        """What runs the `steps` (S, b) of a whole training on a GPU in place of `step`, since there starting the work
-        of a step takes longer than doing it; None where it cannot be recorded."""
+        """Return a recorder for the `steps` (S, b) of a whole training on a GPU, or None if it cannot be recorded.
+
+        On a GPU, launching the work of a step takes longer than the work itself; replaying a recorded step avoids that.
+        """
         if not (on_gpu(self.device) and run.recordable):
             return None
         # The kind of a step is its number of architectures: all steps of one size do the same work.
@@ -233,7 +241,7 @@ class TrainedPredictor(FittedPredictor):
         return Recorder(draw, partial(self.loss_of, run, labels), self.device)
 
     def schedule(self) -> Schedule:
-        """Epochs, rates and the size of a step."""
+        """Return the number of epochs, the learning rates and the size of a step."""
         return Schedule(self.epochs, self.learning_rate, self.accumulate)
 
     def fit(
@@ -242,11 +250,13 @@ class TrainedPredictor(FittedPredictor):
         accuracy: Tensor,
         scale: LabelScale | None = None,
     ) -> Any:
-        """Train on n architectures and their accuracy (n,), percent. The seed fixes every bit on a CPU."""
+        """Train on n architectures and their accuracy (n,) in percent. On a CPU, the seed determines every bit of the
+        result.
+        """
         return fit_together([self], [graphs], [accuracy], scale)[0]
 
     def weights(self) -> dict[str, Tensor]:
-        """All parameters and buffers of the model."""
+        """Return all parameters and buffers of the model."""
         return self.model.state_dict()
 
     def restore(
@@ -255,14 +265,14 @@ class TrainedPredictor(FittedPredictor):
         scale: LabelScale,
         weights: dict[str, Tensor],
     ) -> None:
-        """Become the trained predictor that had these. Raises UserError for the weights of another model."""
+        """Restore the trained state of a saved predictor. Raise UserError if the weights belong to another model."""
         model = _fresh(self, training_set.graphs)
         load_weights(self, model, weights)
         self.model, self.scale, self.training_set = model, scale, training_set
         self.n_parameters = sum(p.numel() for p in model.parameters())
 
     def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
-        """What a checkpoint must share with a training that resumes from it: all settings and all data."""
+        """Return class, settings and a digest of the data; a checkpoint resumes only a training with the same identity."""
         settings = {name: value for name, value in self.settings().items() if name not in NOT_OF_A_TRAINING}
         # Labels and graphs of a whole table are too long for a file name or a message; their digest is as good.
         data = hashlib.sha256(labels.cpu().numpy().tobytes())
@@ -276,7 +286,7 @@ def load_weights(
     model: nn.Module,
     weights: dict[str, Tensor],
 ) -> None:
-    """Give a model the weights of a saved one. Raises UserError where they do not fit."""
+    """Load the weights of a saved model into `model`. Raise UserError if they do not fit."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -285,12 +295,12 @@ def load_weights(
 
 
 def labels_at(labels: Tensor, index: Tensor) -> Tensor:
-    """Labels (S, n) of the architectures index (S, b)."""
+    """Return the labels (S, b) of the architectures index (S, b), from labels (S, n)."""
     return labels.gather(1, index.to(labels.device))
 
 
 def check_operations(graphs: GraphBatch, n: int) -> None:
-    """Raise UserError for an operation that a model of n operations has no embedding of."""
+    """Raise UserError if a graph has an operation that a model of n operations cannot embed."""
     largest = int(graphs.ops.max())
     if largest >= n:
         rule = f"operations must be below {n}, as in the training set"
@@ -298,7 +308,7 @@ def check_operations(graphs: GraphBatch, n: int) -> None:
 
 
 def n_operations(graphs: GraphBatch) -> int:
-    """How many operations a model for these architectures embeds."""
+    """Return how many operations a model for these architectures embeds."""
     return len(graphs.space.ops) if graphs.space is not None else int(graphs.ops.max()) + 1
 
 
@@ -308,10 +318,11 @@ def fit_together(
     labelled: Sequence[Tensor],
     scale: LabelScale | None = None,
 ) -> Sequence[TrainedPredictor]:
-    """Fit S predictors at once that are equal but for seed, data and `may_differ`; each ends as its own `fit` would.
+    """Fit S predictors at once, each to the same result as its own `fit`. They may differ in seed, data and
+    `may_differ`.
 
-    `scale` is that of the labels, by default each training set's own. Those of the plain engine train one after
-    another, each with a checkpoint of its own.
+    `scale` is that of the labels, by default each training set's own. Predictors of the plain engine train one after
+    another, each with its own checkpoint.
     """
     first = methods[0]
     labels = _standardised(methods, graphs, labelled, scale)
@@ -407,7 +418,7 @@ def labels_of(
     accuracy: Tensor,
     scale: LabelScale | None = None,
 ) -> Tensor:
-    """Standardised labels (n,) of a training set; the scale, by default its own, is kept for predictions."""
+    """Return the standardised labels (n,) of a training set. The scale, by default its own, is kept for predictions."""
     if not isinstance(graphs, GraphBatch):
         raise UserError(f"fit needs a GraphBatch, got {type(graphs).__name__}: collate(architectures, space) makes one")
     labels = accuracies(accuracy)

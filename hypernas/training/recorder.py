@@ -1,4 +1,4 @@
-"""Steps of a training that a GPU records once and plays again, since there starting the work takes longer than it."""
+"""Training steps that a GPU records once and replays, because launching their work takes longer than doing it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ Draw = Callable[[Tensor, list[np.random.Generator]], tuple[Hashable, Sequence[Te
 
 
 class Recorder:
-    """Runs the steps of a training on a GPU, each as the record of all its work, played again on other inputs.
+    """Run the steps of a training on a GPU by recording all work of a step once and replaying it on other inputs.
 
-    `draw(index (S, b), generators)` gives the kind of a step and its inputs on the host, of the same shapes for all of
-    one kind; `loss(*inputs)` is what `train` minimises, from the same on the device and without a look at any value on
-    the host. The first step of each kind runs as it is, the next one is recorded. Without a GPU all run as they are.
+    `draw(index (S, b), generators)` returns the kind of a step and its inputs on the host; all steps of one kind have
+    the same shapes. `loss(*inputs)` is what `train` minimises, computed from the same inputs on the device without
+    reading any value on the host. The first step of each kind runs normally and the second is recorded. Without a GPU,
+    all steps run normally.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Recorder:
         index: Tensor,
         generators: list[np.random.Generator],
     ) -> list[dict[str, Tensor]]:
-        """One step on the architectures index (S, b); returns its log."""
+        """Take one step on the architectures index (S, b) and return its log."""
         kind, drawn = self.draw(index, generators)
         if kind not in self.inputs or not self.plays:
             self.inputs[kind] = [tensor.to(self.device) for tensor in drawn]
@@ -82,13 +83,13 @@ class Recorder:
 
 
 def on_gpu(device: str) -> bool:
-    """Whether a device is one that can record its work."""
+    """Return whether work on this device can be recorded."""
     return device.startswith("cuda")
 
 
 @contextmanager
 def own_stream(device: str) -> Iterator[None]:
-    """Work on a GPU under it has a stream of its own, as a `Recorder` needs; without one nothing changes."""
+    """Give GPU work its own stream within the `with` block, as a `Recorder` requires. On a CPU this does nothing."""
     if not on_gpu(device):
         yield
         return

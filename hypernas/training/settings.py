@@ -97,14 +97,14 @@ MOST: dict[str, int] = {
 
 
 def not_too_large(name: str, value: Any) -> Any:
-    """`value`, if it is not above the largest for the setting called `name`. Raises UserError where it is."""
+    """Return `value`. Raise UserError if it exceeds the maximum for the setting `name`."""
     if isinstance(value, int) and value > MOST.get(name, value):
         raise UserError(f"{name} must be at most {MOST[name]:,}, got {value}")
     return value
 
 
 def checked(name: str, value: Any) -> Any:
-    """`value`, if it obeys the rule for the setting called `name`. Raises UserError where it does not.
+    """Return `value`. Raise UserError if it breaks the rule for the setting `name`.
 
     >>> checked("q", 1.5)
     1.5
@@ -124,9 +124,9 @@ def typed(
     value: Any,
     kind: type | None,
 ) -> Any:
-    """`value`, which may be text or a NumPy scalar, as a `kind`; a kind of None takes any literal.
+    """Return `value`, which may be text or a NumPy scalar, as a `kind`. If `kind` is None, any literal is accepted.
 
-    Raises UserError where it is of another type.
+    Raise UserError if the value has another type.
 
     >>> typed("q", "2", float), typed("epochs", "20", int), typed("sizes", "[39, 78]", list)
     (2.0, 20, [39, 78])
@@ -154,7 +154,8 @@ def typed(
 
 
 def present_device(device: Any) -> str:
-    """The name of a device that this machine has; `gpu` is the first GPU. UserError for any other.
+    """Return the name of a device of this machine; `gpu` means the first GPU. Raise UserError if there is no such
+    device.
 
     >>> import torch
     >>> present_device(torch.device("cpu"))
@@ -183,11 +184,10 @@ def resolve(
     defaults: Mapping[str, Any],
     chosen: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All settings of one experiment: the method's, the profile's, the space's `defaults`, the `chosen`.
+    """Return all settings of one experiment, merged from the method, the profile, the space's `defaults` and `chosen`.
 
-    `accepted` maps each setting that the method has to its default; a profile's or a space's setting that the
-    method does not have is left out. Raises UserError for a chosen one that it does not have, and for a wrong
-    type or range.
+    `accepted` maps each setting of the method to its default. Settings of the profile or the space that the method does
+    not have are ignored. Raise UserError if `chosen` has a setting that the method lacks, or for a wrong type or range.
     """
     known = {"graph_form": "contracted", **accepted}
     for name in chosen:
@@ -204,8 +204,7 @@ def resolve(
 
 
 def flat_keywords(kind: Any) -> Any:
-    """Class decorator: where a field of a dataclass is a small dataclass, the fields of that are keywords of the whole,
-    and can be read from it.
+    """Class decorator for a dataclass of small dataclasses: their fields become keywords and attributes of the whole.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def flat_keywords(kind: Any) -> Any:
 
 
 def defaults(kind: Any) -> dict[str, Any]:
-    """Every keyword of a dataclass and its default, those of its small dataclasses among them."""
+    """Return every keyword of a dataclass with its default, including those of its small dataclasses."""
     flat: dict[str, Any] = {}
     for setting in fields(kind):
         if setting.init and is_dataclass(setting.default):

@@ -1,4 +1,4 @@
-"""What a fitted predictor knows of its training set, and what it makes of the architectures it is asked about."""
+"""The training set of a fitted predictor, and the conversion of other architectures to its form."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PROBES = 32
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The n architectures that a predictor was fitted to and their accuracy (n,), percent.
+    """The n architectures that a predictor was fitted to and their accuracy (n,) in percent.
 
-    The graphs say of which space, in which form and from which table they are, as far as that is known.
+    If known, the graphs also hold their space, their form and the table they come from.
     """
 
     graphs: GraphBatch
@@ -33,22 +33,22 @@ class TrainingSet:
 
     @property
     def space(self) -> str | None:
-        """The name of the search space."""
+        """The name of the search space, if known."""
         return None if self.graphs.space is None else self.graphs.space.name
 
     @cached_property
     def graph_form(self) -> str:
-        """The form of the graphs: as they say, else as they look; empty where their space is not known."""
+        """The form of the graphs, as they state it or inferred from them; empty if their space is unknown."""
         if self.graphs.graph_form or self.graphs.space is None:
             return self.graphs.graph_form
         return _form_by_look(self.graphs, self.graphs.space)
 
     def readable(self, given: Any) -> GraphBatch:
-        """What `predict` was given, in the graph form of the training set.
+        """Return the argument of `predict` as a batch in the graph form of the training set.
 
-        `given` is a GraphBatch, an Architecture, a notation (in some spaces a dictionary), or a sequence of these two.
-        Raises UserError for architectures of another space, and for graphs from which the training set's form cannot be
-        made.
+        `given` is a GraphBatch, an Architecture, a notation (in some spaces a dictionary), or a sequence of
+        architectures and notations. Raise UserError if it belongs to another space or cannot be converted to the
+        training set's graph form.
         """
         if not isinstance(given, GraphBatch):
             return self._collated([given] if isinstance(given, Architecture | str | Mapping) else given)
@@ -168,9 +168,9 @@ def _has_one_form(space: Any) -> bool:
 
 
 def accuracies(values: Any) -> Tensor:
-    """Labels as a table gives them, by position: a column of any index or type, a list, an array, a tensor -> float64.
+    """Return labels as float64, by position. They may be a column with any index or type, a list, an array or a tensor.
 
-    Raises UserError for what is no number.
+    Raise UserError if a value is not a number.
 
     >>> accuracies(["91.5", 90])
     tensor([91.5000, 90.0000], dtype=torch.float64)
