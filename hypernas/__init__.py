@@ -1,5 +1,4 @@
-"""HyperNAS, a performance predictor for neural architecture search (arXiv 2509.18151), and tools to compare it with
-others.
+"""HyperNAS, a performance predictor for neural architecture search (arXiv 2509.18151), and tools to compare it.
 
 >>> from hypernas import Benchmark, HyperNAS, HyperNASP, NeuralPredictor, load, predictors, save, search, spaces
 >>> HyperNAS(epochs=20, q=1.5).epochs

@@ -40,8 +40,7 @@ def simplify(
     graph_form: str,
     n_inputs: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return cells (B, N), (B, N, N) reduced to what they compute; the first nodes are the inputs, the last is the
-    output.
+    """Return cells (B, N), (B, N, N) reduced to what they compute. The first nodes are inputs, the last is the output.
 
     `pruned` drops `zero` operations and every node that lies on no path from an input to the output. `contracted` also
     replaces each `skip` node by edges from its inputs to its outputs, counted, so that the sum that a node receives
@@ -169,8 +168,7 @@ def node_ids(
     adjacency: np.ndarray,
     mask: np.ndarray,
 ) -> np.ndarray:
-    """Same arguments as `cell_ids` -> uint64 (N, R), equal for nodes that an isomorphism of two cells maps to each
-    other.
+    """Same arguments as `cell_ids` -> uint64 (N, R), equal for nodes that an isomorphism of two cells identifies.
 
     Uses Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 does to hash its modules. The number
     of rounds is the number of nodes, but at least 8, so that padding changes nothing.

@@ -80,7 +80,7 @@ class Architecture:
             raise UserError(f"sequence must index the {len(self.cells)} cells at least once, got {self.sequence}")
 
     def to_pyg(self) -> list[Data]:
-        """Return one torch_geometric graph for each unique cell: `x` (N,) operations, `edge_index` (2, edges), `count`
+        """Return a torch_geometric graph for each unique cell: operations `x` (N,), `edge_index` (2, edges), `count`
         (edges,).
         """
         from torch_geometric.data import Data
@@ -100,8 +100,7 @@ class Architecture:
 
     @staticmethod
     def from_pyg(graphs: Sequence[Data]) -> Architecture:
-        """Return the architecture made of these graphs, the inverse of `to_pyg`. A graph without `count` has single
-        edges.
+        """Return the architecture of these graphs, the inverse of `to_pyg`. A graph without `count` has single edges.
         """
         cells = []
         for graph in graphs:
@@ -136,8 +135,7 @@ class GraphBatch:
         return self.ops.shape[0]
 
     def __getitem__(self, index: Any) -> GraphBatch:
-        """Return the architectures at `index`: a slice, integers (B',), a mask (B,), or one integer (a batch of one).
-        """
+        """Return the architectures at `index`: a slice, integers (B',), a mask (B,), or one integer, a batch of one."""
         if isinstance(index, int | np.integer):
             size = len(self)
             if not -size <= index < size:
@@ -200,8 +198,7 @@ class GraphBatch:
         return torch.from_numpy(first), torch.from_numpy(inverse)
 
     def function_ids(self) -> np.ndarray:
-        """Return an integer (B,) for each architecture, equal for isomorphic ones and, barring hash collisions, only
-        for those.
+        """Return an integer (B,) per architecture, equal for isomorphic ones and, barring collisions, only for those.
         """
         arrays = [field.cpu().numpy() for field in self.tensors()]
         return canonical.function_ids(*arrays)

@@ -1,3 +1,1 @@
-"""The method of the paper, plain and complete: encoder, hypernetwork, target network, loss. Nothing here imports
-`fast/`.
-"""
+"""The paper's method, plain and complete: encoder, hypernetwork, target network, loss. Nothing here imports `fast/`."""

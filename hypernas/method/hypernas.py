@@ -73,9 +73,7 @@ class TargetNetworkSize:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """The preference q, how to read the printed formula (`reading`), and whether the task weights are learned
-    (`learn_u`).
-    """
+    """The preference q, the `reading` of the printed formula, and whether the task weights are learned (`learn_u`)."""
 
     q: float = 1.5
     reading: str = "printed"
@@ -84,8 +82,9 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class AuxiliaryImages:
-    """The images that the target networks classify (`data.images`): `n_images` in all (0: every image), `image_batch` a
-    step.
+    """The images that the target networks classify, a name in `data.images`.
+
+    There are `n_images` of them (0 takes all), and `image_batch` in each step.
 
     NOTE[PAPER]: paper says D_aux and not how many images it has; we take all training images of a set; because it
     gives no reason to leave any out.
@@ -134,8 +133,7 @@ class ArchitecturePredictor(nn.Module):
 
 
 class HyperNASModel(nn.Module):
-    """The trainable parts: encoder and regressor, hypernetwork, the stem and classifier of all target networks, the
-    loss's u.
+    """Encoder and regressor, hypernetwork, stem and classifier (shared by all target networks), and the u of the loss.
     """
 
     def __init__(
@@ -164,8 +162,9 @@ class HyperNASModel(nn.Module):
         return predicted, run(program, weights, self.head, images)
 
     def weight(self, nodes: Tensor, key: WeightKey, shape: tuple[int, int, int, int]) -> Tensor:
-        """Return the weight (c_out, c_in, k, k) of the layer `key` from node features (1, C, N, D); an edge averages
-        its two ends.
+        """Return the weight (c_out, c_in, k, k) of the layer `key` from node features (1, C, N, D).
+
+        The features of an edge are the mean of its two ends.
         """
         position, *ends = key
         features = self.hypernetwork.features(nodes[:, position, ends].mean(1))
@@ -330,9 +329,7 @@ class HyperNASH(HyperNAS):
 
     @torch.no_grad()
     def predict(self, graphs: GraphBatch) -> Tensor:
-        """Return the accuracy (B,) in percent of the generated networks on test images, which are classified in one
-        batch.
-        """
+        """Return the accuracy (B,) in percent of the generated networks, all judged on one batch of test images."""
         if self.model is None:
             raise UserError("predict needs a fitted predictor; call fit(graphs, accuracy) first")
         images = load(self.images)

@@ -79,9 +79,7 @@ def layer_norm(x: Tensor) -> Tensor:
 
 @cache
 def position_code(c: int, h: int, w: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the sine and cosine of each pixel's row and column at falling frequencies, (c, h, w) (Vaswani et al.
-    2017).
-    """
+    """Return sine and cosine of each pixel's row and column at falling frequencies, (c, h, w) (Vaswani et al. 2017)."""
     # Four numbers a frequency: sine and cosine of the row, sine and cosine of the column.
     n = -(-c // 4)
     frequency = 10_000.0 ** -(torch.arange(n, dtype=dtype) / n)

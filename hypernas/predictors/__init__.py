@@ -1,6 +1,7 @@
-"""Predictors: `fit(graphs, accuracy) -> self`, `predict(graphs) -> (B,)`; a file lists its methods in `METHODS`.
+"""Predictors: `fit(graphs, accuracy) -> self`, `predict(graphs) -> (B,)`. Each file lists its methods in `METHODS`.
 
-Files of this folder, of `$HYPERNAS_PLUGINS` and of a path are found the same way, and so are entry points of others.
+Files in this folder, in `$HYPERNAS_PLUGINS` or given by their path are found in the same way, as are the entry points
+of other packages.
 """
 
 from __future__ import annotations
@@ -30,24 +31,26 @@ REGISTRY = Registry("method", __name__, "METHODS", _accept)
 
 
 def names() -> list[str]:
+    """Return the names of all predictors."""
     return REGISTRY.names()
 
 
 def get(name: str | Path) -> Callable[..., Any]:
-    """The predictor of a name, or of a path to its Python file, to be called with its keyword hyperparameters.
+    """Return the predictor class with this name, or from the Python file at this path.
 
-    Raises UserError for an unknown name and for a file that cannot be imported or provides no predictor.
+    Its settings are keyword arguments. Raise UserError if the name is unknown, or if the file cannot be imported or
+    provides no predictor.
     """
     return REGISTRY.get(name)
 
 
 def can_fit_many(name: str) -> bool:
-    """Whether several seeds of this predictor can train at once."""
+    """Return whether several seeds of this predictor can train at once."""
     return _trained(name) is not None
 
 
 def settings_of_each(name: str) -> tuple[str, ...]:
-    """The settings in which those that train at once may differ."""
+    """Return the settings in which predictors that train at once may differ."""
     method = _trained(name)
     return method.may_differ if method else ()
 
@@ -68,9 +71,10 @@ def fit_many(
     scale: LabelScale | None = None,
     of_each: Sequence[dict[str, Any]] | None = None,
 ) -> list[Any]:
-    """Fit one predictor a seed, each on its own graphs and accuracies, together where the predictor can.
+    """Fit one predictor for each seed, each on its own graphs and accuracies, all at once if the predictor supports it.
 
-    `scale` is that of all labels, by default each training set has its own; `of_each` are further settings of each.
+    `scale` is that of all labels; by default each training set has its own. `of_each` holds further settings for each
+    one.
     """
     own = of_each or [{}] * len(seeds)
     methods = [get(name)(**settings | extra, seed=seed) for seed, extra in zip(seeds, own, strict=True)]

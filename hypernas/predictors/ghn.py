@@ -1,4 +1,5 @@
-"""GHN (Zhang et al. 2019) and GHN-2 (Knyazev et al. 2021): an architecture is scored by its generated network."""
+"""GHN (Zhang et al. 2019) and GHN-2 (Knyazev et al. 2021) score an architecture by how well its generated network does.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from hypernas.training.settings import flat_keywords
 
 
 class GHNModel(nn.Module):
-    """Encoder of the whole network, decoder of one maximal tensor, the stem and classifier of all target networks."""
+    """Encoder of the whole network, decoder of one maximal tensor, and the shared stem and classifier."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class GHNModel(nn.Module):
 @flat_keywords
 @dataclass(kw_only=True, eq=False)
 class GHN(GeneratingPredictor):
-    """Trained on the cross-entropy of generated networks alone; accuracies of the training set are never looked at.
+    """A hypernetwork trained on the cross-entropy of generated networks alone; it never uses the accuracies.
 
     NOTE[PAPER]: paper compares with GHN and gives no settings; we keep GHN-2's hidden 32 and 8 architectures a step,
     and train on the labelled architectures with HyperNAS's schedule, target network and width of the decoder; because
@@ -72,14 +73,14 @@ class GHN(GeneratingPredictor):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """The cross-entropy of the networks of architectures (S, b) on images (S, b, M)."""
+        """Return the cross-entropy of the networks of architectures (S, b) on images (S, b, M)."""
         index, chosen = inputs
         x, y = run.training_images.pictures(chosen)
         loss, accuracy = cross_entropy(run.networks(index, x), y)
         return loss.mean(1).sum(), {"loss_hyper": loss.detach().mean(1), "target_accuracy": accuracy}
 
     def answer(self, graphs: GraphBatch) -> Tensor:
-        """Accuracy (B,) in percent of the generated networks on test images."""
+        """Return the accuracy (B,) in percent of the generated networks on test images."""
         return self.target_accuracies(graphs)
 
 

@@ -1,4 +1,4 @@
-"""Graph features (GRAF, Kadlecova et al. 2024): what can be counted in the graph, and two regressors on it."""
+"""Graph features (GRAF, Kadlecova et al. 2024): numbers counted in the graph, and two regressors on them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OF_A_SET = ("shortest path", "longest path", "input degree", "output degree", "e
 
 
 class Mean:
-    """The mean of several regressors."""
+    """Average the predictions of several regressors."""
 
     def __init__(self, regressors: list[Any]) -> None:
         self.regressors = regressors
@@ -44,9 +44,10 @@ class Mean:
 
 @dataclass(kw_only=True, eq=False)
 class GraphFeatures(FeaturePredictor):
-    """The mean of extremely randomised trees and a Gaussian process on `GraphStatistics`, or one of them.
+    """The mean of extremely randomised trees and a Gaussian process on `GraphStatistics`, or one of the two.
 
-    The features are GRAF's; this pair of regressors and their settings are ours, chosen on seeds that no row has.
+    The features are GRAF's. The pair of regressors and its settings are ours, chosen on seeds that no recorded row
+    uses.
     """
 
     regressor: str = "both"
@@ -79,7 +80,7 @@ class GraphFeatures(FeaturePredictor):
         return Mean(regressors)
 
     def size(self) -> int:
-        """Nodes of all trees, and coefficients of the process."""
+        """Return the number of nodes in all trees plus the number of coefficients of the process."""
         total = 0
         for regressor in self.model.regressors:
             if hasattr(regressor, "estimators_"):
@@ -93,14 +94,14 @@ class GraphFeatures(FeaturePredictor):
 class GraphStatistics:
     """The features of GRAF (Kadlecova et al. 2024) for the cells in which the training graphs differ.
 
-    For each operation how many nodes have it, of inputs and outputs where that differs. For each set of the operations
-    between, with the nodes of all others taken out: the shortest and the longest path from input to output, how many
-    edges leave the inputs, how many enter the outputs, how many there are, and how many a node has on average. Inputs
-    and outputs are the nodes whose operation never stands between two others in the training graphs. Parallel edges
-    count as often as they are. `names` says what each feature is.
+    For each operation, the number of nodes that have it; for inputs and outputs, only if that number varies. Then, for
+    each set of inner operations, with the nodes of all other inner operations removed: the shortest and the longest
+    path from input to output, the number of edges that leave the inputs, that enter the outputs, and in total, and the
+    average number per node. Inner operations are those that stand between two nodes somewhere in the training graphs;
+    all others belong to inputs and outputs. Parallel edges count separately. `names` describes each feature.
 
-    What is ours: GRAF's operations sit on edges or nodes as the space has it, here they are always nodes; the number of
-    times the network repeats a cell is a feature.
+    Two things differ from GRAF. Its operations sit on edges or nodes, depending on the space; here they are always
+    nodes. And the number of times that the network repeats a cell is a feature here.
     """
 
     def __init__(self, graphs: GraphBatch) -> None:
@@ -116,7 +117,7 @@ class GraphStatistics:
             self.names += [f"cell {u}: {name}" for name in _names(inner, outer)]
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
-        """The features (B, F), float32."""
+        """Return the features (B, F), float32."""
         graphs = with_cells(graphs, self.columns)
         times = repeats(graphs).numpy()
         features = []
@@ -137,7 +138,7 @@ class GraphStatistics:
 
 
 def subsets(operations: Iterable[int]) -> list[tuple[int, ...]]:
-    """All non-empty sets of the operations; of more than 8 those of one, of two, and the whole set.
+    """Return all non-empty sets of the operations; of more than 8, only the singles, the pairs and the whole set.
 
     >>> subsets([2, 3, 5])
     [(2,), (3,), (5,), (2, 3), (2, 5), (3, 5), (2, 3, 5)]

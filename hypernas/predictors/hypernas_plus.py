@@ -1,4 +1,4 @@
-"""HyperNAS+: Gaussian processes on features of the graph, beside networks with the paper's global encoding."""
+"""HyperNAS+: an ensemble of Gaussian processes on graph features and networks with the paper's global encoding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INGREDIENTS = ("ranks", "random networks", "paths", "neighbourhoods", "processes
 
 
 def gaussian_ranks(labels: np.ndarray) -> np.ndarray:
-    """Labels (n,) -> the quantiles of a Gaussian at their ranks; equal labels stay equal.
+    """Replace labels (n,) by the Gaussian quantiles of their ranks; equal labels stay equal.
 
     >>> gaussian_ranks(np.array([3.0, 90.0, 91.0])).round(2).tolist()
     [-0.97, 0.0, 0.97]
@@ -44,7 +44,7 @@ def gaussian_ranks(labels: np.ndarray) -> np.ndarray:
 
 
 class CellTensors:
-    """What the GCNs read of B architectures with C cells.
+    """The input of the GCNs for B architectures with C cells.
 
     ops (B, C, N), mask (B, C, N), unique (B, C), propagate (B, C, 2, N, N), features (B, F).
     """
@@ -76,9 +76,9 @@ class CellTensors:
 
 
 class RankingGCNs(nn.Module):
-    """S directed GCNs with global encoding (Eq. 1), whose regressors read the features too; parameters lead with S.
+    """S directed GCNs with global encoding (Eq. 1), whose regressors also read the features.
 
-    The members train side by side, each on its own order of the architectures.
+    S is the first axis of all parameters. The members train side by side, each with its own order of the architectures.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class RankingGCNs(nn.Module):
         self.out = drawn(width, 1, scale=(1 / width) ** 0.5)
 
     def forward(self, data: CellTensors, index: Tensor) -> Tensor:
-        """Architectures index (S, B) -> scores (S, B)."""
+        """Return the scores (S, B) of the architectures index (S, B)."""
         width = self.operation.shape[2]
         context = torch.zeros(*index.shape, width)
         total = torch.zeros_like(context)
@@ -153,15 +153,15 @@ class RankingGCNs(nn.Module):
 
 @dataclass(kw_only=True, eq=False)
 class HyperNASPlus(FittedPredictor):
-    """Labels become ranks and these a Gaussian; then up to four kinds of members vote by their standard scores.
+    """An ensemble of up to four kinds of members that predict Gaussian ranks and vote with their standardised scores.
 
-    A Gaussian process on random networks; another on these, moments over paths and neighbourhoods of nodes;
-    `n_members` GCNs with global encoding, which rank pairs and read the features; and, where a network has several
-    cells of its own, `n_predictors` of the paper's HyperNAS-P, which learn the labels as they are. `vote` says how much
-    each kind counts. One configuration serves every space, and no network is built.
+    The members are a Gaussian process on random networks; a second one that adds moments over paths and neighbourhoods
+    of nodes; `n_members` GCNs with global encoding, which rank pairs and also read the features; and, if several cells
+    of a network can differ, `n_predictors` of the paper's HyperNAS-P, which learn the labels themselves. `vote` sets
+    the weight of each kind. One configuration serves every space, and no network is built.
 
-    Percents are on the scale of the training labels as if these were Gaussian: they rank, and their deviations compare
-    with one another. `without` leaves out one of `INGREDIENTS`.
+    Predictions in percent treat the training labels as if they were Gaussian. They are meant for ranking, and their
+    standard deviations are comparable with one another. `without` leaves out one of `INGREDIENTS`.
     """
 
     n_members: int = 5
@@ -184,7 +184,7 @@ class HyperNASPlus(FittedPredictor):
         accuracy: Any,
         scale: LabelScale | None = None,
     ) -> HyperNASPlus:
-        """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
+        """Fit to n architectures and their accuracy (n,) in percent. `scale` defaults to that of these labels."""
         labels = self._targets(labels_of(self, graphs, accuracy, scale))
         data = self._describe(graphs, labels)
         self.model = self._new_model(data)
@@ -199,7 +199,7 @@ class HyperNASPlus(FittedPredictor):
 
     @property
     def n_positions(self) -> int:
-        """How many cells of a network may differ from one architecture to another."""
+        """The number of cells in a network that can differ between architectures, at least 1."""
         return max(1, len(self.features.sequence.columns))
 
     def _new_predictors(self) -> list[HyperNASP]:
@@ -281,10 +281,10 @@ class HyperNASPlus(FittedPredictor):
         return nn.ModuleDict({"gcns": self.model} | predictors)
 
     def vote(self, n: int) -> np.ndarray:
-        """The shares with n labels of both processes, the GCNs and, if there are any, the predictors.
+        """Return the weights, with n labels, of the two processes, the GCNs and, if there are any, the predictors.
 
-        The networks have n / (n + `half_at`) of one half, for they need some hundred labels. The processes describe
-        what a network computes and hardly where, so that of C cells that differ they have a C-th of what this leaves.
+        The networks need some hundred labels, so they get n / (n + `half_at`) of one half. The processes describe what
+        a network computes but hardly where, so if C cells can differ they get only 1/C of the rest.
         """
         networks = n / (n + self.half_at) / 2
         processes = (1 - networks) / self.n_positions
@@ -350,7 +350,7 @@ class HyperNASPlus(FittedPredictor):
         return self._distribution(graphs)[0].to(torch.get_default_dtype())
 
     def predict(self, graphs: Architectures, return_std: bool = False) -> Any:
-        """Accuracy (B,) in percent; with `return_std` also its standard deviation (B,) in percent."""
+        """Return the accuracy (B,) in percent; with `return_std`, also its standard deviation (B,) in percent."""
         mean = super().predict(graphs)
         if not return_std:
             return mean
@@ -360,7 +360,7 @@ class HyperNASPlus(FittedPredictor):
         return mean, (deviation * self.scale.std).to(mean.dtype)
 
     def weights(self) -> dict[str, Tensor]:
-        """Those of the networks; the processes are fitted again in a second."""
+        """Return the weights of the networks. The processes are fitted again when loading, which takes a second."""
         return self._networks().state_dict()
 
     def restore(
@@ -369,7 +369,7 @@ class HyperNASPlus(FittedPredictor):
         scale: LabelScale,
         weights: dict[str, Tensor],
     ) -> None:
-        """Become the predictor that had these. Raises UserError for the weights of another model."""
+        """Restore the fitted state of a saved predictor. Raise UserError if the weights belong to another model."""
         graphs = training_set.graphs
         labels = self._targets(labels_of(self, graphs, training_set.accuracy, scale))
         data = self._describe(graphs, labels)

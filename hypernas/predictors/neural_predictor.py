@@ -1,4 +1,4 @@
-"""NP, the neural predictor (Wen et al. 2020) as the paper's baseline: a GCN that sees each cell by itself."""
+"""NP, the neural predictor (Wen et al. 2020), as the paper's baseline: a GCN that encodes each cell separately."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypernas.training.predictor import TrainedPredictor, labels_at, n_operation
 
 @dataclass(kw_only=True, eq=False)
 class NeuralPredictor(TrainedPredictor):
-    """Each unique cell once, no sequence and no context; else encoder, regressor and schedule as in HyperNAS-P.
+    """A GCN that reads each unique cell once, without sequence or context; otherwise the same as HyperNAS-P.
 
     NOTE[PAPER]: paper compares with NP and gives no settings for it; we give it the encoder, regressor and schedule
     of HyperNAS-P; because then the two differ in the global encoding alone.
@@ -39,7 +39,7 @@ class NeuralPredictor(TrainedPredictor):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """The squared error of index (S, b)."""
+        """Return the squared error of index (S, b)."""
         (index,) = inputs
         predicted, _ = run(index)
         losses = ((predicted - labels_at(labels, index)) ** 2).mean(1)
@@ -50,7 +50,7 @@ class NeuralPredictor(TrainedPredictor):
 
 
 def single_cells(graphs: GraphBatch) -> GraphBatch:
-    """Each unique cell once, in place of the sequence of the network."""
+    """Replace the sequence of the network by each unique cell once."""
     unique = torch.arange(graphs.kind.shape[1])
     # A unique cell that no position has is none of this network.
     present = (graphs.sequence[..., None] == unique).any(1)

@@ -9,11 +9,11 @@ from hypernas.predictors.shared.transformer import Shape, TransformerPredictor
 
 @dataclass(kw_only=True, eq=False)
 class NNFormer(TransformerPredictor):
-    """Each of four heads sees a node's predecessors, its successors, or those that share one of either with it.
+    """A transformer whose heads attend to predecessors, successors, or nodes that share a predecessor or a successor.
 
-    The structure is the paper's: adjacency-sibling attention, bidirectional graph isomorphism feed-forward layers, no
-    positions. Sizes, norms, loss and schedule are those of TNASP and PINAT, not its own, which are larger, train much
-    longer and choose the epoch on extra labels; so its quoted figures are no target for this.
+    The structure is that of its paper: adjacency-sibling attention, bidirectional graph isomorphism feed-forward
+    layers, no positions. Sizes, norms, loss and schedule are those of TNASP and PINAT. NN-Former's own are larger,
+    train much longer and choose the epoch on extra labels, so do not expect its published figures here.
     """
 
     def shape(self) -> Shape:

@@ -1,7 +1,7 @@
-"""ParZC (Dong et al. 2025): learn from a few accuracies how much each node's zero-cost statistics matter.
+"""ParZC (Dong et al. 2025) learns from a few accuracies how much each node's zero-cost statistics matter.
 
-One pass backward through an untrained network gives statistics of each of its layers. A mixer reads them in order, a
-Bayesian last layer makes one score of them, and a differentiable Kendall tau is the loss.
+One backward pass through an untrained network gives statistics of each of its layers. A mixer reads them in order, a
+Bayesian last layer turns them into one score, and a differentiable Kendall tau is the loss.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LEAST = 1e-12
 
 
 class MixerBlock(nn.Module):
-    """A small network along the layers, then one along the features, each added to what it reads."""
+    """A small network across the layers, then one across the features, each with a residual connection."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class MixerBlock(nn.Module):
 
 
 class ParZCModel(nn.Module):
-    """Standardised statistics (B, L, 3) -> score (B,); the last layer's weights are drawn anew in every step."""
+    """Standardised statistics (B, L, 3) -> score (B,). The weights of the last layer are drawn anew in every step."""
 
     center: Tensor
     scale: Tensor
@@ -95,12 +95,12 @@ class ParZCModel(nn.Module):
         self.register_buffer("scale", torch.ones(N_STATISTICS))
 
     def learn_scale(self, statistics: Tensor) -> None:
-        """Keep mean and deviation of the statistics (n, 3) of all layers of the training set."""
+        """Store the mean and deviation of the statistics (n, 3) of all layers in the training set."""
         self.center.copy_(statistics.mean(0))
         self.scale.copy_(statistics.std(0, correction=0))
 
     def standardise(self, statistics: Tensor) -> Tensor:
-        """Statistics as in the training set, none further from its mean than five deviations."""
+        """Standardise statistics as in the training set and clip them to five deviations from its mean."""
         # A statistic that never differs would be divided by 0.
         spread = self.scale.clamp(min=1e-6)
         return ((statistics - self.center) / spread).clamp(-FAR, FAR)
@@ -111,7 +111,7 @@ class ParZCModel(nn.Module):
         mask: Tensor,
         noise: Tensor,
     ) -> Tensor:
-        """noise (D,) of the last layer, zeros for its mean."""
+        """`noise` (D,) perturbs the last layer; zeros give its mean."""
         real = mask[..., None].to(statistics.dtype)
         h = self.embedding(statistics) * real
         for block in self.blocks:
@@ -122,10 +122,10 @@ class ParZCModel(nn.Module):
 
 
 class StatisticsPass(VmapPass):
-    """S models, each on the statistics of its own architectures."""
+    """S models, each with the statistics of its own architectures."""
 
     def divergence(self) -> Tensor:
-        """Of each last layer's weights from a standard normal distribution, (S,), a mean over them."""
+        """Return the mean divergence (S,) of the weights of each last layer from a standard normal distribution."""
         mean = self.stack.parameters["mean"]
         spread = F.softplus(self.stack.parameters["spread"])
         divergence = 0.5 * (mean**2 + spread**2 - 1) - spread.log()
@@ -148,9 +148,9 @@ def _longest(space: Any, size: TargetNetworkSize) -> int:
 @flat_keywords
 @dataclass(kw_only=True, eq=False)
 class ParZC(ImagePredictor):
-    """A mixer over the statistics of the layers of untrained target networks, all on one batch of images.
+    """A mixer over the statistics of the layers of untrained target networks, all computed on one batch of images.
 
-    Written from the paper's description. Statistics are standardised as in the training set.
+    We wrote it from the description in its paper. Statistics are standardised as in the training set.
 
     NOTE[PAPER]: paper compares with ParZC without its settings; we take weight, gradient and their product as the
     statistics of a node, a mixer of two blocks, alpha = 1 and a weight of 0.001 for the divergence; because its
@@ -169,8 +169,10 @@ class ParZC(ImagePredictor):
         length: int,
         seed: int,
     ) -> tuple[Tensor, Tensor]:
-        """Of B architectures (B, length, 3), mask (B, length), with images and weights drawn from `seed`; equal graphs
-        are run once."""
+        """Return the statistics (B, length, 3) and mask (B, length) of B architectures; equal graphs are run only once.
+
+        Images and weights are drawn from `seed`.
+        """
         first, inverse = graphs.distinct()
         distinct, images = graphs[first], self.auxiliary
         drawn = np.random.default_rng(seed).permutation(len(images.train_labels))[: self.pictures.image_batch]
@@ -179,9 +181,9 @@ class ParZC(ImagePredictor):
         return values[inverse], mask[inverse]
 
     def new_model(self, graphs: GraphBatch) -> ParZCModel:
-        """A model for the longest networks of the space.
+        """Return an untrained model for the longest networks of the space.
 
-        Raises UserError where the images are too small for the target network.
+        Raise UserError if the images are too small for the target network.
         """
         self.check_size(graphs)
         length = _longest(graphs.space, self.target)
@@ -195,7 +197,7 @@ class ParZC(ImagePredictor):
         models: Sequence[ParZCModel],
         graphs: Sequence[GraphBatch],
     ) -> StatisticsPass:
-        """Each model learns the scale of its training set's statistics first."""
+        """Compute the statistics of each training set, and give each model their scale."""
         sets = []
         for model, batch in zip(models, graphs, strict=True):
             statistics, mask = self.statistics(batch, model.length, model.seed)
@@ -209,7 +211,7 @@ class ParZC(ImagePredictor):
         index: Tensor,
         generators: list[np.random.Generator],
     ) -> tuple[Tensor, ...]:
-        """Architectures (S, b), the noise of the Bayesian layer (S, W)."""
+        """Return architectures (S, b) and the noise of the Bayesian layer (S, W)."""
         noise = [generator.standard_normal(self.width, np.float32) for generator in generators]
         return index, torch.from_numpy(np.stack(noise))
 
@@ -219,7 +221,7 @@ class ParZC(ImagePredictor):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """1 less the soft Kendall tau of index (S, b), and the divergence of the last layer."""
+        """Return 1 minus the soft Kendall tau of index (S, b), plus the weighted divergence of the last layer."""
         index, noise = inputs
         predicted = run(index, noise.to(self.device, torch.get_default_dtype()))
         label = labels_at(labels, index)
@@ -247,12 +249,12 @@ def node_statistics(
     seed: int,
     length: int,
 ) -> tuple[Tensor, Tensor]:
-    """B architectures with their programs, one batch of images (M, C, H, W) -> (B, length, 3), mask (B, length).
+    """Return statistics (B, length, 3) and mask (B, length) of the layers of B architectures.
 
-    The decimal logarithms of |w|, |g| and the sum of |w g| of each layer with weights, w drawn from `seed` and g the
-    gradient of the cross-entropy of all images. Weights depend on what a node is, not on its number, layers are ordered
-    alike, and the values are those of float64 to six digits, so isomorphic architectures have equal statistics. Layers
-    beyond `length` are left out.
+    They come from one batch of images (M, C, H, W). The statistics of a layer with weights are the decimal logarithms
+    of |w|, |g| and the sum of |w g|, with w drawn from `seed` and g the gradient of the cross-entropy of all images.
+    Isomorphic architectures get equal statistics: weights depend on what a node is and not on its number, layers are
+    sorted, and values are rounded to six digits of float64. Layers beyond `length` are left out.
     """
     statistics = torch.zeros(len(graphs), length, N_STATISTICS)
     mask = torch.zeros(len(graphs), length, dtype=torch.bool)

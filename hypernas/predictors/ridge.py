@@ -1,4 +1,4 @@
-"""Ridge regression on one-hot features: the floor that a predictor worth its training must be above."""
+"""Ridge regression on one-hot features: the baseline that any predictor worth training must beat."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PENALTIES = tuple(float(penalty) for penalty in np.logspace(-2, 4, 13))
 
 @dataclass(kw_only=True, eq=False)
 class Ridge(FeaturePredictor):
-    """Linear in `OneHot`; the penalty is the one of `PENALTIES` with the least error left one out.
+    """A linear model on `OneHot`, with the penalty in `PENALTIES` that has the smallest leave-one-out error.
 
-    There is nothing to draw, so that all seeds give the same.
+    Nothing is random, so all seeds give the same result.
     """
 
     def new_features(self, graphs: GraphBatch) -> OneHot:
@@ -34,7 +34,7 @@ class Ridge(FeaturePredictor):
         return RidgeCV(PENALTIES)
 
     def size(self) -> int:
-        """A coefficient a feature, and the intercept."""
+        """Return the number of coefficients, including the intercept."""
         return len(self.model.coef_) + 1
 
 

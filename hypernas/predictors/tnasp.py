@@ -8,11 +8,10 @@ from hypernas.predictors.shared.transformer import TransformerPredictor
 
 
 class TNASP(TransformerPredictor):
-    """`TransformerPredictor` as it is: edges reach it through the rows of the Laplacian alone, a linear map of which is
-    added to each node, as its authors' code does.
+    """`TransformerPredictor` unchanged: it learns about edges only from the rows of the Laplacian.
 
-    Left out: the self-evolution framework, which trains on estimates of the validation set's labels as well. Ours is
-    what is ours in `pinat`.
+    A linear map of a node's row is added to its embedding, as in its authors' code. The self-evolution framework, which
+    also trains on estimated labels of the validation set, is left out. Our own choices are those listed in `pinat`.
     """
 
 

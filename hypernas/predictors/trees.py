@@ -1,4 +1,4 @@
-"""Boosted trees on one-hot features, the baseline that needs neither a graph network nor a GPU."""
+"""Boosted trees on one-hot features, a baseline that needs neither a graph network nor a GPU."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, eq=False)
 class Trees(FeaturePredictor):
-    """Gradient boosting on `OneHot`, as XGBoost and LightGBM are used for it; sizes are ours.
+    """Gradient boosting on `OneHot`, in the role of XGBoost and LightGBM; the sizes are ours.
 
-    scikit-learn's histogram trees, which are nearer to those two, need a few hundred labels to be as good.
+    scikit-learn's histogram trees are closer to those two, but need a few hundred labels to do as well.
     """
 
     n_trees: int = 200
@@ -42,7 +42,7 @@ class Trees(FeaturePredictor):
         )
 
     def size(self) -> int:
-        """Nodes of all trees."""
+        """Return the number of nodes in all trees."""
         return sum(tree.tree_.node_count for tree in self.model.estimators_[:, 0])
 
 

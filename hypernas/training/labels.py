@@ -40,9 +40,7 @@ class LabelScale:
 
     @staticmethod
     def of(accuracy: Tensor) -> LabelScale:
-        """Return the scale of accuracy (n,) in percent, n >= 2. Raise UserError if there are fewer or if any is not
-        finite.
-        """
+        """Return the scale of accuracy (n,) in percent. Raise UserError if n < 2 or if a value is not finite."""
         if accuracy.ndim != 1 or len(accuracy) < 2:
             rule = "fit needs the accuracy of at least 2 architectures as a vector"
             raise UserError(f"{rule}, got one of shape {tuple(accuracy.shape)}")

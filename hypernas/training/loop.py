@@ -78,9 +78,7 @@ class Schedule:
         n: int,
         seeds: Sequence[int],
     ) -> tuple[list[np.random.Generator], tuple[Tensor, ...]]:
-        """Return the architectures (S, b) of each step of an epoch over n, and the generators for its further random
-        draws.
-        """
+        """Return the architectures (S, b) of each step of an epoch over n, and the generators for all further draws."""
         # New generators an epoch, from its number: a training that resumes needs no state of a generator.
         generators = [np.random.default_rng([seed, epoch, ORDER_IN_EPOCH]) for seed in seeds]
         if self.regroup:
@@ -149,7 +147,7 @@ def train(
     progress: Any = False,
     recorder: Steps | None = None,
 ) -> list[dict[str, Any]]:
-    """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once. Return one dictionary per
+    """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once. Return one dictionary an
     epoch.
 
     The order of the architectures and the draws of images depend only on (seed, epoch), so a run that resumes from

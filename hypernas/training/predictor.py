@@ -104,8 +104,7 @@ class FittedPredictor:
         return self.scale.percent(self.score(graphs))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return what `restore` needs besides settings, training set and label scale; nothing if fitting again
-        reproduces it.
+        """Return what `restore` needs besides settings, training set and label scale; nothing if a new fit is the same.
         """
         return {}
 
@@ -115,8 +114,7 @@ class FittedPredictor:
         scale: LabelScale,
         weights: dict[str, Tensor],
     ) -> None:
-        """Restore the fitted state of a saved predictor. By default this fits again, which the seed makes reproducible.
-        """
+        """Restore the fitted state of a saved predictor. The default fits again, which the seed makes reproducible."""
         self.fit(training_set.graphs, training_set.accuracy, scale)
 
     def fit(
@@ -250,7 +248,7 @@ class TrainedPredictor(FittedPredictor):
         accuracy: Tensor,
         scale: LabelScale | None = None,
     ) -> Any:
-        """Train on n architectures and their accuracy (n,) in percent. On a CPU, the seed determines every bit of the
+        """Train on n architectures and their accuracy (n,) in percent. On a CPU, the seed fixes every bit of the
         result.
         """
         return fit_together([self], [graphs], [accuracy], scale)[0]
@@ -272,7 +270,7 @@ class TrainedPredictor(FittedPredictor):
         self.n_parameters = sum(p.numel() for p in model.parameters())
 
     def identity(self, labels: Tensor, graphs: Sequence[GraphBatch]) -> str:
-        """Return class, settings and a digest of the data; a checkpoint resumes only a training with the same identity."""
+        """Return the settings and a digest of the data. A checkpoint resumes only a training with the same identity."""
         settings = {name: value for name, value in self.settings().items() if name not in NOT_OF_A_TRAINING}
         # Labels and graphs of a whole table are too long for a file name or a message; their digest is as good.
         data = hashlib.sha256(labels.cpu().numpy().tobytes())
@@ -318,11 +316,10 @@ def fit_together(
     labelled: Sequence[Tensor],
     scale: LabelScale | None = None,
 ) -> Sequence[TrainedPredictor]:
-    """Fit S predictors at once, each to the same result as its own `fit`. They may differ in seed, data and
-    `may_differ`.
+    """Fit S predictors at once, each to the same result as its own `fit`.
 
-    `scale` is that of the labels, by default each training set's own. Predictors of the plain engine train one after
-    another, each with its own checkpoint.
+    They may differ only in seed, data and `may_differ`. `scale` is that of the labels, by default each training set's
+    own. Predictors of the plain engine train one after another, each with its own checkpoint.
     """
     first = methods[0]
     labels = _standardised(methods, graphs, labelled, scale)

@@ -154,8 +154,7 @@ def typed(
 
 
 def present_device(device: Any) -> str:
-    """Return the name of a device of this machine; `gpu` means the first GPU. Raise UserError if there is no such
-    device.
+    """Return the name of a device of this machine; `gpu` means the first GPU. Raise UserError if it has no such device.
 
     >>> import torch
     >>> present_device(torch.device("cpu"))

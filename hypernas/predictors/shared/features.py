@@ -1,4 +1,4 @@
-"""Architectures as rows of a table of features, and what the scikit-learn regressors on them share."""
+"""Architectures as rows of a feature table, and what the scikit-learn regressors on them share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCORED_AT_ONCE = 20_000
 class FeaturePredictor(FittedPredictor):
     """A regressor on features of the graph. A subclass adds its settings, `new_features`, `new_model` and `size`.
 
-    With `counts` the logarithms of the parameters and multiply-adds are features too; the search space counts them one
+    With `counts`, the logarithms of parameters and multiply-adds are features too. The search space counts them one
     architecture at a time, which takes minutes for a table of many thousands.
     """
 
@@ -37,19 +37,19 @@ class FeaturePredictor(FittedPredictor):
     features: Any = field(default=None, init=False, repr=False)
 
     def new_features(self, graphs: GraphBatch) -> Any:
-        """A function GraphBatch -> features (B, F), made for the training graphs."""
+        """Return a function GraphBatch -> features (B, F), built from the training graphs."""
         raise NotImplementedError
 
     def new_model(self) -> Any:
-        """A regressor with scikit-learn's `fit` and `predict`."""
+        """Return a regressor with scikit-learn's `fit` and `predict`."""
         raise NotImplementedError
 
     def size(self) -> int:
-        """How many numbers the fitted regressor consists of."""
+        """Return the number of fitted parameters of the regressor."""
         raise NotImplementedError
 
     def inputs(self, graphs: GraphBatch) -> np.ndarray:
-        """What the regressor reads (B, F)."""
+        """Return the input of the regressor (B, F)."""
         features = self.features(graphs)
         if not self.counts:
             return features
@@ -63,7 +63,7 @@ class FeaturePredictor(FittedPredictor):
         accuracy: Any,
         scale: LabelScale | None = None,
     ) -> Any:
-        """Fit to n architectures and their accuracy (n,), percent; `scale` is by default that of these labels."""
+        """Fit to n architectures and their accuracy (n,) in percent. `scale` defaults to that of these labels."""
         labels = labels_of(self, graphs, accuracy, scale).numpy()
         self.features = self.new_features(graphs)
         self.model = self.new_model().fit(self.inputs(graphs), labels)
@@ -80,11 +80,11 @@ class FeaturePredictor(FittedPredictor):
 
 
 class OneHot:
-    """Operation of each node, edge of each pair of nodes, counts of operations, repeats; parameters where known.
+    """The operation of each node, the edge between each pair, counts of operations, repeats, and perhaps parameters.
 
-    Nodes stand in the canonical order of their cell, so that isomorphic cells are equal rows. The logarithm of the
-    number of parameters is added where the space counts those of a whole batch; for others, and for multiply-adds,
-    there is the setting `counts`.
+    Nodes stand in the canonical order of their cell, so isomorphic cells give equal rows. The logarithm of the number
+    of parameters is included if the space can count a whole batch at once. For other spaces, and for multiply-adds, use
+    the setting `counts`.
     """
 
     def __init__(self, graphs: GraphBatch) -> None:
@@ -93,7 +93,7 @@ class OneHot:
         self.n_nodes = graphs.ops.shape[2]
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
-        """The features (B, F), float32."""
+        """Return the features (B, F), float32."""
         graphs = with_cells(graphs, self.columns)
         ops, adjacency, mask = ordered(graphs, self.columns)
         b, u, n = ops.shape
@@ -123,9 +123,9 @@ class OneHot:
 
 
 def varying(graphs: GraphBatch) -> Columns:
-    """The unique cells in which architectures differ, all of them where none does.
+    """Return the unique cells in which architectures differ, or all cells if none differs.
 
-    A cell that all share, such as the downsampling block of a cell-based space, says nothing about their order.
+    A cell that all architectures share, such as the downsampling block of a cell-based space, cannot help to rank them.
     """
     b, u = graphs.kind.shape
     differs = torch.zeros(u, dtype=torch.bool)
@@ -137,7 +137,7 @@ def varying(graphs: GraphBatch) -> Columns:
 
 
 def repeats(graphs: GraphBatch) -> Tensor:
-    """How often (B, U) each unique cell stands in the sequence."""
+    """Return how often (B, U) each unique cell appears in the sequence."""
     b, u = graphs.kind.shape
     times = torch.zeros(b, u, dtype=torch.int64)
     for cell in range(u):
@@ -146,7 +146,7 @@ def repeats(graphs: GraphBatch) -> Tensor:
 
 
 def with_cells(graphs: GraphBatch, columns: Columns) -> GraphBatch:
-    """The same architectures with room for the cells `columns`, empty ones where none of them has so many."""
+    """Return the same architectures padded with empty cells so that all `columns` exist."""
     n_cells = graphs.kind.shape[1]
     # Zero cells behind the last one: a mask without nodes.
     more = max(0, max(columns) + 1 - n_cells)
@@ -160,11 +160,11 @@ def with_cells(graphs: GraphBatch, columns: Columns) -> GraphBatch:
 
 
 def ordered(graphs: GraphBatch, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The cells `columns` as ops (B, U, N), adjacency (B, U, N, N), mask (B, U, N), nodes in their canonical order.
+    """Return the cells `columns` as ops (B, U, N), adjacency (B, U, N, N), mask (B, U, N), nodes in canonical order.
 
-    That is by depth, the longest path from a node without inputs; then by place in the graph, whatever the operations;
-    then by operation. So it stays topological, and isomorphic cells become equal arrays. Cells that the sequence leaves
-    out have no nodes.
+    The order is by depth, the longest path from a node without inputs; then by place in the graph, ignoring operations;
+    then by operation. It is therefore topological, and isomorphic cells become equal arrays. Cells that are not in the
+    sequence have no nodes.
     """
     index = list(columns)
     present = repeats(graphs)[:, index] > 0
@@ -208,12 +208,12 @@ def _canonical_order(
 # A search asks about the same architectures again and again; some 30,000 of them take a few MB.
 @lru_cache(maxsize=1 << 15)
 def count(space: SearchSpace, architecture: Architecture) -> tuple[int, int]:
-    """Parameters and multiply-adds of one architecture."""
+    """Return the parameters and multiply-adds of one architecture."""
     return space.count(architecture)
 
 
 def counts(graphs: GraphBatch) -> np.ndarray:
-    """Parameters and multiply-adds (B, 2), as the search space counts them. UserError for graphs that have none."""
+    """Return parameters and multiply-adds (B, 2) as the space counts them. Raise UserError if it cannot count them."""
     if graphs.space is None:
         raise UserError("counting needs to know the search space; pass it to collate, or leave out counts=true")
     pairs = [count(graphs.space, graphs.architecture(i)) for i in range(len(graphs))]

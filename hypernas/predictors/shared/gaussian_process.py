@@ -1,4 +1,4 @@
-"""A Gaussian process whose kernel weighs groups of features, each as a whole."""
+"""A Gaussian process whose kernel weighs groups of features, each group as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_NODE = 0
 
 
 def matern32(squared: Any) -> Any:
-    """Matern-3/2 of squared distances, NumPy's or PyTorch's."""
+    """Evaluate the Matern-3/2 kernel at squared distances, given as NumPy or PyTorch values."""
     module: Any = torch if isinstance(squared, Tensor) else np
     # The square root has no gradient at 0.
     distance = module.sqrt(3 * squared + 1e-12)
@@ -30,7 +30,7 @@ def matern32(squared: Any) -> Any:
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a (A, D), b (B, D) -> (A, B)."""
+    """Return the squared distances (A, B) between the points a (A, D) and b (B, D)."""
     ours = (a**2).sum(1)
     theirs = (b**2).sum(1)
     products = a @ b.T
@@ -39,7 +39,7 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class GroupDistances:
-    """Squared distances from architectures to n training graphs, group by group, each divided by its median there.
+    """Squared distances from architectures to n training graphs in each group, divided by the group's median there.
 
     The distance of `nodes` is that between the square roots of the histograms of neighbourhoods. A node whose
     neighbourhood no training graph has adds 1 to the distance from all training graphs.
@@ -80,7 +80,7 @@ class GroupDistances:
         return place, known
 
     def within(self) -> np.ndarray:
-        """Between the training graphs (G, n, n)."""
+        """Return the distances between the training graphs (G, n, n)."""
         distances = []
         for points, median in zip(self.training, self.medians, strict=True):
             between = squared_distances(points, points)
@@ -88,7 +88,7 @@ class GroupDistances:
         return np.stack(distances)
 
     def weighted(self, weights: np.ndarray, groups: Groups) -> np.ndarray:
-        """From B architectures to the training graphs (B, n), summed over the groups with `weights` (G,)."""
+        """Return the distances (B, n) from B architectures to the training graphs, summed with `weights` (G,)."""
         ours, theirs = [], []
         constant = 0.0
         scales = np.sqrt(weights / self.medians)
@@ -102,7 +102,8 @@ class GroupDistances:
         return squared_distances(*both) + constant
 
     def between(self, weights: np.ndarray, groups: Groups) -> np.ndarray:
-        """From each of B architectures to each (B, B), as `weighted`, but for neighbourhoods that training lacks."""
+        """Return the distances (B, B) among B architectures, as `weighted` but without neighbourhoods new to training.
+        """
         parts = []
         for name, scale in zip(self.names, np.sqrt(weights / self.medians), strict=True):
             parts.append(scale * self._points(groups, name))
@@ -118,7 +119,7 @@ class GroupDistances:
 
 @dataclass(frozen=True)
 class Prior:
-    """A Gaussian of the logarithm of a number."""
+    """A Gaussian prior on the logarithm of a positive number."""
 
     mean: float
     deviation: float
@@ -135,7 +136,7 @@ STEPS = 60
 
 
 class GroupProcess:
-    """A Matern-3/2 kernel of distances weighted group by group, and noise.
+    """A Gaussian process with noise and a Matern-3/2 kernel of distances that are weighted group by group.
 
     Weights, amplitude and noise maximise the marginal likelihood of the labels (n,) times a weak prior.
     """
@@ -155,7 +156,7 @@ class GroupProcess:
         self.coefficients = self.inverse @ labels
 
     def predict(self, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance (B,) of labels without noise."""
+        """Return the mean and variance (B,) of the labels without noise."""
         squared = self.distances.weighted(self.weights, groups)
         kernel = self.amplitude * matern32(squared)
         explained = (kernel @ self.inverse) * kernel
@@ -164,14 +165,14 @@ class GroupProcess:
         return mean, variance.clip(min=JITTER)
 
     def covariance(self, groups: Groups) -> np.ndarray:
-        """The covariance (B, B) of labels without noise; its diagonal is about the variance of `predict`."""
+        """Return the covariance (B, B) of the labels without noise; its diagonal is about the variance of `predict`."""
         kernel = self.amplitude * matern32(self.distances.weighted(self.weights, groups))
         prior = self.amplitude * matern32(self.distances.between(self.weights, groups))
         return prior - kernel @ self.inverse @ kernel.T
 
 
 def most_likely(within: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Distances (G, n, n), labels (n,) -> the logarithms of G weights, the amplitude and the noise."""
+    """Return the logarithms of the most likely G weights, amplitude and noise for distances (G, n, n), labels (n,)."""
     n_groups = len(within)
     share = WEIGHT.mean + np.log(USUAL_GROUPS / n_groups)
     priors = [Prior(share, WEIGHT.deviation)] * n_groups + [AMPLITUDE, NOISE]

@@ -1,4 +1,4 @@
-"""What predictors share that run target networks: auxiliary images, generated weights, the accuracy they reach."""
+"""What predictors that run target networks share: auxiliary images, generated weights, and the accuracy they reach."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def _joined(
 
 
 class TrainingImages:
-    """The images that the target networks of S models see in training; each model may have a set of its own.
+    """The images on which the target networks of S models train; each model may have its own set.
 
-    Raises UserError for sets of different kinds.
+    Raise UserError if the sets are of different kinds.
     """
 
     def __init__(self, sets: Sequence[AuxiliaryImages], device: str) -> None:
@@ -75,7 +75,7 @@ class TrainingImages:
         self.images, self.labels, self.starts = _joined(different, device, torch.get_default_dtype())
 
     def choose(self, b: int, generators: list[np.random.Generator]) -> Tensor:
-        """Which M images each of b architectures sees: (S, b, M), drawn from each model's generator."""
+        """Return which M images each of b architectures sees, (S, b, M), drawn from each model's generator."""
         drawn = []
         for one, generator in zip(self.sets, generators, strict=True):
             n = len(load_once(one.images, one.n_images).train_labels)
@@ -84,17 +84,17 @@ class TrainingImages:
         return torch.from_numpy(np.stack(drawn))
 
     def pictures(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """The images chosen (S, b, M): x (S, b, M, C, H, W), y (S, b, M)."""
+        """Return the images with indices chosen (S, b, M): x (S, b, M, C, H, W), y (S, b, M)."""
         chosen = chosen.to(self.device)
         return self.images[chosen], self.labels[chosen]
 
     def draw(self, b: int, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
-        """A batch of M images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
+        """Return a batch of M random images for each of b architectures: x (S, b, M, C, H, W), y (S, b, M)."""
         return self.pictures(self.choose(b, generators))
 
 
 class GeneratingPass(FastPass):
-    """S models at once, with the images that the networks of each are trained on."""
+    """A pass of S models with the images on which each model's networks train."""
 
     def __init__(
         self,
@@ -127,11 +127,11 @@ class ImagePredictor(TrainedPredictor):
         return load_once(self.pictures.images, self.pictures.n_images)
 
     def programs(self, graphs: GraphBatch) -> list[Program]:
-        """The target network of each architecture."""
+        """Return the target network of each architecture."""
         return build_programs(graphs, self.target)
 
     def check_size(self, graphs: GraphBatch) -> Program:
-        """The first target network. Raises UserError where the images are too small for it."""
+        """Return the first target network. Raise UserError if the images are too small for it."""
         (program,) = self.programs(graphs[:1])
         map_sizes(program, *self.auxiliary.train_images.shape[2:])
         return program
@@ -141,7 +141,7 @@ class ImagePredictor(TrainedPredictor):
 class GeneratingPredictor(ImagePredictor):
     """A predictor whose model has a `hypernetwork`, the `head` that all target networks share, and its `images`.
 
-    `prefix` is where encoder and regressor sit in the model.
+    `prefix` is the place of encoder and regressor in the model.
     """
 
     generation: HypernetworkSize = HypernetworkSize()
@@ -150,9 +150,10 @@ class GeneratingPredictor(ImagePredictor):
     generates_weights: ClassVar[bool] = True
 
     def new_generator(self, graphs: GraphBatch, width: int) -> tuple[Hypernetwork, TargetHead]:
-        """A fresh hypernetwork of one head on node features of `width`, and the head of the target networks.
+        """Return an untrained hypernetwork with one head, and the stem and classifier of the target networks.
 
-        The head is as large as the largest weight of the space in every axis.
+        The hypernetwork reads node features of `width`. Along every axis, its head is as large as the largest weight of
+        the space.
         """
         program = self.check_size(graphs)
         kernels, outs, ins = zip(*program.heads, strict=True)
@@ -162,12 +163,15 @@ class GeneratingPredictor(ImagePredictor):
 
     @property
     def large(self) -> bool:
-        """Whether a target network on its images takes a GPU longer than the start of its work."""
+        """Whether running a target network on its images takes a GPU longer than launching the work."""
         side = max(self.auxiliary.train_images.shape[2:]) // self.target.stem_stride
         return self.pictures.image_batch * self.target.channels * side**2 > LARGEST_SHARED
 
     def schedule(self) -> Schedule:
-        """On a GPU the steps of large target networks keep their architectures, so that nothing runs but these."""
+        """Return the schedule. On a GPU, the steps of large target networks always contain the same architectures.
+
+        The GPU then runs only the networks of these architectures.
+        """
         keeps = on_gpu(self.device) and self.engine != "plain" and self.large
         return replace(super().schedule(), regroup=not keeps)
 
@@ -177,7 +181,7 @@ class GeneratingPredictor(ImagePredictor):
         labels: Tensor,
         steps: Iterable[Tensor],
     ) -> Recorder | None:
-        """That of any predictor, but that the target networks of a step are laid out by a static plan."""
+        """Return the recorder of any predictor, except that a static plan lays out the target networks of a step."""
         recorder = super().recorder(run, labels, steps)
         if recorder is not None:
             run.reserve(steps, self.auxiliary.train_images.shape[1:], each_apart=self.large)
@@ -213,12 +217,12 @@ class GeneratingPredictor(ImagePredictor):
         index: Tensor,
         generators: list[np.random.Generator],
     ) -> tuple[Tensor, ...]:
-        """Architectures (S, b), and the images (S, b, M) of their networks."""
+        """Return architectures (S, b) and the images (S, b, M) of their networks."""
         return index, run.training_images.choose(index.shape[1], generators)
 
     @torch.no_grad()
     def target_accuracies(self, graphs: GraphBatch, n_test: int = TEST_IMAGES) -> Tensor:
-        """Accuracy (B,) in percent of each architecture with generated weights on test images, all in one batch."""
+        """Return the accuracy (B,) in percent of each generated network, all judged on one batch of test images."""
         x = self.auxiliary.test_images[:n_test].to(self.device, torch.get_default_dtype())
         y = self.auxiliary.test_labels[:n_test].to(self.device)
         first, inverse = graphs.distinct()
@@ -233,7 +237,10 @@ class GeneratingPredictor(ImagePredictor):
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """logits (S, b, M, K), labels (S, b, M) -> loss of each network (S, b), percent right by model (S,)."""
+    """Return each network's loss (S, b) and each model's accuracy (S,); logits (S, b, M, K), labels (S, b, M).
+
+    The accuracy is in percent.
+    """
     losses = F.cross_entropy(logits.flatten(0, 2), y.flatten(), reduction="none")
     right = (logits.argmax(-1) == y).float()
     return losses.view(y.shape).mean(2), right.mean((1, 2)) * 100
@@ -245,11 +252,11 @@ def told_of_networks(
     test: np.ndarray,
     seed: int,
 ) -> dict[str, Any]:
-    """What a row says of generated networks, nothing for a predictor that makes none.
+    """Return the facts that a row records about generated networks; empty if the predictor generates none.
 
-    How many images they get right, percent: in training, and on held-out images, the latter as the mean over at most
-    `JUDGED` architectures of the test set, drawn by the seed. Where two tasks share the loss, `history`: both losses
-    and weights at `CURVE` epochs, the first and the last among them.
+    They are the accuracy in percent in training, and on held-out images, averaged over at most `JUDGED` architectures
+    of the test set drawn by the seed. If two tasks share the loss, `history` holds both losses and weights at up to
+    `CURVE` epochs, including the first and the last.
     """
     facts: dict[str, Any] = {}
     history = getattr(predictor, "history", None) or [{}]

@@ -1,4 +1,4 @@
-"""Groups of numbers that describe a network whatever the order of its nodes, for kernels and as inputs of a GCN."""
+"""Groups of features that describe a network regardless of node order, for kernels and as inputs of a GCN."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ OPERATIONS = 256
 
 
 def path_moments(cells: Cells, operations: list[int]) -> np.ndarray:
-    """How many nodes of an operation lie on a path from the sources to the sinks of a cell (B, F).
+    """Return statistics (B, F) of how many nodes with an operation lie on a path from a cell's sources to its sinks.
 
-    The logarithm of the number of paths; then, for each of `operations` and for all of them together, mean and
-    deviation where every path counts the same; mean and deviation where a node divides its weight evenly among the
-    values it reads, as the variance of a sum of normalised values is divided; the least and the greatest number. -1
-    where there is no path.
+    The first is the logarithm of the number of paths. Then, for each of `operations` and for all of them together: mean
+    and deviation if every path counts equally; mean and deviation if a node divides its weight evenly among the values
+    it reads, as the variance of a sum of normalised values is divided; the minimum and the maximum. Cells without a
+    path have -1.
     """
     on_node = [cells.ops == op for op in operations]
     on_node.append(np.isin(cells.ops, operations))
@@ -104,9 +104,10 @@ def _fewest(cells: Cells, counted: np.ndarray) -> np.ndarray:
 
 
 def neighbourhoods(sequence: list[Cells]) -> np.ndarray:
-    """A hash (B, M) of the surroundings of each node, 0 where there is no node.
+    """Return a hash (B, M) of each node's surroundings, 0 if there is no node.
 
-    That is its position, its operation, and the operations it reads and feeds: one Weisfeiler-Lehman step.
+    The hash covers the node's position, its operation, and the operations that it reads and feeds: one
+    Weisfeiler-Lehman step.
     """
     hashes = []
     for position, cells in enumerate(sequence, 1):
@@ -124,14 +125,14 @@ def neighbourhoods(sequence: list[Cells]) -> np.ndarray:
 
 
 def operation_counts(cells: Cells, operations: list[int]) -> np.ndarray:
-    """How many nodes have each operation, and how many edges there are (B, F)."""
+    """Return the number of nodes with each operation and the number of edges (B, F)."""
     columns = [((cells.ops == op) & cells.mask).sum(1) for op in operations]
     columns.append(cells.edges.sum((1, 2)))
     return np.stack(columns, 1)
 
 
 class Standard:
-    """Columns less their mean, divided by their deviation; those that are equal everywhere are left out."""
+    """Standardise columns to mean 0 and deviation 1, and leave out constant columns."""
 
     def __init__(self, values: np.ndarray) -> None:
         deviation = values.std(0)
@@ -145,7 +146,7 @@ class Standard:
 
 
 def principal_components(values: np.ndarray) -> np.ndarray:
-    """values (B, F) -> the directions (F, K) of the largest spread, the first of which has a spread of 1."""
+    """Return the directions (F, K) of largest spread of values (B, F), scaled so that the first has a spread of 1."""
     _, singular, directions = np.linalg.svd(values, full_matrices=False)
     # Of fewer architectures than components the last have no spread at all.
     enough = int((singular > 1e-6 * singular[0]).sum())
@@ -155,10 +156,10 @@ def principal_components(values: np.ndarray) -> np.ndarray:
 
 
 class GraphKernelFeatures:
-    """Groups of features (B, F) of architectures: `paths`, and for each family of random networks a group.
+    """Groups of features (B, F) of architectures: `paths`, and one group for each family of random networks.
 
-    Means, spreads and principal components are those of `reference`, unlabelled architectures. What was computed is
-    kept, in half precision, in memory and for many architectures in the user's cache too.
+    Means, spreads and principal components come from `reference`, a set of unlabelled architectures. Computed features
+    are kept in half precision in memory and, for many architectures, also in the user's cache.
     """
 
     def __init__(self, reference: GraphBatch) -> None:
@@ -201,7 +202,7 @@ class GraphKernelFeatures:
         return groups
 
     def __call__(self, graphs: GraphBatch) -> Groups:
-        """The groups of features (B, F), float32, and under `nodes` the hashes (B, M) of neighbourhoods."""
+        """Return the groups of features (B, F), float32, and under `nodes` the hashes (B, M) of neighbourhoods."""
         ids, first, inverse = np.unique(
             graphs.function_ids(),
             return_index=True,
@@ -244,9 +245,10 @@ class GraphKernelFeatures:
 
     @property
     def path(self) -> Path:
-        """Where the features are kept on disk.
+        """The file in which the features are kept.
 
-        The name is a digest of the reference's means and deviations, which other code or another space would change.
+        Its name contains a digest of the reference's means and deviations, so other code or another space uses another
+        file.
         """
         digest = hashlib.sha256()
         for name, standard in self.standard.items():
@@ -276,7 +278,7 @@ class GraphKernelFeatures:
 
 @cache
 def features_of(space: Any, graph_form: str) -> GraphKernelFeatures:
-    """The features of a space, by architectures that it samples, always the same."""
+    """Return the features of a space, with a reference of sampled architectures that is always the same."""
     # One seed for all users of a space: the features are the same in every process and on every machine.
     rng = np.random.default_rng(0)
     drawn = []

@@ -1,6 +1,6 @@
-"""Graph networks to put in the place of the directed GCN: those of GHN and GHN-2, and three of PyTorch Geometric.
+"""Graph networks that can replace the directed GCN: those of GHN and GHN-2, and three from PyTorch Geometric.
 
-The global encoding around them, the width and the embedding of operations stay those of `method.encoder.GlobalEncoder`.
+Everything around them stays that of `method.encoder.GlobalEncoder`: global encoding, width, embedding of operations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LONGEST_PATH = 50
 
 
 class MessagePassing(nn.Module):
-    """Layers of PyTorch Geometric, each followed by layer normalisation and ReLU; all graphs are one disjoint union.
+    """Layers of PyTorch Geometric, each followed by layer normalisation and ReLU, on one disjoint union of graphs.
 
     NOTE[PAPER]: paper compares with GHN's encoder alone; we add GIN, GAT and the graph transformer, with every edge in
     both directions, four heads where the width can be split, and layer normalisation; because these layers know no
@@ -53,7 +53,7 @@ class MessagePassing(nn.Module):
 
 
 def edges_of_union(adjacency: Tensor, mask: Tensor) -> Tensor:
-    """The edges (2, 2E) of B graphs as one graph of their real nodes: both directions, each as often as it counts."""
+    """Return the edges (2, 2E) of B graphs as one graph of real nodes: both directions, repeated by their count."""
     # Real nodes of all graphs numbered through.
     number = mask.flatten().cumsum(0).view(mask.shape) - 1
     graph, i, j = adjacency.nonzero(as_tuple=True)
@@ -87,11 +87,11 @@ def _pyg_layer(name: str, width: int) -> nn.Module:
 
 
 class GatedGNN(nn.Module):
-    """The recurrent network of GHN: nodes in topological order, then in reverse, all through one shared GRU cell.
+    """The recurrent network of GHN: it visits nodes in topological order, then in reverse, with one shared GRU cell.
 
-    A node's message is the sum of MLP(h_u) over those before it (after it, on the way back), edges counted. With
-    `virtual_edges`, as in GHN-2, every node that a path of 2 to 50 edges leads from sends a second message, of another
-    MLP, divided by the length of the shortest such path.
+    A node's message is the sum of MLP(h_u) over the nodes before it (on the way back, after it), with edges counted.
+    With `virtual_edges`, as in GHN-2, every node at a distance of 2 to 50 edges sends a second message, from another
+    MLP and divided by the length of the shortest path.
 
     NOTE[PAPER]: paper names GHN's encoder and no more; we pass over the graph once, forward and backward, whatever the
     number of layers, with messages of one hidden layer; because GHN-2 does, and one pass of 2 N updates is already
@@ -143,7 +143,7 @@ class GatedGNN(nn.Module):
 
 
 def virtual_edges(adjacency: Tensor) -> Tensor:
-    """adjacency (B, N, N) -> 1 / shortest path where that has 2 to 50 edges, else 0 (GHN-2, Knyazev et al. 2021)."""
+    """Return 1 / shortest path in adjacency (B, N, N) if it has 2 to 50 edges, else 0 (GHN-2, Knyazev et al. 2021)."""
     paths = shortest_paths(adjacency)
     # Paths of one edge are edges already.
     joined = (paths > 1) & (paths <= LONGEST_PATH)
@@ -151,7 +151,7 @@ def virtual_edges(adjacency: Tensor) -> Tensor:
 
 
 def shortest_paths(adjacency: Tensor) -> Tensor:
-    """Upper triangular adjacency (B, N, N) -> edges of the shortest path i -> j, float32; 0 for i = j, inf for none.
+    """Return the length of the shortest path i -> j in upper triangular adjacency (B, N, N): 0 for i = j, inf for none.
 
     >>> shortest_paths(torch.tensor([[[0, 1, 0], [0, 0, 2], [0, 0, 0]]]))[0, 0]
     tensor([0., 1., 2.])
@@ -183,7 +183,7 @@ ENCODERS = ("gcn", *NETWORKS)
 
 
 class NodeEncoder(GlobalEncoder):
-    """The global encoder with another graph network, one for normal and one for reduction cells."""
+    """The global encoder with another graph network: one for normal and one for reduction cells."""
 
     def __init__(
         self,
@@ -217,12 +217,12 @@ class NodeEncoder(GlobalEncoder):
 
 
 def encoder_class(name: str) -> Callable[..., GlobalEncoder]:
-    """What makes an encoder of (n_ops, n_layers, width, context); `name` is one of `ENCODERS`."""
+    """Return the class that builds an encoder from (n_ops, n_layers, width, context); `name` is one of `ENCODERS`."""
     return GlobalEncoder if name == "gcn" else partial(NodeEncoder, network=name)
 
 
 class NetworkEncoder(nn.Module):
-    """GHN's encoder: a `GatedGNN` over the whole network as one graph, cells joined output to input."""
+    """GHN's encoder: a `GatedGNN` over the whole network as one graph, in which each cell feeds the next."""
 
     recordable = True  # No step looks at a value on the host, so a GPU can record it.
 
@@ -247,9 +247,9 @@ class NetworkEncoder(nn.Module):
 
 
 def unrolled(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole networks as graphs of C*N nodes: ops (B, C*N), adjacency (B, C*N, C*N), mask (B, C*N).
+    """Return whole networks as graphs of C*N nodes: ops (B, C*N), adjacency (B, C*N, C*N), mask (B, C*N).
 
-    Nodes without a successor in their cell feed the nodes without a predecessor in the next one.
+    Nodes without a successor in their cell feed the nodes without a predecessor in the next cell.
     """
     rows = torch.arange(len(batch), device=batch.ops.device)[:, None]
     unique = batch.sequence.clamp(min=0)

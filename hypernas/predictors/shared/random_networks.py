@@ -1,4 +1,4 @@
-"""Untrained message-passing networks, whose read-outs describe a graph: no labels, nothing made by hand."""
+"""Untrained message-passing networks whose outputs describe a graph, without labels or hand-made features."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypernas.predictors.shared.features import ordered, varying, with_cells
 class Cells:
     """The cells of B architectures at one position: ops (B, N), edge counts (B, N, N), mask (B, N), unique (B,).
 
-    `unique` says which of the columns of `CellSequence` the cell is. An architecture with fewer cells has -1 there, and
-    an empty mask.
+    `unique` is the cell's index among the columns of `CellSequence`. If an architecture has no cell at this position,
+    it is -1 and the mask is empty.
     """
 
     ops: np.ndarray
@@ -28,20 +28,20 @@ class Cells:
 
     @property
     def sources(self) -> np.ndarray:
-        """Which nodes (B, N) read nothing."""
+        """Return which nodes (B, N) read nothing."""
         return self.mask & (self.edges.sum(1) == 0)
 
     @property
     def sinks(self) -> np.ndarray:
-        """Which nodes (B, N) feed nothing."""
+        """Return which nodes (B, N) feed nothing."""
         return self.mask & (self.edges.sum(2) == 0)
 
 
 class CellSequence:
-    """The cells of a network in the order in which they are stacked, as far as architectures differ in them.
+    """The cells of a network in stacking order, restricted to those in which architectures differ.
 
-    Where all architectures have the same sequence, each unique cell stands once, at its first place; cells that all
-    share are left out. Nodes come in an order that isomorphic cells share.
+    If all architectures have the same sequence, each unique cell appears once, at its first position. Cells that all
+    architectures share are left out. Isomorphic cells have their nodes in the same order.
     """
 
     def __init__(self, reference: GraphBatch) -> None:
@@ -53,7 +53,7 @@ class CellSequence:
             self.columns = tuple(u for u in first if u in vary)
 
     def __call__(self, graphs: GraphBatch) -> list[Cells]:
-        """The cells at each position."""
+        """Return the cells at each position."""
         graphs = with_cells(graphs, self.columns)
         ops, edges, mask = ordered(graphs, self.columns)
         rows = np.arange(len(graphs))
@@ -75,8 +75,8 @@ class CellSequence:
 class Family:
     """Random networks of one kind.
 
-    Of a message a node keeps the share `keep`, the rest goes through a random matrix of its operation and through
-    `activation`; a `normalised` message is first divided by its root mean square.
+    Of a message, a node keeps the share `keep`. The rest passes through a random matrix for the node's operation and
+    through `activation`. If `normalised`, the message is first divided by its root mean square.
     """
 
     keep: float
@@ -107,9 +107,9 @@ WIDTH = 8
 class RandomNetworks:
     """120 networks of three families, with weights drawn once for `n_ops` operations.
 
-    The values of the nodes go forward from the sources to the sinks, then back. As in global encoding a cell starts
-    from what the cell before ends with. After the flow surrogate of FGP (NeurIPS 2025), here with a matrix for each
-    operation.
+    Node values flow forward from the sources to the sinks, then back. As in global encoding, each cell starts from the
+    result of the cell before it. The design follows the flow surrogate of FGP (NeurIPS 2025), here with a matrix for
+    each operation.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class RandomNetworks:
         self.bias = torch.randn(*shape, 1, WIDTH, generator=generator) * 0.3
 
     def __call__(self, sequence: list[Cells]) -> list[np.ndarray]:
-        """Cells in sequence -> what the networks of each family read out (B, networks x 24), the mean over the cells.
+        """Return the outputs (B, networks x 24) of each family on cells in sequence, averaged over the cells.
 
-        That is the values at the sinks after the forward pass, at the sources after the backward pass, and the sum of
-        these over all nodes.
+        The outputs are the values at the sinks after the forward pass, at the sources after the backward pass, and the
+        sum of these over all nodes.
         """
         readouts = []
         for number, family in enumerate(FAMILIES):

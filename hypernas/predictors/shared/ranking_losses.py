@@ -1,4 +1,4 @@
-"""Losses of the order of a step's architectures, in place of the squared error of each."""
+"""Losses on the order of a step's architectures, as alternatives to the squared error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def pairwise_logistic(
     predicted: Tensor,
     target: Tensor,
 ) -> Tensor:
-    """predicted, target (..., B) -> (...,): the logistic loss of every ordered pair, its label which one is better."""
+    """Return the logistic loss (...,) over all ordered pairs of predicted, target (..., B), labelled by the better one.
+    """
     # i along the last axis but one, j along the last.
     difference = predicted.unsqueeze(-1) - predicted.unsqueeze(-2)
     better = target.unsqueeze(-1) > target.unsqueeze(-2)
@@ -29,9 +30,9 @@ def soft_kendall(
     target: Tensor,
     alpha: float,
 ) -> Tensor:
-    """predicted, target (..., B) -> (...,): 1 less a Kendall tau that can be differentiated, with steepness `alpha`.
+    """Return 1 minus a differentiable Kendall tau (...,) of predicted, target (..., B), with steepness `alpha`.
 
-    The tau is the mean over all pairs of tanh(alpha * (p_i - p_j) * (t_i - t_j)); DiffKendall (Zheng et al. 2023).
+    The tau is the mean of tanh(alpha * (p_i - p_j) * (t_i - t_j)) over all pairs; DiffKendall (Zheng et al. 2023).
 
     >>> both = torch.tensor([1.0, 2.0, 4.0])
     >>> soft_kendall(both, both, 100.0).item(), soft_kendall(both, -both, 100.0).item()

@@ -1,4 +1,4 @@
-"""Transformers over the nodes of an architecture, which PINAT, TNASP and NN-Former are: tokens, model, training."""
+"""Transformers over the nodes of an architecture, the basis of PINAT, TNASP and NN-Former: tokens, model, training."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SCORED_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a `GraphTransformer`, and how it knows the graph.
+    """Sizes of a `GraphTransformer`, and how the graph enters it.
 
-    `positions`: a linear map of its row of the Laplacian is added to each node; `invariant`: width of the
-    permutation-invariant module in the embedding and beside the heads, 0 for none; `relations`: heads see only
-    predecessors, successors and siblings, and the feed-forward layers pass on what neighbours hold.
+    `positions`: add a linear map of each node's row of the Laplacian to the node. `invariant`: width of the
+    permutation-invariant module in the embedding and beside the heads, 0 for none. `relations`: heads see only
+    predecessors, successors and siblings, and feed-forward layers also read the neighbours.
     """
 
     n_blocks: int
@@ -45,7 +45,7 @@ class Shape:
 
 
 def neighbours(x: Tensor, adjacency: Tensor) -> Tensor:
-    """x (B, T, 2D), edge counts (B, T, T) -> (B, T, 2D): predecessors of one half summed, successors of the other.
+    """x (B, T, 2D), edge counts (B, T, T) -> (B, T, 2D): one half sums over predecessors, the other over successors.
 
     >>> edge = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
     >>> neighbours(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), edge).tolist()
@@ -57,7 +57,7 @@ def neighbours(x: Tensor, adjacency: Tensor) -> Tensor:
 
 
 class PermutationInvariant(nn.Module):
-    """What a node's neighbours are, in whatever order: a function of the sums of functions of each neighbour."""
+    """A function of the set of a node's neighbours: a map of the sum of maps of each neighbour."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class PermutationInvariant(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; with `invariant` a permutation-invariant module stands beside the heads."""
+    """Multi-head attention; with `invariant`, a permutation-invariant module runs beside the heads."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Attention(nn.Module):
         seen: Tensor,
         adjacency: Tensor,
     ) -> Tensor:
-        """x (B, T, D), seen (B, 1 or H, T, T) bool: which nodes a node attends to -> (B, T, D)."""
+        """x (B, T, D), seen (B, 1 or H, T, T) bool, which nodes a node attends to -> (B, T, D)."""
         b, t, _ = x.shape
         projected = self.project(x).view(b, t, 3, self.n_heads, self.d_head)
         # (B, T, 3, H, d) -> three of (B, H, T, d).
@@ -117,7 +117,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers at each node; with `relations` neighbours add to the inner one, through weights of their own."""
+    """Two layers at each node; with `relations`, neighbours also feed the inner layer through separate weights."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the feed-forward layers, each added to what it reads and normalised."""
+    """Attention, then feed-forward layers, each with a residual connection and normalisation."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Block(nn.Module):
         adjacency: Tensor,
         keep: Tensor,
     ) -> Tensor:
-        """keep (2, B, T, D) or (2, 1, 1, 1): what dropout leaves of each part."""
+        """keep (2, B, T, D) or (2, 1, 1, 1) holds the dropout factors of the two parts."""
         attended = keep[0] * self.attention(x, seen, adjacency)
         x = self.norms[0](x + attended)
         passed_on = keep[1] * self.feed_forward(x, adjacency)
@@ -159,9 +159,9 @@ class Block(nn.Module):
 
 
 class GraphTransformer(nn.Module):
-    """Embedding of the operations, blocks, mean over the nodes, regressor: `Tokens` -> standardised accuracy (B,).
+    """`Tokens` -> standardised accuracy (B,): embedding of operations, blocks, mean over the nodes, regressor.
 
-    `columns` are the unique cells that it reads, `n_nodes` the width of a row of their Laplacian.
+    `columns` are the unique cells that the model reads, `n_nodes` is the width of a row of their Laplacian.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class GraphTransformer(nn.Module):
 
     @property
     def n_dropouts(self) -> int:
-        """After the embedding, twice a block, and before the regressor."""
+        """The number of dropouts: after the embedding, twice in each block, and before the regressor."""
         return 2 + 2 * self.shape.n_blocks
 
     def forward(
@@ -198,7 +198,10 @@ class GraphTransformer(nn.Module):
         positions: Tensor,
         keep: Tensor,
     ) -> Tensor:
-        """The fields of `Tokens`; keep (n_dropouts, B, T, D) scales what dropout leaves, (n_dropouts, 1, 1, 1) all."""
+        """Arguments are the fields of `Tokens` and the dropout factors keep (n_dropouts, B, T, D).
+
+        Factors of shape (n_dropouts, 1, 1, 1) scale all nodes alike; ones turn dropout off.
+        """
         adjacency = adjacency.to(self.hidden.weight.dtype)
         x = self.operation(ops)
         if self.invariant is not None:
@@ -221,8 +224,10 @@ class GraphTransformer(nn.Module):
 
 
 def related(adjacency: Tensor, n_heads: int) -> Tensor:
-    """Edge counts (B, T, T) -> bool (B, H, T, T): who is seen by each head, in turn predecessors, successors, the nodes
-    that share a predecessor, the nodes that share a successor; each sees itself.
+    """Return which nodes each head sees, bool (B, H, T, T), from edge counts (B, T, T).
+
+    The heads see, in turn, predecessors, successors, nodes that share a predecessor, and nodes that share a successor.
+    Each node also sees itself.
     """
     back = adjacency.transpose(1, 2)
     # A' A counts shared predecessors, A A' shared successors.
@@ -232,10 +237,10 @@ def related(adjacency: Tensor, n_heads: int) -> Tensor:
 
 
 class Tokens(NamedTuple):
-    """The nodes of the cells of B architectures side by side, T each.
+    """The nodes of the cells of B architectures side by side, T for each architecture.
 
-    `ops (B, T)`, `cell (B, T)` which cell a node is of, `mask (B, T)`, `adjacency (B, T, T)` edge counts within cells,
-    `positions (B, T, P)` its row of the cell's Laplacian.
+    `ops (B, T)`, `cell (B, T)` index of the node's cell, `mask (B, T)`, `adjacency (B, T, T)` edge counts within cells,
+    `positions (B, T, P)` the node's row of the cell's Laplacian.
     """
 
     ops: Tensor
@@ -250,9 +255,9 @@ def tokens(
     columns: Columns,
     width: int,
 ) -> Tokens:
-    """The unique cells `columns` of each architecture; nodes are in canonical order, so isomorphic ones are equal.
+    """Return the nodes of the unique cells `columns`, in canonical order, so that isomorphic architectures are equal.
 
-    Rows of a Laplacian are `width` wide.
+    Rows of a Laplacian have `width` entries.
     """
     ops, adjacency, mask = ordered(graphs, columns)
     b, u, n = ops.shape
@@ -271,9 +276,9 @@ def tokens(
 
 
 def laplacian(adjacency: np.ndarray, width: int) -> np.ndarray:
-    """Edge counts (R, N, N) of directed graphs -> float32 (R, N, width): their D - A, D the edges that leave a node.
+    """Return the Laplacians D - A, float32 (R, N, width), of directed graphs with edge counts (R, N, N).
 
-    A row is padded with zeros, or cut where the graph has more nodes than `width`.
+    D counts the edges that leave a node. Rows are padded with zeros, or cut if the graph has more nodes than `width`.
 
     >>> laplacian(np.array([[[0, 1], [0, 0]]]), 3).astype(int).tolist()
     [[[1, -1, 0], [0, 0, 0]]]
@@ -286,7 +291,7 @@ def laplacian(adjacency: np.ndarray, width: int) -> np.ndarray:
 
 
 class TokenPass(VmapPass):
-    """S transformers, each on the tokens of its own architectures."""
+    """S transformers, each with the tokens of its own architectures."""
 
     def __init__(
         self,
@@ -302,12 +307,12 @@ class TokenPass(VmapPass):
 
 @dataclass(kw_only=True, eq=False)
 class TransformerPredictor(TrainedPredictor):
-    """Sizes and schedule of TNASP and PINAT. A subclass says how the transformer knows the graph.
+    """Sizes and schedule of TNASP and PINAT. A subclass defines how the graph enters the transformer.
 
-    Each unique cell is read once, the cells in which the training set's architectures differ; how often the network
-    repeats a cell is not seen. Dropout acts on the embedding, on what attention and feed-forward layers add, and on the
-    mean over the nodes. Of an architecture with larger cells than any of the training set's, the rows of the Laplacian
-    are cut.
+    The transformer reads each unique cell once, and only cells in which the training architectures differ; it does not
+    see how often the network repeats a cell. Dropout acts on the embedding, on what attention and feed-forward layers
+    add, and on the mean over the nodes. If an architecture has larger cells than any in the training set, the rows of
+    its Laplacian are cut.
     """
 
     epochs: int = 300
@@ -330,7 +335,7 @@ class TransformerPredictor(TrainedPredictor):
             raise UserError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 
     def shape(self) -> Shape:
-        """The sizes of the transformer, and how it knows the graph."""
+        """Return the sizes of the transformer, and how the graph enters it."""
         return Shape(self.n_blocks, self.d_model, self.n_heads, self.d_head, self.d_inner, self.d_regressor)
 
     def schedule(self) -> Schedule:
@@ -352,7 +357,7 @@ class TransformerPredictor(TrainedPredictor):
         index: Tensor,
         generators: list[np.random.Generator],
     ) -> tuple[Tensor, ...]:
-        """Architectures (S, b), and what dropout leaves of each (S, K, b, T, D), drawn from each seed's generator."""
+        """Return architectures (S, b) and dropout factors (S, K, b, T, D), drawn from each seed's generator."""
         n_tokens = run.fields[0].shape[2]
         shape = (run.model.n_dropouts, index.shape[1], n_tokens, self.d_model)
         return index, self.keep(generators, shape)
@@ -362,7 +367,7 @@ class TransformerPredictor(TrainedPredictor):
         generators: list[np.random.Generator],
         shape: tuple[int, ...],
     ) -> Tensor:
-        """What dropout leaves (S, *shape), drawn from each seed's generator."""
+        """Return dropout factors (S, *shape), drawn from each seed's generator."""
         noise = torch.from_numpy(np.stack([generator.random(shape, dtype=np.float32) for generator in generators]))
         # What is left is scaled up, so that the mean stays.
         return (noise >= self.dropout) / (1 - self.dropout)
@@ -373,7 +378,7 @@ class TransformerPredictor(TrainedPredictor):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """The squared error of index (S, b), or the logistic loss of its pairs."""
+        """Return the squared error of index (S, b), or the logistic loss of its pairs."""
         index, keep = inputs
         predicted = run(index, keep.to(self.device, torch.get_default_dtype()))
         label = labels_at(labels, index)
@@ -385,7 +390,7 @@ class TransformerPredictor(TrainedPredictor):
 
     @torch.no_grad()
     def score(self, graphs: GraphBatch) -> Tensor:
-        """Standardised predictions (B,), equal graphs once, small ones together with small ones."""
+        """Return standardised predictions (B,). Equal graphs are scored once, and graphs of similar size together."""
         check_operations(graphs, self.model.operation.num_embeddings)
         first, inverse = graphs.distinct()
         distinct = graphs[first]
@@ -407,5 +412,5 @@ class TransformerPredictor(TrainedPredictor):
 
 
 def no_dropout(model: GraphTransformer) -> Tensor:
-    """The `keep` of a model without dropout."""
+    """Return the `keep` of a model without dropout."""
     return model.hidden.weight.new_ones(model.n_dropouts, 1, 1, 1)
