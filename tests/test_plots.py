@@ -124,16 +124,6 @@ def test_a_figure_of_more_than_six_series_is_refused():
         comparisons.learning_curves(many, ["method", "graph_form"])
 
 
-def test_the_scatter_counts_what_it_leaves_out():
-    from hypernas.view import figures as plots
-
-    true = np.r_[np.full(5, 10.0), np.linspace(80, 94, 95)]
-    frame = pd.DataFrame({"true": true, "predicted": true, "train": np.arange(100) < 3})
-    ax = plots.predicted_against_true(frame)
-    assert ax.get_xlabel() == "true test accuracy, % (5 lower ones not shown)"
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["not seen (97)", "training set (3)"]
-
-
 def test_a_method_without_a_hypernetwork_has_one_loss_curve():
     from hypernas.view import figures as plots
 
@@ -218,8 +208,8 @@ def test_a_figure_takes_the_colours_of_its_page_and_keeps_names_as_text():
 def test_a_missing_column_is_named():
     from hypernas.view import figures as plots
 
-    with pytest.raises(UserError, match="predicted are missing"):
-        plots.predicted_against_true(pd.DataFrame({"true": [1.0]}))
+    with pytest.raises(UserError, match="accuracy are missing"):
+        plots.pareto(pd.DataFrame({"flops": [1.0]}), "flops", "accuracy")
 
 
 def test_a_drawn_cell_shows_every_operation_and_the_count_of_merged_edges():

@@ -1,19 +1,17 @@
-"""What training HyperNAS costs: ratios, parts, growth; measured when asked."""
+"""What training HyperNAS costs: ratios and parts; measured when asked."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from hypernas import predictors
 from hypernas.graph import GraphBatch
@@ -21,7 +19,7 @@ from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.experiment import Experiment
 from hypernas.lab.metrics import kendall_tau
 from hypernas.lab.recording import run
-from hypernas.lab.timing import paired_ratio, peak_memory, seconds_of
+from hypernas.lab.timing import paired_ratio
 from hypernas.predictors.hypernas import HyperNAS, HyperNASModel
 from hypernas.predictors.shared.generating import cross_entropy
 
@@ -30,31 +28,6 @@ DEVELOPMENT_SEED = 100
 # Enough for the first two, in which a GPU's pass records itself, not to decide the mean.
 EPOCHS_OF_A_RECORD = 20
 LOW = {"target_precision": "bfloat16"}
-
-
-class Arithmetic(TorchDispatchMode):
-    """Counts the floating-point operations of products and convolutions under it, by PyTorch's own formulas.
-
-    PyTorch's `FlopCounterMode` counts the same, and takes longer since it asks every other operation for its parts.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flop = 0.0
-
-    def __torch_dispatch__(
-        self,
-        function: Any,
-        types: Any,
-        args: Any = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = function(*args, **kwargs)
-        formula = flop_registry.get(function._overloadpacket)
-        if formula:
-            self.flop += formula(*args, **kwargs, out_val=out)
-        return out
 
 
 @cache
@@ -207,41 +180,6 @@ def paper_training(device: str, n: int = 156) -> float:
     """
     asked = Experiment("precision", "nasbench201", "cifar10", "hypernas", n, 0, "paper", settings=LOW)
     return float(run(asked, progress=False, device=device)["seconds"])
-
-
-def flop(n: int, **settings: Any) -> float:
-    """Floating-point operations of one epoch of HyperNAS's plain loop over n architectures: the arithmetic itself."""
-    graphs, labels = _training_set(n)
-    method = predictors.get("hypernas")(epochs=1, seed=DEVELOPMENT_SEED, engine="plain", **settings)
-    with Arithmetic() as counted:
-        method.fit(graphs, labels)
-    return counted.flop
-
-
-def growth(
-    setting: str,
-    values: Iterable[Any],
-    n: int = 40,
-    repeats: int = 3,
-    **settings: Any,
-) -> list[dict[str, Any]]:
-    """One epoch of HyperNAS for each value of `n_train` or of one setting, such as channels or cells_per_stage.
-
-    `seconds`, the least of `repeats`, `memory` in bytes at its peak, `flop` of the plain loop, counted on the first two
-    architectures.
-    """
-    lines = []
-    for value in values:
-        size = value if setting == "n_train" else n
-        arguments = settings if setting == "n_train" else settings | {setting: value}
-        train = epoch("hypernas", size, **arguments)
-        # Whatever else the machine does makes a run slower, never faster.
-        seconds = min(seconds_of(train) for _ in range(repeats))
-        line = {"setting": setting, "value": value, "seconds": seconds}
-        line["memory"] = peak_memory(train)
-        line["flop"] = size / 2 * flop(2, **arguments)
-        lines.append(line)
-    return lines
 
 
 def parts(

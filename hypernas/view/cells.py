@@ -47,7 +47,8 @@ def draw_cell(
     low = min(y for _, y in points)
     high = max(y for _, y in points)
     # 0.7 inches a row of nodes, and a margin of 0.6 above and below.
-    ax = axes(ax, height=0.7 * (high - low + 1.2))
+    if ax is None:
+        ax = axes(height=0.7 * (high - low + 1.2))
     for edge, n in counts.items():
         _draw_edge(ax, layout.route[edge], n)
     for name, place in zip(nodes, layout.position.values(), strict=True):

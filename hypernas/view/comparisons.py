@@ -33,9 +33,9 @@ LABEL_WIDTH = 38
 LABEL_HEIGHT = 0.06
 
 
-def nothing(text: str = "No rows are recorded yet.", ax: Axes | None = None) -> Axes:
+def nothing(text: str = "No rows are recorded yet.") -> Axes:
     """A small figure that says why there is nothing to draw."""
-    ax = axes(ax, height=1.0)
+    ax = axes(height=1.0)
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
     ax.set_axis_off()
     return ax
@@ -44,11 +44,6 @@ def nothing(text: str = "No rows are recorded yet.", ax: Axes | None = None) -> 
 def no_rows() -> Any:
     """`nothing`, where a whole figure is wanted."""
     return nothing().figure
-
-
-def axis_name(metric: str) -> str:
-    """A metric as the label of an axis."""
-    return display_name(metric)
 
 
 def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
@@ -128,11 +123,10 @@ def _size_axis(
 def learning_curves(
     rows: pd.DataFrame,
     by: Sequence[str] = ("method",),
-    metric: str = "kendall_tau",
     x: str = "n_train",
     paper: pd.DataFrame | None = None,
 ) -> Figure:
-    """Recorded rows -> a facet a space: the mean of each series over its seeds with its Student's t band.
+    """Recorded rows -> a facet a space: the mean Kendall tau of each series over its seeds with its Student's t band.
 
     `by` are the columns that tell series apart, `x` the axis, `paper` (`space, method, n_train, paper`) hollow marks
     joined to our mean. A dotted line stands where the table's own training labels would rank it, where that is known.
@@ -141,7 +135,7 @@ def learning_curves(
     """
     import matplotlib.pyplot as plt
 
-    rows = rows[rows[metric].notna()].astype({x: float})
+    rows = rows[rows["kendall_tau"].notna()].astype({x: float})
     key = ["space", "dataset", *by, x, "seed"]
     if rows.duplicated(key).any():
         raise UserError(f"one row a {', '.join(key)} is needed, got two: choose one of the settings they differ in")
@@ -158,13 +152,13 @@ def learning_curves(
             part = _with_values(facet, by, values)
             if part.empty:
                 continue
-            means = _draw_curve(ax, part, x, metric, style)
+            means = _draw_curve(ax, part, x, style)
             ends.append((float(means.index[-1]), float(means.iloc[-1]), style["label"], style["color"]))
             if paper is not None:
                 figures = paper[(paper["method"] == values[0]) & (paper["space"] == space)]
                 _draw_paper(ax, figures, means, style)
         _size_axis(ax, facet[x], log=x == "n_train")
-        if metric == "kendall_tau" and x == "n_train":
+        if x == "n_train":
             _draw_ceiling(ax, ceiling(str(space), str(dataset)))
         _label_ends(ax, ends)
         # A space with one dataset needs no word on which.
@@ -172,7 +166,7 @@ def learning_curves(
         name = display_name(space)
         ax.set_title(f"{name}, {display_name(dataset)}" if several else name)
         ax.set_xlabel("labelled architectures" if x == "n_train" else display_name(x))
-        ax.set_ylabel(axis_name(metric))
+        ax.set_ylabel(display_name("kendall_tau"))
     return figure
 
 
@@ -194,7 +188,6 @@ def _draw_curve(
     ax: Axes,
     rows: pd.DataFrame,
     x: str,
-    metric: str,
     style: Mapping[str, Any],
 ) -> pd.Series:
     """The mean of one series with its band; returns the means by `x`."""
@@ -203,7 +196,7 @@ def _draw_curve(
     seaborn.lineplot(
         rows,
         x=x,
-        y=metric,
+        y="kendall_tau",
         ax=ax,
         errorbar=student_interval,
         color=style["color"],
@@ -213,7 +206,7 @@ def _draw_curve(
         legend=False,
         err_kws={"alpha": 0.15, "linewidth": 0},
     )
-    return rows.groupby(x)[metric].mean()
+    return rows.groupby(x)["kendall_tau"].mean()
 
 
 def _draw_ceiling(ax: Axes, height: float | None) -> None:
@@ -248,7 +241,6 @@ def _draw_paper(
 def paired_strips(
     lines: pd.DataFrame,
     names: Sequence[str] = (),
-    ax: Axes | None = None,
 ) -> Axes:
     """Lines of `claims.answers` of one metric: every pair a dot, the mean with its interval, the estimate in figures.
 
@@ -258,12 +250,12 @@ def paired_strips(
 
     lines = lines[lines["n_seeds"] > 0].reset_index(drop=True)
     if lines.empty:
-        return nothing("No two runs to compare are recorded yet.", ax)
+        return nothing("No two runs to compare are recorded yet.")
     metric = lines["metric"].iloc[0]
     labels = list(names) or _strip_labels(lines)
     most_lines = max(label.count("\n") + 1 for label in labels)
     # An inch holds five lines of a label, and between two strips there is some air.
-    ax = axes(ax, height=0.9 + (0.12 + 0.2 * most_lines) * len(lines))
+    ax = axes(height=0.9 + (0.12 + 0.2 * most_lines) * len(lines))
     # Labels on both sides are longer than the axes; the figure is cut to what is drawn instead of squeezing them.
     figure: Any = ax.figure
     figure.set_layout_engine(None)
@@ -292,7 +284,7 @@ def paired_strips(
     ax.grid(axis="y", visible=False)
     unit = "points of " if metric.endswith("accuracy") else ""
     several = lines["metric"].nunique() > 1
-    about = "Kendall tau" if several else axis_name(metric).removesuffix(", %")
+    about = "Kendall tau" if several else display_name(metric).removesuffix(", %")
     ax.set(xlabel=f"difference in {unit}{about}, paired by training set", ylabel="")
     return ax
 
@@ -328,7 +320,7 @@ def _draw_estimate(
     )
 
 
-def beside_paper(means: pd.DataFrame, metric: str = "kendall_tau") -> pd.DataFrame:
+def beside_paper(means: pd.DataFrame) -> pd.DataFrame:
     """`summary` with the paper's figures -> what `dumbbells` draws: a facet a space, dataset and number of labels.
 
     What only the paper has is left out.
@@ -344,7 +336,7 @@ def beside_paper(means: pd.DataFrame, metric: str = "kendall_tau") -> pd.DataFra
         if line["n_train"] == line["n_train"]:
             place = f"{display_name(line['space'])}\n{line['n_train']} labels"
         name = series_name(line, columns)
-        lines.append({"facet": place, "name": name, "ours": line[f"{metric}_mean"], "paper": line["paper"]})
+        lines.append({"facet": place, "name": name, "ours": line["kendall_tau_mean"], "paper": line["paper"]})
     return pd.DataFrame(lines, columns=["facet", "name", "ours", "paper"])
 
 
@@ -414,14 +406,12 @@ def cost_front(
     points: pd.DataFrame,
     x: str,
     y: str,
-    label: str = "method",
-    ax: Axes | None = None,
 ) -> Axes:
     """A labelled dot a line, `x` (logarithmic) the smaller and `y` the larger the better, and the front of the best."""
     points = points.dropna(subset=[x, y]).reset_index(drop=True)
     if points.empty:
-        return nothing(ax=ax)
-    ax = axes(ax, height=4.4)
+        return nothing()
+    ax = axes(height=4.4)
     ax.set_xscale("log")
     best = points.iloc[pareto_front(-points[x].to_numpy(float), points[y].to_numpy(float))].sort_values(x)
     ax.plot(best[x], best[y], color=INK, alpha=0.35, drawstyle="steps-post", zorder=1)
@@ -429,7 +419,7 @@ def cost_front(
     low, high = points[y].min(), points[y].max()
     heights = spread_apart(points[y].tolist(), 0.045 * (high - low))
     for line, height in zip(points.to_dict("records"), heights, strict=True):
-        style = method_style(str(line[label]))
+        style = method_style(str(line["method"]))
         ax.plot(line[x], line[y], style["marker"], color=style["color"], markersize=8)
         ax.annotate(
             style["label"],
@@ -478,14 +468,13 @@ def plane(
             )
         ax.margins(0.2)
         ax.set_title(f"{display_name(space)}, {size} labels", pad=10)
-        ax.set(xlabel=axis_name(x).replace(" read by the generated networks", " read"), ylabel=axis_name(y))
+        ax.set(xlabel=display_name(x).replace(" read by the generated networks", " read"), ylabel=display_name(y))
     return figure
 
 
 def best_so_far(
     curves: pd.DataFrame,
     ylabel: str = "best accuracy so far, %",
-    ax: Axes | None = None,
     lowest: float | None = None,
 ) -> Axes:
     """`search_summary.curves` against the queries, each with its interval over the seeds as a band, named at its end.
@@ -495,8 +484,8 @@ def best_so_far(
     """
     curves = curves.dropna(subset=["mean"])
     if curves.empty:
-        return nothing(ax=ax)
-    ax = axes(ax, height=4.4)
+        return nothing()
+    ax = axes(height=4.4)
     ends = []
     for who, part in curves.groupby(["method", "predictor", "first"], dropna=False, sort=False):
         # Before that all searches are the same random draw.
@@ -527,10 +516,9 @@ def _bends(lines: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 def seconds_beside(
     ours: Mapping[str, float],
     paper: Mapping[str, float],
-    ax: Axes | None = None,
 ) -> Axes:
     """Seconds of each method, ours solid and the paper's hollow, on a logarithmic axis."""
-    ax = axes(ax, height=0.9 + 0.38 * len(ours))
+    ax = axes(height=0.9 + 0.38 * len(ours))
     for place, (method, seconds) in enumerate(ours.items()):
         style = method_style(method)
         there = paper.get(method)
@@ -550,10 +538,9 @@ def seconds_beside(
 def shares(
     parts: Mapping[str, float],
     unit: str,
-    ax: Axes | None = None,
 ) -> Axes:
     """Parts of a whole as bars, each with its value and its share."""
-    ax = axes(ax, height=0.9 + 0.34 * len(parts))
+    ax = axes(height=0.9 + 0.34 * len(parts))
     total = sum(parts.values())
     ax.barh(range(len(parts)), list(parts.values()), color=BLUE, alpha=0.8)
     for place, value in enumerate(parts.values()):

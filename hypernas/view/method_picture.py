@@ -102,7 +102,7 @@ class Drawing:
         )
 
 
-def training_step(*lit: str, caption: str = "") -> Html:
+def training_step(*lit: str) -> Html:
     """One training step from an architecture to the gradient of both losses; `lit` names the parts to show, else all.
 
     Axes: B architectures, C cells, N nodes, D features, K classes.
@@ -144,7 +144,7 @@ def training_step(*lit: str, caption: str = "") -> Html:
         f'<text x="450" y="318" text-anchor="middle" font-size="11" fill="currentColor" '
         f'opacity="{drawing.opacity("loss")}">one gradient from both losses reaches the encoder</text>'
     )
-    return drawing.html(caption or ALL)
+    return drawing.html(ALL)
 
 
 def _grid(

@@ -139,10 +139,8 @@ def value_style(value: Any, others: list[Any]) -> dict[str, Any]:
     return {"label": display_name(value), "color": PALETTE[place % 6], "marker": "o^sDvP"[place % 6]}
 
 
-def axes(ax: Axes | None, height: float | None = None) -> Axes:
-    """`ax`, or the Axes of a new figure in the house style, `height` in inches."""
-    if ax is not None:
-        return ax
+def axes(height: float | None = None) -> Axes:
+    """The Axes of a new figure in the house style, `height` in inches."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
@@ -180,12 +178,11 @@ class Picture:
         self,
         drawn: Axes | Figure,
         caption: str,
-        alt: str = "",
     ) -> None:
         import matplotlib.pyplot as plt
 
         figure: Any = getattr(drawn, "figure", drawn)
-        self.svg = themed_svg(figure, alt or caption)
+        self.svg = themed_svg(figure, caption)
         self.caption = caption
         # A notebook would else show the figure once more at the end of the cell.
         plt.close(figure)
