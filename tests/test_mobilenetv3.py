@@ -117,9 +117,10 @@ def test_the_whole_table_is_encoded_as_each_of_its_rows(table, rng):
     assert len(graphs) == len(table) == 2162
     assert (graphs[chosen].function_ids() == alone.function_ids()).all()
     assert len(np.unique(graphs.function_ids())) == 2162
-    ks, e = SPACE.decode(graphs)
-    assert (ks == table.columns["ks"]).all()
-    assert (e == table.columns["e"]).all()
+    for row in chosen:
+        lists = SPACE.to_ofa(graphs.architecture(int(row)))
+        assert lists["ks"] == table.columns["ks"][row].tolist()
+        assert lists["e"] == table.columns["e"][row].tolist()
 
 
 def test_once_for_all_lists_and_architectures_are_inverse(rng):
@@ -129,9 +130,6 @@ def test_once_for_all_lists_and_architectures_are_inverse(rng):
         assert SPACE.from_ofa(**lists) == architecture
         unused = {name: [value or 9 for value in lists[name]] for name in ("ks", "e")}
         assert SPACE.from_ofa(**lists | unused) == architecture
-        ks, e = SPACE.decode(collate([architecture], SPACE))
-        assert ks[0].tolist() == lists["ks"]
-        assert e[0].tolist() == lists["e"]
 
 
 def test_five_cells_one_a_stage_even_where_stages_are_equal():
@@ -257,11 +255,11 @@ def test_blocks_beyond_the_stage_cannot_be_built(rng):
 
 def test_the_official_predictor_ranks_the_measured_subnets(table, rng):
     chosen = rng.choice(len(table), 300, replace=False)
-    oracle, graphs = SPACE.oracle(), SPACE.graphs(table, "raw")
-    predicted = oracle.predict(graphs[chosen])
+    oracle = SPACE.oracle()
+    predicted = oracle.predict([SPACE.from_ofa(**lists) for lists in rows_of(table, chosen)])
     assert kendall_tau(predicted.numpy(), table.test[chosen]) > 0.86
     assert 4 < (predicted.numpy() - table.test[chosen]).mean() < 8
-    alone = oracle.predict(SPACE.from_ofa(**rows_of(table, chosen[:1])[0]))
+    alone = oracle.predict([SPACE.from_ofa(**rows_of(table, chosen[:1])[0])])
     assert alone.item() == pytest.approx(predicted[0].item(), abs=1e-3)
     assert "surrogate" in oracle.source
 
@@ -280,12 +278,10 @@ def test_the_predictor_is_four_linear_layers_on_one_hot_choices(tmp_path, rng):
     for layer in np.flatnonzero(lists["ks"]):
         hot[3 * layer + [3, 5, 7].index(lists["ks"][layer])] = 1
         hot[60 + 3 * layer + [3, 4, 6].index(lists["e"][layer])] = 1
-    hot[120 + 2] = 1
+    hot[120 + 7] = 1
     expected = nn.Sequential(*[part for x in layers for part in (x, nn.ReLU())][:-1])(hot) * 100
-    oracle = mobilenetv3.AccuracyPredictor(tmp_path / "predictor.npz", SPACE.decode, resolution=144)
+    oracle = mobilenetv3.AccuracyPredictor(tmp_path / "predictor.npz", SPACE.to_ofa)
     assert oracle.predict([architecture]).item() == pytest.approx(expected.item(), abs=1e-4)
-    with pytest.raises(UserError, match=r"resolution must be one of 112, .* got 200"):
-        mobilenetv3.AccuracyPredictor(tmp_path / "predictor.npz", SPACE.decode, resolution=200)
 
 
 @pytest.mark.parametrize("content", ["", "ks,e,d\n", "ks,e,d,r,top1_mean,n_evals,params,macs\n3 5,1,1,224,75,3,1,1\n"])

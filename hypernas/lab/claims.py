@@ -36,7 +36,6 @@ COUNTED = ("n_parameters",)
 # What one space, or one size, says.
 HIGHER, LOWER, EQUIVALENT, CEILING = "higher", "lower", "equivalent", "ceiling"
 UNCLEAR, FEW, NONE = "unclear", "too few pairs", "no rows yet"
-ANSWERS = HIGHER, LOWER, EQUIVALENT, CEILING, UNCLEAR, FEW, NONE
 # What all spaces together say of the claim.
 HOLDS, PARTLY, NO, OPEN = "holds", "partly", "no", "open"
 BADGES = HOLDS, PARTLY, NO, OPEN, EQUIVALENT, CEILING
@@ -281,7 +280,7 @@ def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
 
     Columns `page, says, source, metric, margin, level, space, where, n_seeds, difference, low, high, differences,
     answer`; `differences` lists the values behind the interval. `answer` is one of `BADGES` for the whole and of
-    `ANSWERS` below it. Raises UserError for a page without claims.
+    the constants from `HIGHER` to `NONE` below it. Raises UserError for a page without claims.
     """
     import pandas as pd
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch, collate
+from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
 from hypernas.spaces.mbconv import (
@@ -49,9 +49,6 @@ RESOLUTION, CLASSES = 224, 1000
 INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9
 # Input, output and at most four nodes a block.
 NODES = 2 + 4 * LONGEST
-# Operation -> the kernel or expansion that it stands for, 0 for none.
-KERNEL_OF = np.array([0] * DEPTHWISE + [*KERNELS] + [0] * 2)
-EXPANSION_OF = np.array([0] * EXPAND + [*EXPANSIONS] + [0] * 5)
 
 # The network at width 1.0: channels of the stem, of each stage, of the last two convolutions.
 CHANNELS, WIDTHS, LAST = 16, (24, 40, 80, 112, 160), (960, 1280)
@@ -171,18 +168,6 @@ class MobileNetV3(SearchSpace):
             torch.arange(STAGES).repeat(b, 1),
             self,
         )
-
-    def decode(self, graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
-        """GraphBatch -> kernels and expansions (B, 20), 0 for layers beyond a stage's depth."""
-        ops = graphs.ops.cpu().numpy()
-        ks, e = np.zeros((2, len(ops), LAYERS), np.int64)
-        for layer in range(LAYERS):
-            stage, i = divmod(layer, LONGEST)
-            first = 1 + i * (3 + SQUEEZES[stage])
-            if first + 1 < ops.shape[2]:
-                e[:, layer] = EXPANSION_OF[ops[:, stage, first]]
-                ks[:, layer] = KERNEL_OF[ops[:, stage, first + 1]]
-        return ks, e
 
     def architecture(self, stages: Sequence[Stage]) -> Architecture:
         """Five stages, each its blocks (kernel, expansion) in order -> the Architecture."""
@@ -374,10 +359,10 @@ class MobileNetV3(SearchSpace):
         how = "weights inherited from the supernet, search traces and not a uniform sample"
         return Table(f"{what} ({how})", "measured", columns, accuracy, accuracy)
 
-    def oracle(self, resolution: int = RESOLUTION) -> AccuracyPredictor:
+    def oracle(self) -> AccuracyPredictor:
         """The official accuracy predictor: `predict(architectures)` in percent, a surrogate."""
         path = _present("ofa-predictor", "mobilenetv3/ofa_accuracy_predictor.npz")
-        return AccuracyPredictor(path, self.decode, resolution)
+        return AccuracyPredictor(path, self.to_ofa)
 
 
 def whole_numbers(
@@ -497,52 +482,43 @@ class AccuracyPredictor:
     """The official accuracy predictor, a query oracle: four linear layers on one-hot kernels, expansions, resolution.
 
     A surrogate, no measurement: a model of 16,000 subnets' accuracy on 10,000 images held out of ImageNet's training
-    set. With the measured subnets its Kendall tau is 0.88, but its percents lie 5.9 above theirs. `decode` gives the
-    kernels and expansions (B, 20) of a GraphBatch. Raises UserError for a damaged file.
+    set. With the measured subnets its Kendall tau is 0.88, but its percents lie 5.9 above theirs. `lists` gives the
+    kernels and expansions of an architecture. Raises UserError for a damaged file.
     """
 
-    kind = "surrogate"
     source = "the official Once-For-All accuracy predictor (a surrogate, not measured)"
 
     def __init__(
         self,
         path: str | Path,
-        decode: Callable[[GraphBatch], tuple[np.ndarray, np.ndarray]],
-        resolution: int = 224,
+        lists: Callable[[Architecture], Mapping[str, Any]],
     ) -> None:
-        if resolution not in RESOLUTIONS:
-            raise UserError(f"resolution must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution}")
         shapes: dict[str, Any] = {}
         for i, (n_in, n_out) in enumerate(pairwise(PREDICTOR_WIDTHS)):
             shapes |= {f"{2 * i}_weight": (n_out, n_in), f"{2 * i}_bias": (n_out,)}
         self.arrays = {name: torch.from_numpy(array) for name, array in load_npz(path, shapes).items()}
-        self.decode, self.resolution = decode, resolution
+        self.lists = lists
 
-    def predict(self, architectures: GraphBatch | Architecture | Sequence[Architecture]) -> Tensor:
+    def predict(self, architectures: Sequence[Architecture]) -> Tensor:
         """ImageNet top-1 (B,) in percent."""
-        if isinstance(architectures, Architecture):
-            architectures = [architectures]
-        graphs = architectures if isinstance(architectures, GraphBatch) else collate(architectures)
-        x = torch.from_numpy(features(*self.decode(graphs), self.resolution))
+        lists = [self.lists(architecture) for architecture in architectures]
+        ks, e = (np.array([one[name] for one in lists]) for name in ("ks", "e"))
+        x = torch.from_numpy(features(ks, e))
         for i in range(len(PREDICTOR_WIDTHS) - 1):
             x = torch.addmm(self.arrays[f"{2 * i}_bias"], x.relu(), self.arrays[f"{2 * i}_weight"].T)
         return x[:, 0].double() * 100
 
 
-def features(
-    ks: np.ndarray,
-    e: np.ndarray,
-    resolution: int,
-) -> np.ndarray:
+def features(ks: np.ndarray, e: np.ndarray) -> np.ndarray:
     """Kernels and expansions (B, 20), 0 for none, -> one-hot (B, 128) float32: kernels, expansions, resolution.
 
-    >>> features(np.array([[7] + [0] * 19]), np.array([[3] + [0] * 19]), 112).nonzero()[1].tolist()
-    [2, 60, 120]
+    >>> features(np.array([[7] + [0] * 19]), np.array([[3] + [0] * 19])).nonzero()[1].tolist()
+    [2, 60, 127]
     """
     b = len(ks)
     kernels = (ks[..., None] == np.array(KERNELS)).reshape(b, -1)
     expansions = (e[..., None] == np.array(EXPANSIONS)).reshape(b, -1)
-    resolutions = np.tile(np.array(RESOLUTIONS) == resolution, (b, 1))
+    resolutions = np.tile(np.array(RESOLUTIONS) == RESOLUTION, (b, 1))
     return np.concatenate([kernels, expansions, resolutions], 1).astype(np.float32)
 
 

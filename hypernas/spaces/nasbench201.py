@@ -29,7 +29,7 @@ from hypernas.spaces.edge_cells import (
     read_cell,
     write_cell,
 )
-from hypernas.spaces.programs import ProgramWriter, count
+from hypernas.spaces.programs import ProgramWriter
 
 # The order of NASLib, in which analog-nasbench writes its cells too.
 NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
@@ -142,10 +142,6 @@ class NASBench201(SearchSpace):
                 c_in = width // 2 if cell.kind == REDUCTION else width
                 x = write_cell(writer, cell, writer.position, x, c_in, width)
         return writer.finish(x)
-
-    def count(self, architecture: Architecture) -> tuple[int, int]:
-        """Trainable parameters and multiply-adds of the table's CIFAR-10 network: 16 channels, 32 x 32 images."""
-        return count(self.build(architecture), image=(3, 32, 32), n_classes=10)
 
     def table(self, dataset: str) -> Table:
         """The official table where it is found, else the embedded re-trained one."""

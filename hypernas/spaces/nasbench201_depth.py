@@ -7,10 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas.data import Table
-from hypernas.data.labelled import read_own
 from hypernas.errors import UserError
-from hypernas.graph import REDUCTION, Architecture, Cell, GraphBatch, collate
+from hypernas.graph import REDUCTION, Architecture, Cell
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage
 from hypernas.spaces.edge_cells import (
@@ -26,7 +24,7 @@ from hypernas.spaces.edge_cells import (
     read_cell,
     write_cell,
 )
-from hypernas.spaces.programs import ProgramWriter, count
+from hypernas.spaces.programs import ProgramWriter
 
 # As in NAS-Bench-201, and the most cells of a stage.
 STAGES, MOST = 3, 3
@@ -122,10 +120,6 @@ class NASBench201Depth(SearchSpace):
         """The network with each of its cells pruned, and its skip connections contracted."""
         return self._architecture(self._stages(architecture), graph_form)
 
-    def graphs(self, table: Table, graph_form: str) -> GraphBatch:
-        parsed = [self._parsed(notation) for notation in table.columns["notation"].tolist()]
-        return collate([self._architecture(stages, graph_form) for stages in parsed], self)
-
     def build(
         self,
         architecture: Architecture,
@@ -151,14 +145,6 @@ class NASBench201Depth(SearchSpace):
                 continue
             x = write_cell(writer, cell, position, x, width // 2 if cell.kind == REDUCTION else width, width)
         return writer.finish(x)
-
-    def count(self, architecture: Architecture) -> tuple[int, int]:
-        """Trainable parameters and multiply-adds with 16 channels on images of 32 x 32, as NAS-Bench-201 counts."""
-        return count(self.build(architecture), image=(3, 32, 32), n_classes=10)
-
-    def table(self, dataset: str) -> Table:
-        """The table that `hypernas label` made; there is no other."""
-        return read_own(self.name, dataset)
 
 
 def _draw(rng: np.random.Generator) -> np.ndarray:
