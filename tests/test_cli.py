@@ -92,8 +92,9 @@ def test_a_script_that_labels_on_two_processes_needs_no_guard(tmp_path):
     (tmp_path / "script.py").write_text(
         "from pathlib import Path\n"
         "from hypernas.lab.labelling import Labelling, label\n"
+        "from hypernas.lab.runner import Workers\n"
         "recipe = Labelling('nasbench201', n=10, epochs=1, seeds=1, channels=1, cells_per_stage=1)\n"
-        f"label(recipe, Path({str(tmp_path)!r}) / 'table.parquet', processes=2, progress=False)\n"
+        f"label(recipe, Path({str(tmp_path)!r}) / 'table.parquet', workers=Workers(2), progress=False)\n"
     )
     result = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert (result.returncode, result.stderr) == (0, "")

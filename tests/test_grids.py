@@ -101,7 +101,6 @@ def test_the_page_shows_the_rows_of_its_grid_and_no_others():
     assert shown[["method", "context", "seed", "profile"]].values.tolist() == [["hypernas-p", "sum", 0, "standard"]]
     record(grids.grid("connectivity", "paper")[0])
     assert grids.rows("connectivity")["profile"].tolist() == ["standard", "paper"]
-    assert grids.rows("connectivity", "quick")["profile"].tolist() == ["standard"]
 
 
 def test_the_state_counts_what_is_recorded_and_names_the_command():

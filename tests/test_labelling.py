@@ -15,6 +15,7 @@ from hypernas.fast.learned_networks import Networks
 from hypernas.lab import labelling
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.labelling import Labelling, label, sample_distinct, train_group
+from hypernas.lab.runner import Workers
 from hypernas.spaces import nasbench201
 from hypernas.training.loop import Schedule
 
@@ -52,7 +53,7 @@ def fake_training(monkeypatch):
 
 
 def test_a_labelled_table_opens_like_the_official_one(out):
-    assert label(SMALL, out, processes=1, progress=False) == out
+    assert label(SMALL, out, workers=Workers(1), progress=False) == out
     benchmark = Benchmark("nasbench101", "digits")
     assert len(benchmark) == len(benchmark.graphs("pruned")) == 5
     runs = benchmark.table.columns["test_runs"]
@@ -70,7 +71,7 @@ def test_a_labelled_table_opens_like_the_official_one(out):
 def test_it_is_opened_where_nothing_else_is_present(out, fake_training):
     with pytest.raises(MissingTable, match=r"hypernas data fetch nasbench101.*hypernas label --space nasbench101"):
         Benchmark("nasbench101")
-    label(SMALL, out, processes=1, progress=False)
+    label(SMALL, out, workers=Workers(1), progress=False)
     assert Benchmark("nasbench101").dataset == "digits"
     with pytest.raises(MissingTable, match=r"hypernas data fetch nasbench101"):
         Benchmark("nasbench101", "cifar10")
@@ -111,7 +112,7 @@ def test_trainings_that_all_diverged_are_no_labels(out):
     with pytest.raises(
         UserError, match=r"below 10 times the cross-entropy of a guess, 2.30, got at least .* of 1e\+30"
     ):
-        label(replace(SMALL, learning_rate=1e30), out, processes=1, progress=False)
+        label(replace(SMALL, learning_rate=1e30), out, workers=Workers(1), progress=False)
     assert not out.exists()
 
 
@@ -181,7 +182,7 @@ def test_a_stopped_run_goes_on_and_a_torn_line_is_trained_again(out, monkeypatch
 
     monkeypatch.setattr(labelling, "train_group", stopped)
     with pytest.raises(KeyboardInterrupt):
-        label(SMALL, out, processes=1, progress=False)
+        label(SMALL, out, workers=Workers(1), progress=False)
     journal = out.with_name(f"{out.name}.partial.jsonl")
     assert not out.exists()
     kept = fake_training.copy()
@@ -189,7 +190,7 @@ def test_a_stopped_run_goes_on_and_a_torn_line_is_trained_again(out, monkeypatch
     journal.write_bytes(journal.read_bytes()[:-20])
     monkeypatch.setattr(labelling, "train_group", whole)
     fake_training.clear()
-    label(SMALL, out, processes=1, progress=False)
+    label(SMALL, out, workers=Workers(1), progress=False)
     assert len(fake_training) == SMALL.n - labelling.GROUP + 1
     assert kept[-1] in fake_training
     assert not journal.exists()
@@ -199,13 +200,13 @@ def test_a_stopped_run_goes_on_and_a_torn_line_is_trained_again(out, monkeypatch
 
 
 def test_a_second_run_trains_nothing_and_other_settings_are_refused(out, fake_training):
-    label(SMALL, out, processes=1, progress=False)
+    label(SMALL, out, workers=Workers(1), progress=False)
     fake_training.clear()
-    label(SMALL, out, processes=1, progress=False)
+    label(SMALL, out, workers=Workers(1), progress=False)
     assert fake_training == []
     with pytest.raises(UserError, match="made with other settings"):
-        label(replace(SMALL, epochs=2), out, processes=1, progress=False)
-    label(replace(SMALL, epochs=2), out, processes=1, force=True, progress=False)
+        label(replace(SMALL, epochs=2), out, workers=Workers(1), progress=False)
+    label(replace(SMALL, epochs=2), out, workers=Workers(1), force=True, progress=False)
     assert labelled.provenance_of(out)["epochs"] == 2
 
 
@@ -214,13 +215,13 @@ def test_a_journal_of_other_settings_is_refused(out, fake_training):
     journal = out.with_name(f"{out.name}.partial.jsonl")
     journal.write_text(json.dumps(asdict(replace(SMALL, seeds=3))) + "\n")
     with pytest.raises(UserError, match="belongs to other settings"):
-        label(SMALL, out, processes=1, progress=False)
+        label(SMALL, out, workers=Workers(1), progress=False)
     assert json.loads(journal.read_text())["seeds"] == 3
 
 
 def test_other_processes_can_do_the_work(out):
     recipe = replace(SMALL, n=2, seeds=1, n_validation=1300)
-    label(recipe, out, processes=2, progress=False)
+    label(recipe, out, workers=Workers(2), progress=False)
     assert len(Benchmark("nasbench101", "digits")) == recipe.n
 
 
@@ -253,7 +254,7 @@ def test_impossible_numbers_are_refused(change, rule):
 )
 def test_what_cannot_be_built_is_refused_before_anything_is_trained(out, fake_training, change, rule):
     with pytest.raises(UserError, match=rule):
-        label(replace(SMALL, **change), out, processes=1, progress=False)
+        label(replace(SMALL, **change), out, workers=Workers(1), progress=False)
     assert fake_training == []
     assert not out.exists()
 
@@ -267,14 +268,14 @@ def test_a_full_disk_leaves_no_table(out, fake_training, monkeypatch):
 
     monkeypatch.setattr(pyarrow.parquet, "write_table", full)
     with pytest.raises(UserError, match="No space left on device"):
-        label(SMALL, out, processes=1, progress=False)
+        label(SMALL, out, workers=Workers(1), progress=False)
     assert [path.name for path in out.parent.iterdir() if "lock" not in path.name] == [f"{out.name}.partial.jsonl"]
     monkeypatch.undo()
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-30], lambda content: b"other" * 100])
 def test_a_damaged_table_is_one_sentence(out, fake_training, damage):
-    label(SMALL, out, processes=1, progress=False)
+    label(SMALL, out, workers=Workers(1), progress=False)
     out.write_bytes(damage(out.read_bytes()))
     with pytest.raises(UserError, match="make it again"):
         Benchmark("nasbench101", "digits")

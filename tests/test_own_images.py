@@ -7,6 +7,7 @@ from hypernas.data import load_images
 from hypernas.data.images import kind_of
 from hypernas.errors import UserError
 from hypernas.lab.labelling import Labelling, label
+from hypernas.lab.runner import Workers
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_folder_of_class_folders_is_read_and_labelled(arrays, tmp_path):
     assert (~bright).long().equal(loaded.train_labels)  # bright comes before dark
     recipe = Labelling("nasbench201", f"{tmp_path}/pictures", n=2, epochs=1, seeds=1, channels=1, cells_per_stage=1,
                     batch=8, n_validation=8)  # fmt: skip
-    assert label(recipe, tmp_path / "own.parquet", processes=1, progress=False).exists()
+    assert label(recipe, tmp_path / "own.parquet", workers=Workers(1), progress=False).exists()
     (tmp_path / "pictures" / "dark" / "0.png").write_bytes(b"no picture")
     (tmp_path / "pictures2").mkdir()
     (tmp_path / "pictures" / "dark").rename(tmp_path / "pictures2" / "dark")

@@ -11,6 +11,7 @@ from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab import labelling, space_check
 from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.runner import Workers
 from hypernas.spaces.choice import ChoiceSpace
 
 FILE = '''
@@ -96,7 +97,7 @@ def space(tmp_path_factory):
         patch.setenv("HYPERNAS_DATA", str(folder))
         patch.setattr(labelling, "train_group", records)
         table = folder / "benchmarks" / "mbconv_chain.parquet"
-        labelling.label(labelling.Labelling("mbconv_chain", n=70, seeds=1), table, processes=1, progress=False)
+        labelling.label(labelling.Labelling("mbconv_chain", n=70, seeds=1), table, workers=Workers(1), progress=False)
         yield spaces.get("mbconv_chain")
 
 

@@ -16,7 +16,7 @@ from hypernas.lab import grids, tables
 from hypernas.lab import rows as results
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.experiment import Experiment
-from hypernas.lab.recording import outcomes, run
+from hypernas.lab.recording import carry_out, plan, run
 from hypernas.lab.rows import Results, row_key
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
@@ -51,14 +51,14 @@ def shuffle(monkeypatch):
 def test_shuffled_labels_are_trained_anew_with_a_sentence_and_the_old_row_stays(results_folder, shuffle, caplog):
     before = run(ASKED)
     shuffle()
-    (outcome,) = outcomes([ASKED])
+    (outcome,) = carry_out(plan([ASKED]))
     assert outcome.trained
     assert before["kendall_tau"] > 0.3 > abs(outcome.row["kendall_tau"])
     (sentence,) = caplog.messages
     assert sentence.startswith("1 recorded row was made from another table (")
     assert before["source"] in sentence
     assert Results.of("few_shot").rows() == [before, outcome.row]
-    assert [o.trained for o in outcomes([ASKED])] == [False]
+    assert [o.trained for o in carry_out(plan([ASKED]))] == [False]
     assert Results.of("few_shot").find(ASKED.key(), before["table_digest"]) == before
 
 
@@ -86,9 +86,9 @@ def test_a_row_without_a_digest_answers_for_the_table_that_its_source_names(resu
     row = run(ASKED)
     del row["table_digest"]
     (results_folder / "few_shot.jsonl").write_text(json.dumps(row) + "\n")
-    assert [o.trained for o in outcomes([ASKED])] == [False]
+    assert [o.trained for o in carry_out(plan([ASKED]))] == [False]
     (results_folder / "few_shot.jsonl").write_text(json.dumps({**row, "source": "a table nobody knows"}) + "\n")
-    assert [o.trained for o in outcomes([ASKED])] == [True]
+    assert [o.trained for o in carry_out(plan([ASKED]))] == [True]
 
 
 def test_the_command_says_trained_or_recorded_and_from_which_table(results_folder, capsys):
@@ -128,7 +128,8 @@ def test_a_table_that_is_present_has_the_digest_that_its_sentence_stands_for(nam
     except UserError as error:
         pytest.skip(str(error))
     row = {"space": name, "dataset": dataset, "source": table.source}
-    assert tables.digest_of_row(row) == tables.digest(table)
+    # Rows of a table that came later state their digest.
+    assert tables.digest_of_row(row) in (None, tables.digest(table))
 
 
 def test_a_page_shows_its_rows_where_their_table_is_absent(monkeypatch, tmp_path):

@@ -99,4 +99,4 @@ def label(out: Path | None, seed: str, seeds: int | None, force: bool, **recipe:
     workers = workers_of(recipe)
     asked = labelling.Labelling(**recipe, seeds=len(numbers))
     path = out or labelled.place(asked.space)
-    click.echo(labelling.label(asked, path, None, force, sys.stderr.isatty(), workers, options.tell))
+    click.echo(labelling.label(asked, path, force, sys.stderr.isatty(), workers, options.tell))

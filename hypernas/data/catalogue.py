@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from hypernas.errors import UserError
+from hypernas.training.files import toml_beside
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class Source:
 @cache
 def sources() -> tuple[Source, ...]:
     """Every known source, in the order of sources.toml."""
-    text = resources.files("hypernas.data").joinpath("sources.toml").read_text(encoding="utf-8")
-    return tuple(Source(**entry) for entry in tomllib.loads(text)["source"])
+    return tuple(Source(**entry) for entry in toml_beside(__file__, "sources.toml")["source"])
 
 
 def get_source(name: str) -> Source:

@@ -7,11 +7,9 @@ all print what `answers` says.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from hypernas.errors import UserError
 from hypernas.lab.metrics import ROUNDING, student_interval
 from hypernas.lab.rows import Results, paper_figures
 from hypernas.lab.summary import FACTS, PLACE, told_apart
+from hypernas.training.files import toml_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,10 +73,8 @@ class Claim:
 @cache
 def claims() -> list[Claim]:
     """Every claim, in the order of the pages."""
-    text = resources.files("hypernas.lab").joinpath("claims.toml").read_text(encoding="utf-8")
-    pages = tomllib.loads(text)
     every: list[Claim] = []
-    for page, entries in pages.items():
+    for page, entries in toml_beside(__file__, "claims.toml").items():
         every += [Claim(page, **entry) for entry in entries]
     return every
 

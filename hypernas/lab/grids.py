@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import groupby, product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypernas.errors import UserError
@@ -16,6 +14,7 @@ from hypernas.lab.recording import run_many
 from hypernas.lab.rows import Results, Row, flat, row_key
 from hypernas.lab.search_experiment import TABLE, Search
 from hypernas.lab.tables import digest_of_row
+from hypernas.training.files import toml_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +29,7 @@ RECORDED_SEEDS = range(10)
 
 @cache
 def _blocks() -> dict[str, list[dict[str, Any]]]:
-    return tomllib.loads(Path(__file__).with_name("grids.toml").read_text(encoding="utf-8"))
+    return toml_beside(__file__, "grids.toml")
 
 
 def names() -> list[str]:
@@ -144,15 +143,13 @@ def every_seed(experiments: list[Experiment]) -> list[Experiment]:
     return every
 
 
-def rows(name: str, profile: str = "paper") -> pd.DataFrame:
-    """The recorded rows of a page, each with every setting the page is about: those of the profile `standard`, and with
-    `profile` `paper` those of it too."""
+def rows(name: str) -> pd.DataFrame:
+    """The recorded rows of a page, each with every setting the page is about."""
     keys = set().union(*_blocks()[name])
     asked = keys - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
-    profiles = RECORDED_PROFILES if profile == "paper" else ("standard",)
     completed = []
-    for recorded_profile in profiles:
-        experiments = every_seed(grid(name, recorded_profile))
+    for profile in RECORDED_PROFILES:
+        experiments = every_seed(grid(name, profile))
         for experiment, row in zip(experiments, recorded(experiments), strict=True):
             if row is None:
                 continue
@@ -163,17 +160,17 @@ def rows(name: str, profile: str = "paper") -> pd.DataFrame:
     return flat(completed)
 
 
-def state(name: str, profile: str = "standard") -> str:
+def state(name: str) -> str:
     """How much of a page is recorded, and what computes the rest, as one sentence."""
-    answers = recorded(grid(name, profile))
+    answers = recorded(grid(name))
     total = len(answers)
     n = total - answers.count(None)
     command = f"`hypernas grid {name}`"
     if n == total:
-        return f"All {total} {profile} rows of this page are recorded; {command} is the list of them."
+        return f"All {total} standard rows of this page are recorded; {command} is the list of them."
     if not n:
-        return f"None of the {total} {profile} rows of this page is recorded yet: {command} computes them."
-    return f"{n} of the {total} {profile} rows of this page are recorded; {command} computes the others."
+        return f"None of the {total} standard rows of this page is recorded yet: {command} computes them."
+    return f"{n} of the {total} standard rows of this page are recorded; {command} computes the others."
 
 
 def plan(experiments: list[Experiment]) -> Iterator[str]:

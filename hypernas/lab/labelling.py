@@ -149,7 +149,6 @@ def _train(job: tuple[Labelling, Sequence[str]]) -> list[Record]:
 def label(
     recipe: Labelling,
     out: Path,
-    processes: int | None = None,
     force: bool = False,
     progress: bool = True,
     workers: Workers | None = None,
@@ -157,8 +156,8 @@ def label(
 ) -> Path:
     """Train what is not trained yet and write the table `out`. Stopped at any moment, the same call goes on from there.
 
-    It runs on `workers`, by default on `processes` of one thread each, one a core where nothing is said. `tell` is
-    called with what the work costs, before it starts.
+    It runs on `workers`, by default on one process of one thread a core. `tell` is called with what the work costs,
+    before it starts.
 
     Raises UserError for a journal of other settings, and for a table of other settings unless `force`, with which the
     table is made anew whatever it holds.
@@ -180,7 +179,7 @@ def label(
         done = {record["notation"] for record in journal.records}
         missing = [notation for notation in notations if notation not in done]
         jobs = [(recipe, missing[start : start + GROUP]) for start in range(0, len(missing), GROUP)]
-        workers = (workers or Workers(processes or cores())).at_most(len(jobs))
+        workers = (workers or Workers(cores())).at_most(len(jobs))
         if tell is not None and jobs:
             tell(cost(recipe, missing, workers))
         with (

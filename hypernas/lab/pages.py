@@ -5,10 +5,8 @@ Numbers come from `claims` and `summary`, words from `verdicts.toml`; `markup` m
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
-from importlib import resources
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from hypernas.lab.formats import COSTS, MISSING, estimate, number, plain, repeat
 from hypernas.lab.markup import Html, folded, html_table
 from hypernas.lab.rows import paper_figures
 from hypernas.lab.summary import PLACE, STATISTICS, summary
+from hypernas.training.files import toml_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +29,7 @@ NOT_A_NAME = {"space", "dataset", "n_train", "n_seeds", "seconds", "paper", "pap
 @cache
 def wording() -> Mapping[str, Any]:
     """`verdicts.toml`: `names`, `pages` and `front`."""
-    text = resources.files("hypernas.lab").joinpath("verdicts.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return toml_beside(__file__, "verdicts.toml")
 
 
 def display_number(value: float | None) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from hypernas.lab.pages import display_name
 from hypernas.lab.rows import paper_figures
 from hypernas.spaces.mbconv import HARD_SWISH, RELU, Block, biases, chain, divisible
 from hypernas.spaces.programs import count
+from hypernas.training.files import toml_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,8 +74,7 @@ def parse_blocks(text: str) -> list[Block]:
 @cache
 def networks() -> tuple[Network, ...]:
     """Every network of `published.toml`, in its order."""
-    text = resources.files("hypernas.lab").joinpath("published.toml").read_text(encoding="utf-8")
-    return tuple(Network(**entry) for entry in tomllib.loads(text)["network"])
+    return tuple(Network(**entry) for entry in toml_beside(__file__, "published.toml")["network"])
 
 
 def table(space: str) -> pd.DataFrame:

@@ -61,7 +61,8 @@ def run_many(
 
     With `force` all are trained. Raises UserError before the first training for an experiment that could not run.
     """
-    return (outcome.row for outcome in outcomes(experiments, force, progress, device) if outcome.row is not None)
+    outcomes = carry_out(plan(experiments, force, device), progress=progress)
+    return (outcome.row for outcome in outcomes if outcome.row is not None)
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,6 @@ def plan(experiments: Iterable[Experiment], force: bool = False, device: str = "
     for store in {experiment.table: Results.of(experiment.table) for experiment in missing}.values():
         store.require_writable()
     return Plan(planned, missing, force, device)
-
-
-def outcomes(
-    experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
-) -> Iterator[Outcome]:
-    """As `run_many`, and whether each row was trained now or recorded before."""
-    return carry_out(plan(experiments, force, device), progress=progress)
 
 
 def carry_out(

@@ -304,24 +304,16 @@ def headline(lines: pd.DataFrame) -> str:
     return next((name for name in HEADLINES if f"{name}_mean" in lines), "kendall_tau")
 
 
-def markdown(
-    lines: pd.DataFrame,
-    metric: str = "",
-    hide: Iterable[str] = (),
-) -> str:
-    """`summary` as Markdown without the columns `hide`: ours as `mean ± std (n)`, its interval, the quoted figure.
-
-    `metric` is by default what the lines are about.
-    """
-    metric = metric or headline(lines)
-
+def markdown(lines: pd.DataFrame) -> str:
+    """`summary` as Markdown: ours as `mean ± std (n)`, its interval, the quoted figure."""
+    metric = headline(lines)
     if lines.empty:
         return "No rows yet."
     beside = HEADLINES.get(metric, "")
     if f"{beside}_mean" not in lines:
         beside = ""
     is_quoted = lines["paper"].notna().any()
-    hidden = {"n_seeds", "seconds", "paper", "paper_source", *hide}
+    hidden = {"n_seeds", "seconds", "paper", "paper_source"}
     statistics = tuple(f"_{statistic}" for statistic in STATISTICS)
     shown = [name for name in lines.columns if name not in hidden and not name.endswith(statistics)]
     head = [*shown, f"{metric} (n seeds)", "95 % interval"]

@@ -109,8 +109,8 @@ def _shown_validation(benchmark: Benchmark, row: Any) -> float | None:
     return None if table.validation is table.test else _finite(benchmark.validation[row])
 
 
-def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFrame:
-    """Rows of searches (`results.flat`) -> the best so far as `part` after every query, over the seeds.
+def curves(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of searches (`results.flat`) -> the best validation accuracy after every query, over the seeds.
 
     A line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % interval low, high (t);
     `n_random` is how many random ones the search begins with, 0 without a predictor.
@@ -124,7 +124,7 @@ def curves(rows: pd.DataFrame, part: str = "validation_accuracy") -> pd.DataFram
     for who, runs in rows.groupby(WHO, dropna=False, sort=False):
         if runs["seed"].duplicated().any():
             raise UserError(f"one row a method, predictor, first and seed is needed, got two for {who}: choose one")
-        by_seed = [best_so_far(row, part) for row in runs.to_dict("records")]
+        by_seed = [best_so_far(row) for row in runs.to_dict("records")]
         # A search that ended early keeps its best.
         values = pd.DataFrame(by_seed).ffill(axis=1)
         intervals = [interval(values[query]) for query in values]
@@ -150,13 +150,12 @@ def _with_who(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.reindex(columns=[*rows.columns, *missing])
 
 
-def best_so_far(row: Any, part: str = "validation_accuracy") -> dict[int, float]:
-    """A row of a search -> number of queries -> the accuracy of the best architecture after them."""
+def best_so_far(row: Any) -> dict[int, float]:
+    """A row of a search -> number of queries -> the validation accuracy of the best architecture after them."""
     curve = row["curve"]
     steps = json.loads(curve) if isinstance(curve, str) else curve
     # A step is [queries, validation accuracy, test accuracy].
-    place = {"validation_accuracy": 1, "test_accuracy": 2}[part]
-    values = np.array([step[place] for step in steps], float)
+    values = np.array([step[1] for step in steps], float)
     starts = [step[0] for step in steps]
     queries = np.arange(1, row["queries"] + 1)
     step_at = np.searchsorted(starts, queries, side="right") - 1

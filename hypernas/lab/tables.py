@@ -1,7 +1,7 @@
 """Which table a row was made from: a digest of its labels and architectures, part of every row's identity.
 
 Rows recorded before there was a digest name their table by the sentence `source`; `known_tables.json` holds the digest
-of every table that such a sentence stands for. `python -m hypernas.lab.tables` adds the tables that are present.
+of every table that such a sentence stands for. Later rows state theirs, so that nothing has to be added to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table
-from hypernas.training.files import replaced
 
 KNOWN = Path(__file__).with_name("known_tables.json")
 # Hexadecimal digits of a digest: 64 bits, enough to tell a few thousand tables apart.
@@ -64,39 +63,3 @@ def digest_of_row(row: Mapping[str, Any]) -> str | None:
     if stated:
         return str(stated)
     return _known().get(f"{row.get('space')} {row.get('dataset')}", {}).get(str(row.get("source")))
-
-
-def write_known() -> Path:
-    """Add every table and surrogate that is present to `known_tables.json`; returns its path."""
-    from hypernas import spaces
-    from hypernas.data.labelled import find_labelled, provenance_of, read_labelled
-    from hypernas.errors import MissingTable
-    from hypernas.lab.benchmark import Benchmark
-    from hypernas.search.domains import WholeSpace
-
-    known = {place: dict(tables) for place, tables in _known().items()}
-    for name in spaces.names():
-        space = spaces.get(name)
-        for dataset in space.datasets:
-            try:
-                table = Benchmark(name, dataset).table
-            except MissingTable:
-                continue
-            known.setdefault(f"{name} {dataset}", {})[table.source] = digest(table)
-        path = find_labelled(name)
-        if path is not None:
-            table, images = read_labelled(path), provenance_of(path)["images"]
-            known.setdefault(f"{name} {images}", {})[table.source] = digest(table)
-        if space.provides("oracle"):
-            try:
-                source = WholeSpace(space, space.oracle()).source
-            except MissingTable:
-                continue
-            known.setdefault(f"{name} {space.datasets[0]}", {})[source] = sentence_digest(source)
-    with replaced(KNOWN) as temporary:
-        temporary.write_text(json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    return KNOWN
-
-
-if __name__ == "__main__":
-    print(write_known())

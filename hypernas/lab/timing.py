@@ -48,15 +48,11 @@ def paired_ratio(
     }
 
 
-def sgemm_rate(
-    n: int = 0,
-    repeats: int = 5,
-    device: str = "cpu",
-) -> float:
+def sgemm_rate(device: str = "cpu") -> float:
     """FLOP a second of a large single-precision product, 2048 wide or 8192 on a GPU: the machine's own yardstick."""
-    n = n or (2048 if device == "cpu" else 8192)
+    n = 2048 if device == "cpu" else 8192
     a = torch.randn(n, n, device=device)
-    return 2 * n**3 / min(seconds_of(lambda: a @ a) for _ in range(repeats + 1))
+    return 2 * n**3 / min(seconds_of(lambda: a @ a) for _ in range(6))
 
 
 def peak_memory(work: Callable[[], Any], device: str = "cpu") -> float:

@@ -343,12 +343,6 @@ class Search:
         """The trials that were asked and not told yet."""
         return [trial for trial in self.trials.values() if trial.state == "waiting"]
 
-    def refresh(self) -> Search:
-        """Read what others wrote since."""
-        with self._up_to_date():
-            pass
-        return self
-
     def run(self, evaluate: Callable[[Architecture], Any] | None = None, batch: int = 10) -> Search:
         """Spend the queries: `evaluate` gives the accuracy (the one number that is told), or a dictionary of numbers.
 

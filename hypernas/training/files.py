@@ -1,12 +1,14 @@
-"""Files that are either complete or absent: they are written under a temporary name and then renamed."""
+"""Files of the package, and files that are either complete or absent: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
 import os
 import platform
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -52,3 +54,8 @@ def is_alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def toml_beside(module: str, name: str) -> dict[str, Any]:
+    """The TOML file `name` in the folder of a `module` of the package, which says its own `__file__`."""
+    return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))
