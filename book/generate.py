@@ -163,7 +163,7 @@ def hero() -> str:
     for ingredient in ingredients:
         lines = several[ingredient["page"]].spaces(ingredient["says"])
         parts.append(lines)
-        names += [f"{ingredient['name']}\n{pages.display_name(line['where'])}" for line in lines.to_dict("records")]
+        names += [ingredient["name"]] * len(lines)
     lines = pd.concat(parts, ignore_index=True)
     left = Picture(
         paired_strips(lines, names),
@@ -172,9 +172,9 @@ def hero() -> str:
     )
     page = pages.Page("nasbench201")
     rows = page.standard[page.standard["method"].isin(["np", "hypernas", "graph-features"])]
-    curves = learning_curves(
-        rows, ["method", "graph_form"], paper=pages.quoted("few_shot", "nasbench201", ["np", "hypernas"])
-    )
+    paper = pages.quoted("few_shot", "nasbench201", ["np", "hypernas"])
+    # Half the width of the page, so that its letters are as large as those beside it.
+    curves = learning_curves(rows, ["method", "graph_form"], paper=paper, width=6.2)
     right = Picture(
         curves,
         "NAS-Bench-201: the graph moves the curve, the method does not. Hollow marks are the paper's figures; dashed "

@@ -149,7 +149,7 @@ def test_strips_show_every_pair_and_colour_by_the_answer():
     dots = [drawn for drawn in ax.collections if len(drawn.get_offsets()) == 2]
     assert sorted(x for drawn in dots for x, _ in drawn.get_offsets().tolist()) == [-0.3, -0.1, 0.1, 0.3]
     assert {to_hex(drawn.get_facecolor()[0]).upper() for drawn in dots} == {BLUE, RED}
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A over B\ntoy", "B over A\ntoy"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["A over B", "B over A"]
     assert "+0.200 [+0.100, +0.300]   2 seeds" in [text.get_text() for text in ax.texts]
 
 

@@ -28,7 +28,9 @@ MOST_SERIES = 6
 # An answer that decides nothing stays grey.
 ANSWER_COLOURS = {claims.HIGHER: BLUE, claims.LOWER: RED, claims.EQUIVALENT: GREEN}
 # Letters in a line of a label at the left of a figure.
-LABEL_WIDTH = 38
+LABEL_WIDTH = 30
+# Inches of a figure that fills the column of a page; a wider one would be shrunk, letters and all.
+COLUMN = 8.2
 # Labels beside the ends of lines need this share of the height of the axes each.
 LABEL_HEIGHT = 0.06
 
@@ -117,7 +119,7 @@ def _size_axis(
     if log:
         ax.set_xscale("log")
     ax.minorticks_off()
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=9)
 
 
 def learning_curves(
@@ -125,6 +127,7 @@ def learning_curves(
     by: Sequence[str] = ("method",),
     x: str = "n_train",
     paper: pd.DataFrame | None = None,
+    width: float = COLUMN,
 ) -> Figure:
     """Recorded rows -> a facet a space: the mean Kendall tau of each series over its seeds with its Student's t band.
 
@@ -133,8 +136,6 @@ def learning_curves(
     Raises UserError for more than six series, and where two rows share series, place and seed:
     unlike settings must not be averaged.
     """
-    import matplotlib.pyplot as plt
-
     rows = rows[rows["kendall_tau"].notna()].astype({x: float})
     key = ["space", "dataset", *by, x, "seed"]
     if rows.duplicated(key).any():
@@ -143,10 +144,8 @@ def learning_curves(
         return no_rows()
     styles = _series(rows, by)
     facets = list(rows.groupby(["space", "dataset"], sort=False))
-    width = 7.6 if len(facets) == 1 else 4.6 * len(facets)
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(facets), figsize=(width, 3.9), squeeze=False)
-    for ax, ((space, dataset), facet) in zip(grid[0], facets, strict=True):
+    figure, grid = _facets(len(facets), most=2, height=3.9 if len(facets) == 1 else 3.3, width=width)
+    for ax, ((space, dataset), facet) in zip(grid, facets, strict=True):
         ends = []
         for values, style in styles.items():
             part = _with_values(facet, by, values)
@@ -168,6 +167,27 @@ def learning_curves(
         ax.set_xlabel("labelled architectures" if x == "n_train" else display_name(x))
         ax.set_ylabel(display_name("kendall_tau"))
     return figure
+
+
+def _facets(
+    n: int,
+    most: int,
+    height: float,
+    width: float = COLUMN,
+    **settings: Any,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with n axes, at most `most` side by side, each `height` inches high."""
+    import matplotlib.pyplot as plt
+
+    n_rows = -(-n // most)
+    # Rows of equal length: four facets are two and two, not three and one.
+    n_columns = -(-n // n_rows)
+    with plt.rc_context(STYLE):
+        size = width, height * n_rows
+        figure, grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, **settings)
+    for ax in grid.flat[n:]:
+        ax.set_axis_off()
+    return figure, list(grid.flat[:n])
 
 
 def _with_values(
@@ -244,65 +264,83 @@ def paired_strips(
 ) -> Axes:
     """Lines of `claims.answers` of one metric: every pair a dot, the mean with its interval, the estimate in figures.
 
-    Blue is higher, red lower, green equal to within ±0.01, grey undecided. `names` stand for the claims' own words.
+    Blue is higher, red lower, green equal to within ±0.01, grey undecided. `names`, one a line, stand for the claims'
+    own words.
     """
-    import seaborn
-
+    lines = lines.assign(title=list(names) or lines["says"].tolist())
     lines = lines[lines["n_seeds"] > 0].reset_index(drop=True)
     if lines.empty:
         return nothing("No two runs to compare are recorded yet.")
-    metric = lines["metric"].iloc[0]
-    labels = list(names) or _strip_labels(lines)
+    heads, labels, heights = _strip_places(lines)
+    # An inch holds three strips; one below a label of several lines needs more.
     most_lines = max(label.count("\n") + 1 for label in labels)
-    # An inch holds five lines of a label, and between two strips there is some air.
-    ax = axes(height=0.9 + (0.12 + 0.2 * most_lines) * len(lines))
+    ax = axes(height=0.9 + (0.14 + 0.2 * most_lines) * (max(heights) + 1))
     # Labels on both sides are longer than the axes; the figure is cut to what is drawn instead of squeezing them.
     figure: Any = ax.figure
     figure.set_layout_engine(None)
     bottom = 0.8 / figure.get_figheight()
-    ax.set_position((0.2, bottom, 0.5, 1 - bottom))
-    dots = lines.explode("differences").reset_index(names="place").astype({"differences": float})
-    colours = [ANSWER_COLOURS.get(answer, GREY) for answer in lines["answer"]]
-    seaborn.stripplot(
-        dots,
-        x="differences",
-        y="place",
-        hue="place",
-        palette=dict(enumerate(colours)),
-        orient="h",
-        jitter=False,
-        size=5,
-        alpha=0.4,
-        legend=False,
-        ax=ax,
-    )
-    for place, line in enumerate(lines.to_dict("records")):
-        _draw_estimate(ax, place, line, colours[place])
+    ax.set_position((0.2, bottom, 0.47, 1 - bottom))
+    for height, line in zip(heights, lines.to_dict("records"), strict=True):
+        colour = ANSWER_COLOURS.get(line["answer"], GREY)
+        ax.scatter(line["differences"], [height] * len(line["differences"]), s=25, color=colour, alpha=0.4, linewidths=0)
+        _draw_estimate(ax, height, line, colour)
     ax.axvline(0, color=INK, linewidth=0.9)
-    ax.set_yticks(range(len(labels)), labels)
-    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set_yticks(heights, labels)
+    for height, head in heads.items():
+        _draw_head(ax, height, head)
+    ax.set_ylim(max(heights) + 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    unit = "points of " if metric.endswith("accuracy") else ""
-    several = lines["metric"].nunique() > 1
-    about = "Kendall tau" if several else display_name(metric).removesuffix(", %")
-    ax.set(xlabel=f"difference in {unit}{about}, paired by training set", ylabel="")
+    ax.set(xlabel=_difference_name(lines["metric"]), ylabel="")
     return ax
 
 
-def _strip_labels(lines: pd.DataFrame) -> list[str]:
-    """Claim and space of each line, the space alone where all lines are of one claim."""
-    several = lines["says"].nunique() > 1
-    labels = []
+def _strip_places(lines: pd.DataFrame) -> tuple[dict[float, str], list[str], list[float]]:
+    """Heads by height, and a label and a height for each strip: claims are heads where they have several spaces."""
+    if lines["where"].nunique() == 1:
+        labels = [fill(title, LABEL_WIDTH) for title in lines["title"]]
+        return {}, labels, list(map(float, range(len(lines))))
+    heads, labels, heights = {}, [], []
+    height = 0.0
+    before = None
     for line in lines.to_dict("records"):
-        where = place_name(line["where"])
-        says = fill(line["says"], LABEL_WIDTH)
-        labels.append(f"{says}\n{where}" if several else where)
-    return labels
+        if line["title"] != before:
+            heads[height] = before = line["title"]
+            height += 0.9
+        labels.append(place_name(line["where"]))
+        heights.append(height)
+        height += 1
+    return heads, labels, heights
+
+
+def _draw_head(ax: Axes, height: float, head: str) -> None:
+    """A claim above its strips, from the left edge of their labels on."""
+    ax.annotate(
+        head,
+        (0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(-100, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=10,
+        fontweight="bold",
+        annotation_clip=False,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
+    )
+
+
+def _difference_name(metrics: pd.Series) -> str:
+    """The axis of differences in a metric, in lines that are no wider than the axes."""
+    if metrics.nunique() > 1:
+        about = "Kendall tau"
+    else:
+        about = display_name(metrics.iloc[0]).removesuffix(", %")
+    unit = "points of " if metrics.iloc[0].endswith("accuracy") else ""
+    return fill(f"difference in {unit}{about}, paired by training set", 60)
 
 
 def _draw_estimate(
     ax: Axes,
-    place: int,
+    place: float,
     line: Mapping[Any, Any],
     colour: str,
 ) -> None:
@@ -373,8 +411,6 @@ def dumbbells(
 
     Names are sorted by ours; a vertical line stands at the name `reference`. Facets of one quantity share their axis.
     """
-    import matplotlib.pyplot as plt
-
     if pairs.empty:
         return no_rows()
     facets = list(pairs.groupby("facet", sort=False))
@@ -382,10 +418,8 @@ def dumbbells(
     heights = pairs["ours"].fillna(pairs["paper"]).groupby(pairs["name"]).mean().sort_values()
     order = list(heights.index)
     places = np.arange(len(order))
-    with plt.rc_context(STYLE):
-        size = max(6.4, 2.2 * len(facets) + 1.4), 1.1 + 0.3 * len(order)
-        figure, grid = plt.subplots(1, len(facets), figsize=size, sharex=sharex, sharey=True, squeeze=False)
-    for ax, (facet, part) in zip(grid[0], facets, strict=True):
+    figure, grid = _facets(len(facets), most=3, height=1.1 + 0.27 * len(order), sharex=sharex, sharey=True)
+    for ax, (facet, part) in zip(grid, facets, strict=True):
         part = part.drop_duplicates("name").set_index("name").reindex(order)
         ours, paper = part["ours"].to_numpy(float), part["paper"].to_numpy(float)
         ax.hlines(places, ours, paper, color=GREY, linewidth=1.2)
@@ -395,9 +429,10 @@ def dumbbells(
             ax.axvline(ours[order.index(reference)], color=GREEN, linestyle=":", linewidth=1.2)
         ax.margins(0.1)
         ax.set_title(facet)
-        ax.set_xlabel(unit)
-    grid[0][0].set_yticks(places, order)
-    handles, names = grid[0][0].get_legend_handles_labels()
+        # The axes above others of the same quantity need no ticks of their own.
+        ax.set_xlabel(unit if ax.get_subplotspec().is_last_row() or not sharex else "")
+    grid[0].set_yticks(places, order)
+    handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper right", ncols=2, fontsize=9)
     return figure
 
@@ -442,19 +477,13 @@ def plane(
     by: str,
 ) -> Figure:
     """`summary` lines as labelled points, metric x against metric y, a facet a space and size."""
-    import matplotlib.pyplot as plt
-
     means = means.dropna(subset=[f"{x}_mean", f"{y}_mean"])
     facets = list(means.groupby(["space", "n_train"], sort=False))[:MOST_SERIES]
     if not facets:
         return no_rows()
     levels = list(dict.fromkeys(means[by]))
-    rows = (len(facets) + 1) // 2
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(rows, min(2, len(facets)), figsize=(8.4, 3.2 * rows), squeeze=False)
-    for ax in grid.flat[len(facets) :]:
-        ax.set_axis_off()
-    for ax, ((space, size), part) in zip(grid.flat, facets, strict=False):
+    figure, grid = _facets(len(facets), most=2, height=3.2)
+    for ax, ((space, size), part) in zip(grid, facets, strict=True):
         for line in part.to_dict("records"):
             style = value_style(line[by], levels)
             ax.plot(line[f"{x}_mean"], line[f"{y}_mean"], style["marker"], color=style["color"], markersize=8)
@@ -501,7 +530,9 @@ def best_so_far(
     ax.set(xlabel="queries", ylabel=ylabel)
     # Names are placed by the height of the axes, so it must be final before.
     if lowest is not None:
-        ax.set_ylim(bottom=lowest)
+        # A band of few seeds may reach far above everything that was found.
+        highest = curves["mean"].max()
+        ax.set_ylim(lowest, highest + 0.05 * (highest - lowest))
     _label_ends(ax, ends)
     return ax
 
