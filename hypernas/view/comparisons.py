@@ -282,7 +282,8 @@ def paired_strips(
     ax.set_position((0.2, bottom, 0.47, 1 - bottom))
     for height, line in zip(heights, lines.to_dict("records"), strict=True):
         colour = ANSWER_COLOURS.get(line["answer"], GREY)
-        ax.scatter(line["differences"], [height] * len(line["differences"]), s=25, color=colour, alpha=0.4, linewidths=0)
+        dots = line["differences"]
+        ax.scatter(dots, [height] * len(dots), s=25, color=colour, alpha=0.4, linewidths=0)
         _draw_estimate(ax, height, line, colour)
     ax.axvline(0, color=INK, linewidth=0.9)
     ax.set_yticks(heights, labels)
@@ -428,9 +429,8 @@ def dumbbells(
         if reference in order:
             ax.axvline(ours[order.index(reference)], color=GREEN, linestyle=":", linewidth=1.2)
         ax.margins(0.1)
-        ax.set_title(facet)
-        # The axes above others of the same quantity need no ticks of their own.
-        ax.set_xlabel(unit if ax.get_subplotspec().is_last_row() or not sharex else "")
+        ax.set_title(str(facet))
+        ax.set_xlabel(unit)
     grid[0].set_yticks(places, order)
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper right", ncols=2, fontsize=9)
