@@ -100,7 +100,7 @@ class Architecture:
 
     @staticmethod
     def from_pyg(graphs: Sequence[Data]) -> Architecture:
-        """Return the architecture of these graphs, the inverse of `to_pyg`. A graph without `count` has single edges."""
+        """Return the architecture of these graphs, inverting `to_pyg`. A graph without `count` has single edges."""
         cells = []
         for graph in graphs:
             adjacency = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.long)
@@ -197,7 +197,7 @@ class GraphBatch:
         return torch.from_numpy(first), torch.from_numpy(inverse)
 
     def function_ids(self) -> np.ndarray:
-        """Return an integer (B,) per architecture, equal for isomorphic ones and, barring collisions, only for those."""
+        """Return an integer (B,) per architecture, equal for isomorphic ones and, but for collisions, no others."""
         arrays = [field.cpu().numpy() for field in self.tensors()]
         return canonical.function_ids(*arrays)
 

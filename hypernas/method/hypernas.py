@@ -133,7 +133,7 @@ class ArchitecturePredictor(nn.Module):
 
 
 class HyperNASModel(nn.Module):
-    """Encoder and regressor, hypernetwork, stem and classifier (shared by all target networks), and the u of the loss."""
+    """Encoder, regressor, hypernetwork, stem and classifier (shared by all target networks), and the u of the loss."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""GHN (Zhang et al. 2019) and GHN-2 (Knyazev et al. 2021) score an architecture by how well its generated network does."""
+"""GHN (Zhang et al. 2019) and GHN-2 (Knyazev et al. 2021) rank architectures by how well their generated networks do."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class FittedPredictor:
         return self.scale.percent(self.score(graphs))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return what `restore` needs besides settings, training set and label scale; nothing if a new fit is the same."""
+        """Return what `restore` needs besides settings, labels and scale; nothing if a new fit would be the same."""
         return {}
 
     def restore(

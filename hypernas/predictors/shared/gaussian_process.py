@@ -102,7 +102,7 @@ class GroupDistances:
         return squared_distances(*both) + constant
 
     def between(self, weights: np.ndarray, groups: Groups) -> np.ndarray:
-        """Return the distances (B, B) among B architectures, as `weighted` but without neighbourhoods new to training."""
+        """Return the distances (B, B) of B architectures, as `weighted` but without neighbourhoods new to training."""
         parts = []
         for name, scale in zip(self.names, np.sqrt(weights / self.medians), strict=True):
             parts.append(scale * self._points(groups, name))

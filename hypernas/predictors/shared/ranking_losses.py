@@ -11,7 +11,7 @@ def pairwise_logistic(
     predicted: Tensor,
     target: Tensor,
 ) -> Tensor:
-    """Return the logistic loss (...,) over all ordered pairs of predicted, target (..., B), labelled by the better one."""
+    """Return the logistic loss (...,) over ordered pairs of predicted, target (..., B), labelled by the better one."""
     # i along the last axis but one, j along the last.
     difference = predicted.unsqueeze(-1) - predicted.unsqueeze(-2)
     better = target.unsqueeze(-1) > target.unsqueeze(-2)
