@@ -1,4 +1,4 @@
-"""GHN (Zhang et al. 2019) and GHN-2 (Knyazev et al. 2021) rank architectures by how well their generated networks do."""
+"""GHN (Zhang et al. 2019) and GHN-2 (Knyazev et al. 2021) rank architectures by the accuracy of generated networks."""
 
 from __future__ import annotations
 
