@@ -80,8 +80,9 @@ class Architecture:
             raise UserError(f"sequence must index the {len(self.cells)} cells at least once, got {self.sequence}")
 
     def to_pyg(self) -> list[Data]:
-        """Return a torch_geometric graph for each unique cell: operations `x` (N,), `edge_index` (2, edges), `count`
-        (edges,).
+        """Return a torch_geometric graph for each unique cell.
+
+        A graph has `x` (N,), the operations, `edge_index` (2, edges) and `count` (edges,).
         """
         from torch_geometric.data import Data
 

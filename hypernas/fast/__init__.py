@@ -1,1 +1,4 @@
-"""The same numbers, sooner. You can skip this folder: each file names its oracle, the plain version it must equal."""
+"""The same numbers, faster.
+
+You can skip this folder: each file names its oracle, the plain version that it must equal.
+"""

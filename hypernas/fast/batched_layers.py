@@ -2,8 +2,9 @@
 
 x (G, M, C, H, W) holds the maps of M images in G networks, weights are (G, c_out, c_in, k, k).
 
-On small maps a convolution is overhead and a dense product is not, so there it is a matrix, one a channel where it is
-depthwise, and convolutions of different kernel sizes share one product; on larger ones it is a grouped convolution.
+On small maps, convolutions are slowed by overhead and dense products are not. There, a convolution runs as a matrix
+(one for each channel if it is depthwise), and convolutions of different kernel sizes share one product. On larger maps
+it runs as a grouped convolution.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def selection(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """(k*k, P*Q): which output pixel q reads input pixel p through which tap of the kernel."""
+    """Return (k*k, P*Q): which output pixel q reads input pixel p through which tap of the kernel."""
     kernel, stride, padding = window
     # An image for each input pixel, 1 there and 0 elsewhere: what `unfold` makes of it tells who reads it.
     pixels = torch.eye(h * w, dtype=dtype).view(h * w, 1, h, w)
@@ -54,7 +55,7 @@ def as_matrix(
     h: int,
     w: int,
 ) -> Tensor:
-    """Kernels (G, c_out, c_in, k, k) -> matrices (G, c_in*h*w, c_out*h'*w') that convolve flattened images."""
+    """Return matrices (G, c_in*h*w, c_out*h'*w') that convolve flattened images with kernels (G, c_out, c_in, k, k)."""
     g, c_out, c_in, k, _ = weight.shape
     taps = selection(layer.window, layer.dilation, h, w, weight.dtype, weight.device)
     # `taps` is 0 or 1, so this product only puts each tap where its pixels meet.
@@ -66,14 +67,14 @@ def as_matrix(
 
 
 def is_dense(layer: Layer, x: Tensor) -> bool:
-    """Whether a layer on x (G, M, C, H, W) is a convolution that runs as a matrix."""
+    """Return whether a layer on x (G, M, C, H, W) is a convolution that runs as a matrix."""
     plain = layer.op == "conv" and layer.groups == 1
     return plain and x.shape[2:].numel() <= DENSE_LIMIT
 
 
 @dataclass
 class Dense:
-    """ReLU, product and batch normalisation of G networks, written out: what the way back needs of the way there."""
+    """ReLU, product and batch normalisation of G networks, written out; keeps what the backward pass needs."""
 
     layer: Layer
     x: Tensor
@@ -91,7 +92,10 @@ class Dense:
         matrices: Sequence[Tensor],
         out: Tensor,
     ) -> Dense:
-        """x (G, M, C, H, W), which is changed, and matrices (G, c_in*P, c_out*Q), in parts, into `out`."""
+        """Compute the layer on x (G, M, C, H, W), which is overwritten, and write the result into `out`.
+
+        `matrices` (G, c_in*P, c_out*Q) come in parts.
+        """
         sides = x.shape[3:]
         x = x.flatten(2)
         y = out.flatten(2)
@@ -116,7 +120,7 @@ class Dense:
         g: Tensor,
         gmatrices: Sequence[Tensor],
     ) -> tuple[Tensor, None]:
-        """The gradient of the input from that of the output (G, M, c_out, ...); those of the matrices go to theirs."""
+        """Return the gradient of the input from that of the output (G, M, c_out, ...), and fill `gmatrices`."""
         n_networks, n_images = g.shape[:2]
         c = self.layer.c_out
         g = g.flatten(2)
@@ -161,8 +165,11 @@ def apply(
     weights: Sequence[Tensor],
     kinds: Sequence[Layer],
 ) -> Tensor:
-    """What `target.run` does with one layer, for G at once: x, for a gate `other`, and for a convolution the weights of
-    each run of layers of one kernel size, of which `kinds` are examples."""
+    """Compute one layer of `method.target_network.run` for G networks at once.
+
+    Arguments are x, the second input `other` of a gate, and for a convolution the weights of each run of layers with
+    the same kernel size; `kinds` has one example layer for each run.
+    """
     if layer.op == "conv":
         return _convolve(layer, x, weights, kinds)
     if layer.op == "gate":
@@ -201,7 +208,7 @@ def depthwise_product(
     weights: Sequence[Tensor],
     kinds: Sequence[Layer],
 ) -> Tensor:
-    """x (G, M, C, H, W), each channel convolved by a matrix of its own -> (G, M, C, H', W')."""
+    """Convolve each channel of x (G, M, C, H, W) by its own matrix -> (G, M, C, H', W')."""
     g, m, c, h, w = x.shape
     matrices = []
     for weight, layer in zip(weights, kinds, strict=True):
@@ -261,7 +268,7 @@ def pointwise_product(
     weight: Tensor,
     stride: int,
 ) -> Tensor:
-    """x (G, M, c_in, H, W), kernels (G, c_out, c_in, 1, 1) -> (G, M, c_out, H', W'), a product for each image."""
+    """x (G, M, c_in, H, W), kernels (G, c_out, c_in, 1, 1) -> (G, M, c_out, H', W'), one product for each image."""
     x = x[..., ::stride, ::stride]
     g, m, _, h, w = x.shape
     matrix = weight.flatten(2)[:, None]
@@ -277,13 +284,13 @@ def pooling(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """Average pooling that does not count the padding, as a matrix (h*w, h'*w')."""
+    """Return average pooling that does not count the padding, as a matrix (h*w, h'*w')."""
     pixels = torch.eye(h * w, dtype=dtype).view(h * w, 1, h, w)
     return _pool(pixels, window).reshape(h * w, -1).to(device)
 
 
 def average_pool(x: Tensor, layer: Layer) -> Tensor:
-    """x (G, M, C, H, W) -> (G, M, C, H', W'), by a matrix where the maps are small."""
+    """x (G, M, C, H, W) -> (G, M, C, H', W'), by a matrix if the maps are small."""
     g, m, c, h, w = x.shape
     if h * w <= SMALL_MAP:
         matrix = pooling(layer.window, h, w, x.dtype, x.device)
@@ -306,7 +313,8 @@ def _pool(x: Tensor, window: Window) -> Tensor:
 class SamePool(torch.autograd.Function):
     """Average pooling (N, C, H, W) of stride 1 that keeps the size and does not count the padding.
 
-    Its way back is a pooling too, of gradients over how many pixels shared each; a GPU is slow at PyTorch's own.
+    Its backward pass is a pooling too, of gradients divided by the number of pixels that shared each one. PyTorch's own
+    backward pass is slow on a GPU.
     """
 
     @staticmethod
@@ -334,7 +342,7 @@ def shares(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """(h, w): the size of the window over how many pixels a pixel's average is of."""
+    """Return (h, w): the window size divided by the number of pixels that each average covers."""
     kernel, stride, padding = window
     ones = torch.ones(1, 1, h, w, dtype=torch.float64)
     # With the padding counted as zeros this is how much of each window lies in the image.
@@ -343,7 +351,7 @@ def shares(
 
 
 def normalise(x: Tensor) -> Tensor:
-    """Batch normalisation of each network's x (G, M, C, H, W) over its own images and pixels."""
+    """Apply batch normalisation to each network's x (G, M, C, H, W) over its own images and pixels."""
     g, m, c, h, w = x.shape
     # The channels of all networks stand side by side: statistics are taken channel by channel, so none mix.
     flat = x.transpose(0, 1).reshape(m, g * c, h, w)
@@ -356,7 +364,7 @@ def stem(
     images: Tensor,
     stride: int,
 ) -> Tensor:
-    """Stem kernels (S, c, C, 3, 3), images (S, b, M, C, H, W), a batch an architecture -> (S*b, M, c, H', W')."""
+    """Apply stem kernels (S, c, C, 3, 3) to images (S, b, M, C, H, W), b batches -> (S*b, M, c, H', W')."""
     s, b, m, c_image, h, w = images.shape
     layer = Layer("conv", (), c_image, weight.shape[1], 3, stride, 1, relu=False, norm=False)
     # A seed has one stem for all its architectures, so their batches stand end to end.
@@ -376,7 +384,7 @@ def classify(
     x: Tensor,
     norm: bool = True,
 ) -> Tensor:
-    """Classifiers (S, K, C), (S, K) on last features (S*b, M, C, H, W) -> logits (S, b, M, K)."""
+    """Apply classifiers (S, K, C), (S, K) to last features (S*b, M, C, H, W) -> logits (S, b, M, K)."""
     s, k, c = weight.shape
     m = x.shape[1]
     if norm:

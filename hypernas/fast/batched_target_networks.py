@@ -1,8 +1,8 @@
 """Many target networks in one pass; the oracle is `method.target_network.run`, network by network.
 
 Equal layers of all architectures become one batched layer. A static plan groups the layers over architectures (dynamic
-batching) and gives every value its place, so that nothing is stacked or taken apart; nothing is computed that no
-architecture asks for.
+batching) and gives every value its place, so nothing is stacked or unstacked, and nothing is computed that no
+architecture needs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ def run_batched(
     weights: Sequence[Tensor],
     stems: Tensor,
 ) -> Tensor:
-    """Run the A programs of a plan, with weights (n, c_out, c_in, k, k) of each group as it runs, from stem features
-    (A, M, C, H, W); returns their last features (A, M, c_last, H', W')."""
+    """Run the A programs of a plan on stem features (A, M, C, H, W). Return their last features (A, M, c_last, H', W').
+
+    `weights` (n, c_out, c_in, k, k) are those of each group as it runs.
+    """
     return Run.apply(plan, torch.is_grad_enabled(), stems, *weights)
 
 
 @dataclass
 class Local:
-    """An op that autograd takes back: its inputs and weights as leaves, and what it made of them."""
+    """An op differentiated by autograd: its inputs and weights as leaves, and its output."""
 
     leaves: list[Tensor]
     two: bool
@@ -51,7 +53,7 @@ class Local:
         weights: Sequence[Tensor],
         kinds: Sequence[Layer],
     ) -> Local:
-        """The op on x (G, M, C, H, W), on what a gate multiplies it by if it is one, and on its weights."""
+        """Run the op on x (G, M, C, H, W), on the second input if it is a gate, and on its weights."""
         x = _leaf(x)
         other = None if other is None else _leaf(other)
         weights = [_leaf(weight) for weight in weights]
@@ -62,7 +64,7 @@ class Local:
         return cls([*inputs, *weights], other is not None, y)
 
     def back(self, g: Tensor, gweights: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        """The gradients of both inputs from that of the output; those of the weights go to `gweights`."""
+        """Return the gradients of both inputs from that of the output, and add those of the weights to `gweights`."""
         if not self.y.requires_grad:
             return None, None
         # An op that does nothing hands on its input, and autograd has no gradient of a leaf by itself.
@@ -82,9 +84,9 @@ def _leaf(x: Tensor) -> Tensor:
 
 
 class Run(torch.autograd.Function):
-    """An op reads its input from the buffers and writes its output to its place there; gradients take the same ways.
+    """Run all ops: each reads its input from the buffers and writes its output to its place there, and so do gradients.
 
-    What an op does between the two is written out where it is a product, and else left to autograd, op by op.
+    Products have a hand-written backward pass; autograd handles all other ops one by one.
     """
 
     @staticmethod
@@ -182,7 +184,7 @@ def read(
     buffers: Buffers,
     port: int = 0,
 ) -> Tensor:
-    """The input (G, M, c_in, H, W) of an op: the sum of what its reads bring."""
+    """Return the input (G, M, c_in, H, W) of an op, the sum of its reads."""
     x: Tensor | None = None
     c = op.layer.c_in
     for source in op.reads:
@@ -213,7 +215,7 @@ def spread(
     buffers: Buffers,
     port: int = 0,
 ) -> None:
-    """Add the gradient (G, M, c_in, H, W) of an op's input to those of the values that it read."""
+    """Add the gradient (G, M, c_in, H, W) of an op's input to the gradients of the values that it read."""
     for source in op.reads:
         if g is None or source.port != port:
             continue
@@ -230,7 +232,7 @@ def place(
     plan: Plan,
     shape: Sequence[int],
 ) -> Tensor:
-    """Where the outputs (G, M, c_out, H', W') of an op go; their buffer is made when the first come."""
+    """Return the place of the outputs (G, M, c_out, H', W') of an op. The first op to write creates the buffer."""
     if op.makes not in buffers:
         some = next(iter(buffers.values()))
         buffers[op.makes] = _arena(plan, op.makes, some, shape)

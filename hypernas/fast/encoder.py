@@ -1,9 +1,9 @@
 """The encoders of S models in one pass, each on its own architectures; the oracle is `method.encoder.GlobalEncoder`.
 
 Two things make it fast. Every tensor has a leading axis of S models and b architectures, so a step of ten seeds
-starts as many operations as a step of one. And both directions of Eq. 1 are one product: with the weights side by
-side, x [W+ | W-] has the rows x_i W+ and x_i W- of node i one after another in memory, so it can be read as 2N rows
-of D features, and one block matrix of 2N x 2N propagates all of them. Gradients are autograd's.
+launches as many operations as a step of one. And both directions of Eq. 1 are one product: with the weights side by
+side, x [W+ | W-] stores the rows x_i W+ and x_i W- of node i one after the other in memory. It can therefore be read as
+2N rows of D features, and one block matrix of 2N x 2N propagates all of them. Autograd computes the gradients.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Parameters = Mapping[str, Tensor]
 class Position(NamedTuple):
     """What all networks of a training share at one position of their sequences.
 
-    `unique` is the number of the cell where that is the same in all, else None; `n_nodes` the most nodes of these
-    cells; `kinds` the kinds of cells that there are.
+    `unique` is the index of the cell if it is the same in all, else None. `n_nodes` is the largest number of nodes in
+    these cells, and `kinds` are the kinds of cells that occur.
     """
 
     unique: int | None
@@ -37,7 +37,7 @@ class Position(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Cells of S models and b architectures, all unique ones (S, b, U, ...), or those at one position (S, b, ...)."""
+    """Cells of S models and b architectures: all unique ones (S, b, U, ...), or those at one position (S, b, ...)."""
 
     v: Tensor
     edges: Tensor
@@ -50,7 +50,7 @@ class Cells(NamedTuple):
         seeds: Tensor,
         sequence: Tensor,
     ) -> Cells:
-        """Those at a position, where the sequences have the cells `sequence` (S, b)."""
+        """Return the cells at a position, where the sequences have the cells `sequence` (S, b)."""
         rows: tuple[Any, ...] = (slice(None), slice(None), position.unique)
         if position.unique is None:
             architectures = torch.arange(sequence.shape[1], device=sequence.device)
@@ -87,7 +87,7 @@ def _positions(
 
 
 class BatchedEncoder:
-    """`GlobalEncoder.forward` of S models, each with a set of n architectures; parameters come with each call."""
+    """`GlobalEncoder.forward` of S models, each with a set of n architectures; every call takes the parameters."""
 
     recordable = True  # No step looks at a value on the host, so a GPU can record it.
 
@@ -124,7 +124,7 @@ class BatchedEncoder:
         index: Tensor,
         want_nodes: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        """Architectures index (S, b) -> embedding h (S, b, D), and if wanted node features (S, C, b, N, D)."""
+        """Architectures index (S, b) -> embedding h (S, b, D) and, if `want_nodes`, node features (S, C, b, N, D)."""
         at = self.seeds, index.to(self.ops.device)
         sequence = self.sequence[at]
         v = self._node_features(parameters, self.ops[at])
@@ -204,7 +204,7 @@ class BatchedEncoder:
 
 
 class EncoderByModel:
-    """Any other encoder module, run model by model: that of GHN, and the ablations of the graph network."""
+    """Any other encoder module, run model by model: GHN's, and the graph networks of the ablations."""
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class EncoderByModel:
         index: Tensor,
         want_nodes: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """As `BatchedEncoder.__call__`."""
+        """Same as `BatchedEncoder.__call__`."""
         embeddings, nodes = [], []
         for s, graphs in enumerate(self.graphs):
             own = {name: parameter[s] for name, parameter in parameters.items()}
@@ -241,14 +241,14 @@ def encoder_pass(
     device: str,
     dtype: torch.dtype,
 ) -> BatchedEncoder | EncoderByModel:
-    """What encodes the architectures of S models that have encoders like this one."""
+    """Return the pass that encodes the architectures of S models with encoders like this one."""
     if is_directed_gcn(encoder):
         return BatchedEncoder(encoder, graphs, device, dtype)
     return EncoderByModel(encoder, graphs, device)
 
 
 def is_directed_gcn(encoder: nn.Module) -> bool:
-    """Whether the layers of an encoder are those of Eq. 1."""
+    """Return whether the encoder's layers are those of Eq. 1."""
     return any(isinstance(module, DirectedGCNLayer) for module in encoder.modules())
 
 

@@ -25,10 +25,10 @@ from hypernas.method.target_network import Program
 
 
 class FastPass:
-    """S models of equal shape, each on its own architectures: encoder, regressor, and with `programs` the networks.
+    """S models of equal shape, each on its own architectures: encoder, regressor and, with `programs`, the networks.
 
-    `prefix` is where encoder and regressor sit in the model. Weights can be generated where the model has a
-    `hypernetwork` and a `head`; target networks run in `maps_in`, the precision of the images if None.
+    `prefix` is the place of encoder and regressor in the model. Weights can be generated if the model has a
+    `hypernetwork` and a `head`. Target networks run in the precision `maps_in`, or that of the images if None.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FastPass:
 
     @property
     def u(self) -> Tensor:
-        """The loss's u (S, T); of a model that does not learn it, without a gradient."""
+        """The loss's u (S, T), without a gradient if the model does not learn it."""
         # Detached where a model keeps u fixed: its row gets no gradient and stays at 1.
         u = self.stack.parameters["loss.u"]
         return u if self.learns_u is None else torch.where(self.learns_u, u, u.detach())
@@ -88,7 +88,7 @@ class FastPass:
         image: Sequence[int],
         each_apart: bool,
     ) -> None:
-        """Make a static plan for steps (S, b) on images (..., H, W): one for all of a size, or one for each."""
+        """Make a static plan for steps (S, b) on images (..., H, W): one for all steps of a size, or one for each."""
         assert self.programs is not None
         kinds: dict[Hashable, dict[bytes, np.ndarray]] = {}
         for step in steps:
@@ -105,11 +105,11 @@ class FastPass:
 
     @staticmethod
     def kind(index: Tensor, each_apart: bool) -> Hashable:
-        """What the steps index (S, b) of one static_plan share: their size, or all."""
+        """Return what the steps index (S, b) that share a static plan have in common: their size, or everything."""
         return index.numpy().tobytes() if each_apart else index.shape[1]
 
     def write_back(self) -> None:
-        """Copy what was trained into the models."""
+        """Copy the trained parameters into the models."""
         self.stack.write_back()
 
     def __call__(self, index: Tensor, images: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -122,7 +122,7 @@ class FastPass:
         return predicted, self.logits(nodes, index, images)
 
     def networks(self, index: Tensor, images: Tensor) -> Tensor:
-        """index (S, b), images (S, b, M, C, H, W) -> logits (S, b, M, K) alone; no regressor is needed."""
+        """index (S, b), images (S, b, M, C, H, W) -> logits (S, b, M, K) alone, without a regressor."""
         _, nodes = self.encode(index, want_nodes=True)
         assert nodes is not None
         return self.logits(nodes, index, images)
@@ -138,13 +138,13 @@ class FastPass:
         index: Tensor,
         images: Tensor,
     ) -> Tensor:
-        """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they make."""
+        """Node features (S, C, b, N, D) -> logits (S, b, M, K) of the networks whose weights they generate."""
         static_plan = self.plan_of(index, images)
         weights = self.weights(static_plan, nodes)
         return self.outputs(static_plan, weights, images)
 
     def plan_of(self, index: Tensor, images: Tensor) -> StaticPlan:
-        """How the networks of architectures index (S, b) run side by side on images (..., H, W)."""
+        """Return the plan for running the networks of architectures index (S, b) side by side on images (..., H, W)."""
         assert self.programs is not None
         if self.static_plan is not None:
             return self.static_plan
@@ -154,13 +154,13 @@ class FastPass:
         return StaticPlan.of(programs, len(index), self.side(images.shape), self.device)
 
     def side(self, images: Sequence[int]) -> int:
-        """The larger side of the stem's maps of images (..., H, W)."""
+        """Return the larger side of the stem's maps for images (..., H, W)."""
         # Taps of a kernel that never meet a pixel are left out, and the larger side decides which those are.
         largest = max(images[-2:])
         return -(-largest // self.model.head.stem_stride)
 
     def weights(self, static_plan: StaticPlan, nodes: Tensor) -> list[Tensor]:
-        """Node features (S, C, b, N, D) -> the weights of each group of a static plan."""
+        """Return the weights of each group of a static plan, generated from node features (S, C, b, N, D)."""
         limits = self.model.hypernetwork.limits
         return generate(self.stack.parameters, static_plan.plan, static_plan.sources, nodes, limits)
 
@@ -192,9 +192,9 @@ def generate(
     nodes: Tensor,
     limits: dict[int, Limit],
 ) -> list[Tensor]:
-    """The weights (n, c_out, c_in, k, k) of each group of a plan, as it runs, from node features (S, C, b, N, D).
+    """Return the weights (n, c_out, c_in, k, k) of each group of a plan as it runs, from node features (S, C, b, N, D).
 
-    The trunk and each head run once, a head for the taps that are used.
+    The trunk and each head run once, and a head computes only the taps that are used.
     """
     features = _node_features(nodes, sources)
     trunk = below(parameters, "hypernetwork.trunk.")

@@ -1,4 +1,4 @@
-"""The heads of many hypernetworks on many shapes at once; the oracle is `method.hypernetwork.Hypernetwork.weights`."""
+"""The heads of many hypernetworks for many shapes at once; the oracle is `method.hypernetwork.Hypernetwork.weights`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def head_of(
     kernel: int,
     prefix: str = "",
 ) -> tuple[Tensor, Tensor, Limit]:
-    """Weight (S, O*I*k*k, W), bias (S, O*I*k*k) and limit (O, I) of the head for a kernel size.
+    """Return weight (S, O*I*k*k, W), bias (S, O*I*k*k) and limit (O, I) of the head for a kernel size.
 
-    A size without a head has that of the largest kernel: a hypernetwork of one head makes a maximal tensor.
+    A size without a head uses that of the largest kernel: a hypernetwork with one head generates a maximal tensor.
     """
     own = own_kernel(limits, kernel)
     weight = parameters[f"{prefix}{own}.weight"]
@@ -35,15 +35,16 @@ def head_of(
 
 
 def own_kernel(limits: Mapping[int, Limit], kernel: int) -> int:
-    """The kernel size of the head that makes weights of a kernel size."""
+    """Return the kernel size of the head that generates weights of a kernel size."""
     return kernel if kernel in limits else max(limits)
 
 
 class HeadOutputs(torch.autograd.Function):
-    """The heads of S hypernetworks, weight (S, O*I*k*k, W), bias (S, O*I*k*k) with limit (O, I), on features (S, G, W)
-    of each of several shapes (c_out, c_in, k, k) -> weights (S, G, c_out, c_in, t, t) of each, the middle taps.
+    """The heads of S hypernetworks applied to features (S, G, W) for each of several shapes (c_out, c_in, k, k).
 
-    Only the rows that these use are run, and the gradients of all shapes are summed in one place.
+    A head has weight (S, O*I*k*k, W), bias (S, O*I*k*k) and limit (O, I). The outputs are weights (S, G, c_out, c_in,
+    t, t) for each shape, the middle taps of the kernel. Only the rows that these use are computed, and the gradients of
+    all shapes are summed in one place.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""Target networks with learned weights of their own, many trained side by side.
+"""Target networks with their own learned weights, many trained side by side.
 
-The oracle is `method.target_network.run` with one network's weights, trained alone.
+The oracle is `method.target_network.run` with the weights of one network, trained alone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from hypernas.training.loop import Schedule, train
 
 
 class Networks:
-    """P networks of equal stem and classifier shape; the weights of network p are `draw`n from `seeds[p]`, or `drawn`.
+    """P networks whose stems and classifiers have equal shapes.
 
-    No gradient passes between them, so each ends where it would alone, but for the order of sums. Batch normalisation
-    takes the batch's statistics and learns no scale.
+    The weights of network p come from `seeds[p]` or `drawn`. No gradient passes between them, so each ends where it
+    would alone, up to the order of sums. Batch normalisation uses the statistics of the batch and learns no scale.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Networks:
             self.kernels.append(torch.stack(rows).requires_grad_())
 
     def logits(self, images: Tensor) -> Tensor:
-        """images (P, M, C, H, W), a batch a network -> (P, M, K)."""
+        """images (P, M, C, H, W), a batch for each network -> logits (P, M, K)."""
         first = self.programs[0]
         stems = layers.stem(self.ends["stem"], images[:, None], first.stem_stride)
         maps = batched.run_batched(self.plan, self.kernels, stems)
@@ -68,9 +68,9 @@ class Networks:
         labels: Tensor,
         schedule: Schedule,
     ) -> list[float]:
-        """Train on images (M, C, H, W), labels (M,) -> each network's mean cross-entropy in the last epoch.
+        """Train on images (M, C, H, W), labels (M,). Return each network's mean cross-entropy in the last epoch.
 
-        The seed of a network fixes the order in which it sees the images.
+        A network's seed fixes the order in which it sees the images.
         """
 
         def loss(index: Tensor, _: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -86,7 +86,7 @@ class Networks:
 
     @torch.no_grad()
     def accuracies(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Percent (P,) of the images (M, C, H, W) that each network names right, all in one batch."""
+        """Return each network's accuracy (P,) in percent on the images (M, C, H, W), all in one batch."""
         same_for_all = images.expand(len(self.programs), *images.shape)
         answers = self.logits(same_for_all).argmax(-1)
         right = (answers == labels).double()
@@ -100,9 +100,9 @@ def draw(
     n_classes: int,
     own: Mapping[int, int] | None = None,
 ) -> dict[Any, Tensor]:
-    """He initialisation, the same whatever is trained beside it; a layer's weights are found by its index.
+    """Return weights by He initialisation, by layer index; they do not depend on what else is trained.
 
-    One generator draws them all, but for layers that have a seed of their `own`.
+    One generator draws them all, except for layers that have a seed of their `own`.
     """
     generator = torch.Generator().manual_seed(seed)
     seeds = own or {}

@@ -11,7 +11,7 @@ from hypernas.method.loss import LOSS_MIN, U_MIN
 
 
 def bounded_square(u: Tensor) -> Tensor:
-    """u^2 with its bound; the weight of a task is 1 / (2 u^2)."""
+    """Return u^2 including its lower bound; the weight of a task is 1 / (2 u^2)."""
     return u**2 + U_MIN**2
 
 
@@ -22,7 +22,7 @@ def adaptive_sum(
 ) -> Tensor:
     """Losses (..., B) of T tasks and u (..., T) -> (...,): the sum over tasks of mean(L^p) / (2 u^2) + ln(1 + u^2).
 
-    p is a number or (..., 1): seeds that train together may differ in q.
+    p is a number or (..., 1), because seeds that train together may differ in q.
     """
     total = torch.zeros_like(u[..., 0])
     for t, loss in enumerate(losses):

@@ -1,9 +1,8 @@
-"""A plan for many programs at once, which runs as `method.target_network.run` does, its oracle, one by one.
+"""A plan for running many programs at once; the oracle is `method.target_network.run`, program by program.
 
-It says which of their layers run as one, and where their values lie.
-
-Layers at the same cell and depth and of the same shape form an op. The values of one shape lie side by side in a
-buffer; a layer reads places of buffers and writes a place of one. `batched_target_networks` runs a plan.
+The plan says which of their layers run as one, and where their values are stored. Layers at the same cell and depth and
+of the same shape form an op. The values of one shape lie side by side in a buffer; a layer reads places of buffers and
+writes a place of one. `batched_target_networks` runs a plan.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ BufferKey = tuple[int, int]
 class Read:
     """R values of a buffer, by place, that layers of an op, by row, add to channels [start, stop) of their input.
 
-    `rows` is None where each layer reads one value, in order; `port` 1 is the second input of a gate.
+    If each layer reads one value, in order, `rows` is None. `port` 1 is the second input of a gate.
     """
 
     buffer: BufferKey
@@ -35,8 +34,11 @@ class Read:
 
 @dataclass(frozen=True)
 class BatchedOp:
-    """`size` layers that run as one, like `layer` but for inputs, weights and kernel size; they write [start, ...) of
-    the buffer `makes`. `kernels`: (group, start, stop) of each run of equal kernel size."""
+    """`size` layers that run as one and write [start, ...) of the buffer `makes`.
+
+    They equal `layer` except for inputs, weights and kernel size. `kernels` has (group, start, stop) for each run of
+    equal kernel size.
+    """
 
     layer: Layer
     size: int
@@ -52,8 +54,10 @@ class BatchedOp:
 
 @dataclass(frozen=True)
 class WeightGroup:
-    """Weights of one shape, in the order in which they are used, like those of `layer`. `runs` is the layer as it runs:
-    the same but for the taps of its kernel that never meet a pixel."""
+    """Weights of one shape, equal to those of `layer`, in the order in which they are used.
+
+    `runs` is the layer as it runs: the same, but without the taps of its kernel that never meet a pixel.
+    """
 
     layer: Layer
     runs: Layer
@@ -61,9 +65,11 @@ class WeightGroup:
 
 @dataclass(frozen=True)
 class Plan:
-    """`ops` in an order in which they can run, `groups` of weights, the buffers' `sizes`, that of the stems, which lie
-    first there, and what the programs give: places `last` (A,) of one buffer. The last place of every buffer is
-    spare, and holds zeros."""
+    """`ops` in a valid order, `groups` of weights, `sizes` of the buffers, and the places `last` (A,) of the outputs.
+
+    The stems lie first in their buffer, and the outputs all lie in one buffer. The last place of every buffer is spare
+    and holds zeros.
+    """
 
     ops: tuple[BatchedOp, ...]
     groups: tuple[WeightGroup, ...]
@@ -75,10 +81,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sources:
-    """The nodes that weights are made from, seed by seed.
+    """The nodes from which weights are generated, for each seed.
 
-    For each group `places (S, W, 4)`, the architecture, cell, node and node of at most W weights a seed, and `order
-    (n,)`, which of these S*W each weight of the group is. `edges` says whether the two nodes can differ.
+    Each group has `places (S, W, 4)`, the architecture, cell, node and node of at most W weights a seed, and
+    `order (n,)`, which of these S*W each weight of the group is. `edges` says whether the two nodes can differ.
     """
 
     places: tuple[Tensor, ...]
@@ -87,7 +93,7 @@ class Sources:
 
 
 def cut(layer: Layer, side: int) -> Layer:
-    """The layer without the taps of its kernel that only meet padding on maps of at most `side` pixels a side."""
+    """Return the layer without the kernel taps that only meet padding on maps of at most `side` pixels a side."""
     # From the middle a tap reaches at most side - 1 pixels to either side before it leaves the map.
     taps = min(layer.kernel, 2 * ((side - 1) // layer.dilation) + 1)
     around = layer.dilation * (layer.kernel - taps) // 2

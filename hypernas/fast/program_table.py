@@ -1,11 +1,10 @@
-"""Programs as arrays, read as `method.target_network.run`, the oracle, reads them one by one.
+"""Programs as arrays, so that a few NumPy calls plan thousands of layers; the oracle is `method.target_network.run`.
 
-So a few NumPy calls plan thousands of layers.
-
-A layer is planned by what it is: `op` layers run as one if they stand at the same cell and depth and have the same
-operation and shape, a `group` of weights has one shape, a `buffer` holds values of one shape. Each of these keys gets a
-number when it is first seen, for arrays hold numbers. That number says what this process has seen, so a table ranks
-its keys anew, in their own order: else the order of sums, and with it the last bits, would depend on what ran before.
+A layer is planned by what it is: an `op` is all layers that run as one, because they are at the same cell and depth and
+have the same operation and shape; a `group` of weights has one shape; a `buffer` holds values of one shape. Because
+arrays hold numbers, each of these keys gets a number when it is first seen. That number depends on what this process
+has seen before, so a table ranks its keys in their own order. Otherwise the order of sums, and with it the last bits,
+would depend on what ran before.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _lock = Lock()
 
 
 def number(key: Any) -> int:
-    """The number of a key, which stands in `keys` there."""
+    """Return the number of a key, which is its index in `keys`."""
     with _lock:
         if key not in numbers:
             numbers[key] = len(keys)
@@ -49,7 +48,7 @@ def number(key: Any) -> int:
 
 
 def ranked(key_numbers: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    """Numbers of keys (L,) -> the different keys in their own order, and which of these each is (L,)."""
+    """Return the distinct keys among key numbers (L,), in their own order, and the index of each (L,) among them."""
     distinct, inverse = np.unique(key_numbers, return_inverse=True)
     order = sorted(range(len(distinct)), key=lambda i: keys[distinct[i]])
     rank = np.empty(len(distinct), np.int64)
@@ -61,9 +60,9 @@ def ranked(key_numbers: np.ndarray) -> tuple[list[Any], np.ndarray]:
 class ProgramArrays:
     """A program as arrays.
 
-    Over its L layers: the numbers of its op and of its group of weights (-1: none), `kernels`, and the place (cell,
-    node, node) of its weights. Over its L + 1 values: the number of the buffer. Its reads: rows (layer, value, port,
-    start, stop).
+    For each of its L layers: the numbers of its op and of its group of weights (-1: none), its `kernels`, and the
+    source (cell, node, node) of its weights. For each of its L + 1 values: the number of the buffer. Its reads are rows
+    (layer, value, port, start, stop).
     """
 
     ops: np.ndarray
@@ -77,7 +76,7 @@ class ProgramArrays:
 
 @lru_cache(PROGRAMS_KEPT)
 def program_arrays(program: Program) -> ProgramArrays:
-    """The arrays of a program."""
+    """Return the arrays of a program."""
     # Of each value: how much smaller its map is than the stem's (0: a single pixel), its cell and its depth there.
     scales = [1]
     depths = [(-1, 0)]
@@ -124,10 +123,10 @@ def _reads(layer: Layer, widths: Sequence[int]) -> Iterator[tuple[int, int, int,
 
 @dataclass(frozen=True)
 class ProgramTable:
-    """Programs end to end, their ops, groups and buffers ranked by what they are.
+    """Programs end to end, with their ops, groups and buffers ranked in their own order.
 
-    Over all layers: `line`, which says op, kernel and group (rows of `lines`), and the place of the weights. Over all
-    values: the buffer. Over all reads: the kind (rows of `kinds`: op, port, start, whether the op's input has been read
+    For each layer: `line`, which gives op, kernel and group (rows of `lines`), and the source of the weights. For each
+    value: the buffer. For each read: the kind (rows of `kinds`: op, port, start, whether the op's input has been read
     before, buffer, stop), the layer that reads and the value read. `first_...` is where each program begins.
     """
 
@@ -195,7 +194,7 @@ class ProgramTable:
         n_kinds: int,
         first: np.ndarray,
     ) -> np.ndarray:
-        """(P, K): how often each of K kinds stands in each program, whose entries of `kind` begin at `first`."""
+        """Return how often each of K kinds occurs in each program (P, K), whose entries of `kind` begin at `first`."""
         n_programs = len(first) - 1
         # The program of each entry; together with its kind one number, which bincount counts.
         program = np.repeat(np.arange(n_programs), np.diff(first))
@@ -203,5 +202,5 @@ class ProgramTable:
 
 
 def starts(lengths: Any) -> np.ndarray:
-    """Where each of K parts begins that stand end to end, and the end of the last (K + 1,)."""
+    """Return where each of K consecutive parts begins, and where the last one ends (K + 1,)."""
     return np.r_[0, np.cumsum(lengths)].astype(np.int64)

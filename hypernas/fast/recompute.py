@@ -1,4 +1,7 @@
-"""A target network in less memory: all of a cell is made again on the way back; the oracle is `target_network.run`."""
+"""A target network in less memory: the backward pass recomputes each cell.
+
+The oracle is `method.target_network.run`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,10 @@ from hypernas.method.target_network import Layer, Program, TargetHead, WeightKey
 
 
 class RecomputingModel(HyperNASModel):
-    """Keeps neither weights nor maps of a cell for the way back but makes them again, so that target networks of a
-    hundred million parameters fit into memory."""
+    """A model that recomputes the weights and maps of each cell in the backward pass instead of storing them.
+
+    This fits target networks of a hundred million parameters into memory.
+    """
 
     def forward(
         self,
@@ -31,7 +36,7 @@ class RecomputingModel(HyperNASModel):
 
 
 class GeneratedWeights(Mapping[WeightKey, Tensor]):
-    """The weights (c_out, c_in, k, k) of a program, each made from node features (1, C, N, D) when it is asked for."""
+    """The weights (c_out, c_in, k, k) of a program, each generated from node features (1, C, N, D) on access."""
 
     def __init__(
         self,
@@ -59,9 +64,9 @@ def run_recomputing(
     head: TargetHead,
     images: Tensor,
 ) -> Tensor:
-    """`run` with gradient checkpointing: of each cell only what others read is kept, all else is made again.
+    """`run` with gradient checkpointing: it keeps only what leaves a cell and recomputes everything else.
 
-    Where `weights` makes a tensor when it is asked for, no more weights than those of one cell exist at a time.
+    If `weights` generates a tensor on access, only the weights of one cell exist at any time.
     """
     # The last layer that reads each value; the classifier comes after all layers.
     last: dict[int, float] = {}

@@ -25,10 +25,10 @@ def score(
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Standardised predictions (B,), at most `chunk` architectures at a time.
+    """Return standardised predictions (B,), computed for at most `chunk` architectures at a time.
 
-    The directed GCN runs in `dtype`, by default that of its weights; embeddings and regressor are in that of the model.
-    On a CPU equal graphs are encoded once; a GPU encodes them faster than the host finds them.
+    The directed GCN runs in `dtype`, by default that of its weights; embeddings and regressor use that of the model. On
+    a CPU, equal graphs are encoded once; a GPU encodes them faster than the host finds them.
     """
     encoder = model.encoder
     n_ops, own = encoder.embedding.weight.shape[0], encoder.embedding.weight.dtype

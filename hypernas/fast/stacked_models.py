@@ -31,9 +31,9 @@ class StackedModels:
 
 
 class VmapPass:
-    """S models of equal shape, each on its own architectures, by `torch.vmap` over their stacked parameters.
+    """S models of equal shape, each on its own architectures, run by `torch.vmap` over their stacked parameters.
 
-    `sets` has for each model what it reads of its n architectures, each field (n, ...).
+    For each model, `sets` has what it reads of its n architectures, each field (n, ...).
     """
 
     # No step looks at a value on the host, so a GPU can record it.
@@ -75,7 +75,7 @@ class VmapPass:
 
 
 def below(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The parameters whose names begin with `prefix`, under the rest of their names."""
+    """Return the parameters whose names begin with `prefix`, without the prefix."""
     return {name.removeprefix(prefix): p for name, p in parameters.items() if name.startswith(prefix)}
 
 
@@ -84,7 +84,7 @@ def linear(
     name: str,
     x: Tensor,
 ) -> Tensor:
-    """The linear layers called `name` of S models: x (S, R, D) -> (S, R, E)."""
+    """Apply the linear layers called `name` of S models: x (S, R, D) -> (S, R, E)."""
     weight = parameters[f"{name}.weight"]
     bias = parameters[f"{name}.bias"]
     return torch.baddbmm(bias[:, None], x, weight.mT)
@@ -95,7 +95,7 @@ def regress(
     h: Tensor,
     prefix: str = "regressor.",
 ) -> Tensor:
-    """The regressors of S models: embeddings h (S, b, D) -> standardised accuracy (S, b)."""
+    """Apply the regressors of S models: embeddings h (S, b, D) -> standardised accuracy (S, b)."""
     hidden = linear(parameters, f"{prefix}hidden", h)
     hidden = F.relu(hidden)
     out = linear(parameters, f"{prefix}out", hidden)
@@ -103,10 +103,10 @@ def regress(
 
 
 def rows_by_model(tables: Tensor, index: Tensor) -> Tensor:
-    """Rows index (S, ...) of S tables (S, R, D), each model from its own table -> (S, ..., D).
+    """Return the rows index (S, ...) of S tables (S, R, D), each model from its own table -> (S, ..., D).
 
-    Not `tables[seeds, index]`: its gradient is summed in the order in which threads arrive, so that two runs of one
-    seed would differ in their last bits. `index_select` sums in one order.
+    This is not `tables[seeds, index]`, whose gradient is summed in the order in which threads arrive, so that two runs
+    of one seed would differ in their last bits. `index_select` always sums in the same order.
     """
     s, r, d = tables.shape
     first_row = r * torch.arange(s, device=index.device)

@@ -1,10 +1,8 @@
-"""A plan for many programs at once; the oracle of running it is `method.target_network.run`, program by program.
+"""A plan with room for the programs of every step of a training; its oracle is `method.target_network.run`.
 
-It has room for the programs of every step of a training, and computes nothing.
-
-An op has room for as many layers as any step needs. What a step does not fill reads a spare value of zeros, and nothing
-reads what it makes. So all steps have tensors of the same shapes, and a GPU can record the work of one and play it
-again for every other. On a CPU each step has a plan of its own, without spare room.
+The plan itself computes nothing. An op has room for as many layers as any step needs. Unused places read a spare value
+of zeros, and nothing reads their output. All steps therefore have tensors of the same shapes, and a GPU can record one
+step and replay it for every other. On a CPU, each step has its own plan without spare room.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ SOURCE_WIDTH = 4
 
 
 class StaticPlan:
-    """A plan with room for each of `steps` (S, b), the programs that run together, of a table of S sets of n programs.
+    """A plan with room for each of `steps` (S, b), programs that run together, from a table of S sets of n programs.
 
-    All numbers that differ from step to step stand in one tensor, `places`: a step begins by writing it with `fill`,
-    and `plan` and `sources` are views of it. `side` is the larger one of the stem's maps.
+    All numbers that differ between steps are in one tensor, `places`. A step begins by writing it with `fill`; `plan`
+    and `sources` are views of it. `side` is the larger side of the stem's maps.
     """
 
     def __init__(
@@ -57,7 +55,7 @@ class StaticPlan:
         side: int | None = None,
         device: str = "cpu",
     ) -> StaticPlan:
-        """The plan of a single step, S*b programs seed by seed, with its places filled in: nothing else has room."""
+        """Return the plan of a single step, S*b programs seed by seed, with its places filled in and no spare room."""
         # A single step that takes every program once, in order.
         index = _in_order(s, len(programs) // s)
         static_plan = cls(ProgramTable.of(programs), [index], side, device)
@@ -65,7 +63,10 @@ class StaticPlan:
         return static_plan
 
     def weight_owners(self) -> list[list[tuple[int, int]]]:
-        """Of a plan `of` programs, for each weight of each group: the number of its program, and of its layer there."""
+        """Return, for each weight of each group, the number of its program and of its layer in the program.
+
+        This applies to plans made by `of`.
+        """
         program, layers, owner = self._layers(_in_order(self.s, self.b))
         line = self.table.line[layers]
         group = self.table.lines[line, 2]
@@ -182,7 +183,7 @@ class StaticPlan:
         self.blank[: self.slots_at[-1]] = np.repeat(spare, length)
 
     def fill(self, index: np.ndarray) -> Tensor:
-        """The places of the programs index (S, b) of one of the steps, for `places`, on the host."""
+        """Return the places of the programs index (S, b) of one of the steps, to be copied to `places`, on the host."""
         table = self.table
         out = self.blank.copy()
         program, layers, owner = self._layers(index)

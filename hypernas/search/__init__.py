@@ -1,1 +1,1 @@
-"""Search methods and the oracles they ask."""
+"""Search methods and the sources of accuracy that they query."""

@@ -1,4 +1,4 @@
-"""Ask and tell: a search whose trials are run by whoever asks, in memory or from a journal that many share."""
+"""Ask and tell: a search whose trials you run yourself, kept in memory or in a journal that several processes share."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Measure = Callable[[Architecture], float]
 
 @dataclass
 class Trial:
-    """One architecture that was asked for: `state` is waiting, told or failed, `worker` who asked for it."""
+    """One architecture of a search. `state` is waiting, told or failed, and `worker` is who asked for it."""
 
     number: int
     architecture: Architecture
@@ -60,7 +60,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search is, as the first line of its journal says it; `queries` alone may change later."""
+    """The definition of a search, which is the first line of its journal. Only `queries` may change later."""
 
     space: str
     dataset: str
@@ -76,7 +76,7 @@ class Plan:
 
     @classmethod
     def read(cls, journal: str | Path) -> Plan:
-        """The plan of a journal. Raises UserError for a file that is none."""
+        """Return the plan of a journal. Raise UserError if the file is not a journal."""
         path = Path(journal).expanduser()
         if not path.is_file():
             raise UserError(f"a journal must be a file, got {journal}: begin a search that writes it")
@@ -95,7 +95,7 @@ def _no_plan(journal: str | Path) -> UserError:
 
 
 def parse_objective(text: str) -> Objective:
-    """`accuracy` is to be large, `-latency` small.
+    """Parse an objective: `accuracy` is maximised, `-latency` is minimised.
 
     >>> parse_objective("-latency")
     Objective(name='latency', sign=-1)
@@ -107,7 +107,7 @@ def parse_objective(text: str) -> Objective:
 
 
 def parse_limit(name: str, text: str) -> Limit:
-    """`params`, `<3e6` -> the limit.
+    """Parse the constraint `<3e6` on the quantity `params`.
 
     >>> parse_limit("params", "<3e6")
     Limit(name='params', sign='<', bound=3000000.0)
@@ -126,15 +126,16 @@ def parse_limit(name: str, text: str) -> Limit:
 
 
 class Search:
-    """A search whose trials you run: `ask` for architectures, `tell` what came of each.
+    """A search whose trials you run yourself: `ask` for architectures, then `tell` the result of each.
 
-    `space` is a name, a search space, or a `Benchmark` whose rows are then all there is and whose columns of numbers
-    need no trial. `objectives` are to be large, those with a minus small; `constraints` say what an architecture must
-    be: `{"params": "<3e6"}`. Parameters (`params`), multiply-adds (`flops`) and what `measures` computes from an
-    architecture need no trial; everything else is told and predicted. A search with a `journal` goes on from what
-    stands in it, in as many processes as open it. `queries` is the number of trials, raised at will.
+    `space` is a name, a search space, or a `Benchmark`. A benchmark restricts the search to its rows, and its numeric
+    columns need no trial. `objectives` are maximised, those with a minus sign minimised; `constraints` limit what an
+    architecture may be: `{"params": "<3e6"}`. Parameters (`params`), multiply-adds (`flops`) and what `measures`
+    computes from an architecture need no trial; everything else comes from `tell` and is predicted. With a `journal`,
+    the search continues from what is recorded there, in any number of processes. `queries` is the number of trials and
+    may be raised at any time.
 
-    Raises UserError for a wrong name, type or range, and for a journal of another search.
+    Raise UserError for a wrong name, type or range, and for a journal of another search.
 
     >>> search = Search("nasbench201", method="random", queries=2, constraints={"params": "<1e6"})
     >>> for architecture in search.ask(2):
@@ -171,8 +172,10 @@ class Search:
 
     @classmethod
     def open(cls, journal: str | Path, space: Any = None, **others: Any) -> Search:
-        """The search of a journal. What is not written in it may be given: a Benchmark as `space`, `measures`,
-        `worker`, and a larger number of `queries`."""
+        """Continue the search recorded in a journal.
+
+        Pass what the journal cannot hold: a Benchmark as `space`, `measures`, `worker`. You may also raise `queries`.
+        """
         plan = Plan.read(journal)
         if plan.dataset and space is None:
             raise UserError(f"a journal of a table needs it: space=Benchmark({plan.space!r}, {plan.dataset!r})")
@@ -282,9 +285,10 @@ class Search:
         return candidate, self.domain.keys([candidate])[0]
 
     def ask(self, n: int = 1) -> list[Architecture]:
-        """`n` architectures to try, fewer where the queries are spent or nothing new is left; none is asked twice.
+        """Return `n` architectures to try, or fewer if the queries are spent or nothing new is left.
 
-        What this worker was given and has not told comes first, so that a worker that was killed goes on where it was.
+        None is returned twice. Trials that this `worker` received but has not reported come first, so a worker that was
+        killed resumes where it was.
         """
         if n < 1:
             raise UserError(f"the number of architectures to ask for must be at least 1, got {n}")
@@ -311,14 +315,15 @@ class Search:
         return architectures
 
     def notation(self, architecture: Architecture) -> str:
-        """An architecture as text."""
+        """Return the architecture as text."""
         return architecture.notation or self.domain.space.canonical(architecture, "raw").notation
 
     def tell(self, architecture: Architecture | str, failed: str = "", **values: float) -> None:
-        """What came of a trial: a number for everything that needs a trial, others are kept beside; or why it `failed`.
+        """Report the result of a trial: a value for everything that needs a trial, or the reason why it `failed`.
 
-        An architecture that was not asked for counts as a trial too. Telling the same again changes nothing. Raises
-        UserError for a missing, unknown or infinite number, and for a trial that was told otherwise.
+        Further values are recorded too. Architectures that were not asked for count as trials. Reporting the same
+        result again changes nothing. Raise UserError for a missing, unknown or infinite value, and for a second,
+        different result.
         """
         asked: Architecture
         asked = self.domain.space.parse(architecture) if isinstance(architecture, str) else architecture
@@ -340,14 +345,15 @@ class Search:
                 raise UserError(f"a trial must be told once, {record['architecture']} was told {told}")
 
     def waiting(self) -> list[Trial]:
-        """The trials that were asked and not told yet."""
+        """Return the trials that were asked for and have no result yet."""
         return [trial for trial in self.trials.values() if trial.state == "waiting"]
 
     def run(self, evaluate: Callable[[Architecture], Any] | None = None, batch: int = 10) -> Search:
-        """Spend the queries: `evaluate` gives the accuracy (the one number that is told), or a dictionary of numbers.
+        """Spend all queries: `evaluate` returns the accuracy of an architecture, or a dictionary of values.
 
-        By default a benchmark gives its labels. A trial that raises an error has failed; where three in a row do, the
-        search stops with the last error.
+        It must be a dictionary if a trial needs more than one value. By default, a benchmark provides its labels. A
+        trial that raises an exception has failed; after three failures in a row, the search stops with the last
+        exception.
         """
         evaluate = evaluate or self._label
         in_a_row = 0
@@ -374,7 +380,7 @@ class Search:
         return self.task.answered(answers)
 
     def front(self) -> list[Trial]:
-        """The told trials within all limits that no other beats, the best in the first objective first."""
+        """Return the successful trials within all limits that no other trial beats, sorted by the first objective."""
         told = [trial for trial in self.trials.values() if trial.state == "told"]
         if not told:
             return []
@@ -387,14 +393,17 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """The best told trial in the first objective within the limits. Raises UserError where none is told."""
+        """The successful trial within the limits that is best in the first objective.
+
+        Raise UserError if there is none.
+        """
         front = self.front()
         if not front:
             raise UserError("a search must be told a trial within its constraints first, got none")
         return front[0]
 
     def table(self) -> pd.DataFrame:
-        """All trials in the order in which they were asked: number, architecture, state, every number told."""
+        """Return all trials in the order in which they were asked for: number, architecture, state, all values."""
         import pandas as pd
 
         rows = []

@@ -1,4 +1,4 @@
-"""Bayesian optimisation: a Gaussian process on features of the graph, asked where it may be best."""
+"""Bayesian optimisation with a Gaussian process on features of the graph."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Numbers = Mapping[str, np.ndarray]
 
 
 class Quantity:
-    """What a trial tells, such as accuracy, as a process learns it: on a scale where labels are normal scores.
+    """A Gaussian process for one result of a trial, such as accuracy, on a scale where the labels are normal scores.
 
-    `labels` (n,). Outliers, such as a network that diverged, are no farther from the others than their rank says.
+    `labels` (n,). Outliers, such as a diverged network, are only as far from the others as their rank implies.
     """
 
     def __init__(self, distances: GroupDistances, labels: np.ndarray) -> None:
@@ -38,7 +38,7 @@ class Quantity:
         self.process = GroupProcess(distances, standard)
 
     def on_the_scale_of_labels(self, scores: np.ndarray) -> np.ndarray:
-        """Beyond the extremes as steep as from one extreme to the other."""
+        """Map normal scores back to the scale of the labels, extrapolating linearly beyond the extremes."""
         inside = np.interp(scores, self.scores, self.labels)
         # Where all labels are equal nothing is steep, and any rising line keeps the order.
         width = np.ptp(self.scores) or 1.0
@@ -48,7 +48,7 @@ class Quantity:
 
 
 class Optimist:
-    """What may be, after all answers: for each quantity a process, judged `OPTIMISM` deviations in its favour."""
+    """An upper confidence bound: a process for each quantity, with objectives judged `OPTIMISM` deviations better."""
 
     def __init__(self, task: Task, trials: Trials) -> None:
         self.task = task
@@ -75,7 +75,7 @@ class Optimist:
         means: Numbers,
         deviations: Numbers,
     ) -> list[int]:
-        """Places of the candidates, those that may be best first."""
+        """Return the indices of the candidates, those with the best upper bound first."""
         told = {}
         for name, quantity in self.quantities.items():
             # A limit that needs a trial is judged by the mean: an optimist would break it.
@@ -86,7 +86,7 @@ class Optimist:
         return order(values).tolist()
 
     def short_list(self, candidates: Sequence[Candidate]) -> ShortList:
-        """The most promising candidates with what is thought of them."""
+        """Return the most promising candidates with their predicted means and covariance."""
         groups = self.describe(candidates)
         means: dict[str, np.ndarray] = {}
         deviations: dict[str, np.ndarray] = {}
@@ -104,9 +104,9 @@ class Optimist:
         return short
 
     def batch(self, candidates: Sequence[Candidate], n: int) -> list[Candidate]:
-        """Each is taken for granted at its mean before the next is named (kriging believer).
+        """Choose `n` candidates one by one, assuming that each choice turns out at its mean (kriging believer).
 
-        So the deviation shrinks around it, and a batch spreads.
+        The deviation around each choice shrinks, so the batch spreads out.
         """
         short = self.short_list(candidates)
         chosen: list[int] = []
@@ -123,7 +123,7 @@ class Optimist:
 
 @dataclass
 class ShortList:
-    """K candidates, and by quantity their means (K,) and covariance (K, K)."""
+    """K candidates and, for each quantity, their means (K,) and covariance (K, K)."""
 
     candidates: list[Candidate]
     means: dict[str, np.ndarray] = field(default_factory=dict)
@@ -143,7 +143,7 @@ def given(
     place: int,
     noise: float,
 ) -> np.ndarray:
-    """The covariance (K, K) of all once the value at `place` is known but for its `noise`."""
+    """Return the covariance (K, K) of all candidates after observing the value at `place` with `noise`."""
     column = covariance[:, place]
     explained = np.outer(column, column)
     return covariance - explained / (column[place] + noise)
@@ -156,7 +156,7 @@ def suggest(
     parents: int,
     fresh: int,
 ) -> list[Candidate]:
-    """At most `n` new candidates that may be best, as far from one another as that asks for."""
+    """Return at most `n` new candidates with the best upper bounds, spread out as a batch."""
     drawn = nearby(task, trials, parents, fresh)
     candidates = [candidate for candidate in drawn if task.fits(candidate)]
     if not candidates:
@@ -171,7 +171,7 @@ def nearby(
     parents: int,
     fresh: int,
 ) -> list[Candidate]:
-    """New candidates: one and two mutations from the best `parents` by their labels, and `fresh` random ones."""
+    """Return new candidates: one and two mutations from the best `parents` by their labels, and `fresh` random ones."""
     labelled = list(trials.labelled.values())
     values = task.answered(labelled)
     candidates = [task.draw() for _ in range(fresh)]

@@ -1,4 +1,4 @@
-"""What is searched: the rows of a benchmark table, or every architecture of a space."""
+"""The set of candidates of a search: the rows of a benchmark table, or every architecture of a space."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Candidate = Any  # hashable
 
 
 class Domain(Protocol):
-    """`keys` are equal for architectures of one function; `rows` are all candidates, None where nobody lists them."""
+    """The candidates of a search. `keys` are equal for architectures that compute the same function.
+
+    `rows` are all candidates, or None if they cannot be listed.
+    """
 
     space: Any
     source: str
@@ -38,15 +41,16 @@ class Domain(Protocol):
 
 
 def function_id(space: Any, architecture: Architecture) -> int:
-    """An integer that is equal for architectures of one function."""
+    """Return an integer that is equal for architectures that compute the same function."""
     batch = collate([space.canonical(architecture)], space)
     return int(batch.function_ids()[0])
 
 
 class Pool:
-    """The rows of a benchmark table that have a label; a candidate is the number of a row.
+    """The rows of a benchmark table that have a label; a candidate is a row number.
 
-    A query reads the label of one row. Rows of one function cost one query: the answer is that of the first asked.
+    A query reads the label of one row. Rows that compute the same function cost one query and return the label of the
+    row that was queried first.
     """
 
     def __init__(self, benchmark: Any) -> None:
@@ -64,14 +68,14 @@ class Pool:
         self._counts: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
-        """How many different functions there are."""
+        """Return the number of different functions."""
         return len(self._rows_by_key)
 
     def sample(self, rng: np.random.Generator) -> int:
         return self.rows[rng.integers(len(self.rows))]
 
     def mutate(self, row: int, rng: np.random.Generator) -> int:
-        """A mutation of the space where the table has it, else one of the nearest rows, the tenth on average."""
+        """Return a mutation that is in the table, or else one of the nearest rows, on average the tenth nearest."""
         child = self.space.mutate(self.architecture(row), rng)
         twins = self._rows_by_key.get(function_id(self.space, child))
         if twins:
@@ -105,7 +109,7 @@ class Pool:
         return self.benchmark.graphs("raw").architecture(row)
 
     def candidate(self, architecture: Architecture) -> int:
-        """The row of an architecture. Raises UserError for one that the table does not have."""
+        """Return the row of an architecture. Raise UserError if the table does not contain it."""
         rows = self._rows_by_key.get(function_id(self.space, architecture))
         if not rows:
             raise UserError(f"an architecture must be one of the table's, got {architecture.notation}")
@@ -117,13 +121,13 @@ class Pool:
         return self.space.canonical(self.architecture(row), "raw").notation
 
     def count(self, row: int) -> tuple[int, int]:
-        """Parameters and multiply-adds of the network of a row, once computed kept."""
+        """Return parameters and multiply-adds of the network of a row. They are computed once."""
         if row not in self._counts:
             self._counts[row] = self.space.count(self.architecture(row))
         return self._counts[row]
 
     def column(self, name: str) -> np.ndarray | None:
-        """Numbers (rows of the table,): a column of the table or a measured cost; None where neither has the name."""
+        """Return the values (rows of the table,) of a column or a measured cost, or None if neither has this name."""
         column = self.benchmark.table.columns.get(name)
         if column is None:
             column = self.space.hardware(self.benchmark.dataset).get(name)
@@ -133,12 +137,15 @@ class Pool:
         return column.astype(float) if np.issubdtype(column.dtype, np.number) else None
 
     def accuracy(self, row: int) -> float:
-        """The label, percent."""
+        """Return the label in percent."""
         return float(self.benchmark.validation[row])
 
 
 class WholeSpace:
-    """Every architecture of a space; a candidate is one of them. `oracle`, a surrogate, answers where there is one."""
+    """Every architecture of a space; a candidate is an architecture.
+
+    A surrogate, `oracle`, provides accuracies if given.
+    """
 
     rows = None
 
@@ -174,5 +181,5 @@ class WholeSpace:
         return count(self.space, architecture)
 
     def accuracy(self, architecture: Architecture) -> float:
-        """What the surrogate says, percent."""
+        """Return the surrogate's prediction in percent."""
         return float(self._oracle.predict([architecture])[0])

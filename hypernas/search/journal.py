@@ -1,4 +1,4 @@
-"""The journal of a search: JSON lines that survive kills, from which several processes and machines go on."""
+"""The journal of a search: JSON lines that survive kills and that several processes and machines can continue."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ EVENTS = {"asked", "told", "failed"}
 
 
 class Journal:
-    """An append-only file of JSON objects, one a line; whoever reads to its end under `lock` knows all there is.
+    """An append-only file with one JSON object a line.
 
-    A line counts once it ends with a newline: what a kill tore is cut off by the next writer. The file may lie on a
-    disk that several machines share, where that disk has locks.
+    Whoever holds the `lock` and has read to the end knows everything. A line counts once it ends with a newline. If a
+    process is killed while writing, the next writer removes its partial line. Several machines may share the file on a
+    disk that supports locks.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,7 +42,7 @@ class Journal:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep all others from reading and writing."""
+        """Keep all other processes from reading and writing."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(f"{self.path}.lock")
@@ -51,7 +52,7 @@ class Journal:
             raise UserError(f"the journal {self.path} must be a file that can be written, got {error}") from error
 
     def new(self) -> list[Record]:
-        """The records that were written since the last call. Raises UserError for a line that is none."""
+        """Return the records written since the last call. Raise UserError if a line is not a record."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as file:
@@ -77,7 +78,7 @@ class Journal:
         return record
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write records behind the last whole line, to the disk before this returns. Call it under `lock`."""
+        """Write records after the last complete line, and return once they are on disk. Call it under `lock`."""
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
         with self.path.open("ab") as file:
             # Under the lock all whole lines have been read, so whatever stands behind them is torn.

@@ -1,4 +1,4 @@
-"""Ask and tell in memory: what a method asks for that is new, and a whole search whose trials are answered at once."""
+"""Ask and tell in memory: the next new candidates of a method, and a whole search with immediate answers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from hypernas.search.methods import ACCURACY, ATTEMPTS, METHODS, Method, Task, T
 
 
 def bound(method: str, settings: dict[str, Any]) -> Method:
-    """A method with its settings -> a function `(task, trials, n) -> candidates`."""
+    """Return a method with its settings fixed, a function `(task, trials, n) -> candidates`."""
     return partial(METHODS[method], **settings)
 
 
 def ask(task: Task, method: Method, trials: Trials, most: int, least: int = 1) -> list[Candidate]:
-    """From `least` to `most` candidates of functions that were not asked for before; fewer where there are no more.
+    """Return between `least` and `most` candidates whose functions are new, or fewer if there are no more.
 
-    They count as taken from now on. What a method asks for again is answered from memory and is no trial.
+    They count as taken from now on. Candidates that the method proposes again are answered from memory and cost no
+    trial.
     """
     asked: list[Candidate] = []
     repeats = 0
@@ -42,7 +43,7 @@ def ask(task: Task, method: Method, trials: Trials, most: int, least: int = 1) -
 
 
 class Answer(NamedTuple):
-    """The n-th query: what was asked, its accuracy in percent, and the best so far."""
+    """The n-th query: the candidate, its accuracy in percent, and the best so far."""
 
     n: int
     candidate: Candidate
@@ -52,9 +53,9 @@ class Answer(NamedTuple):
 
 
 def search(task: Task, method: Method, progress: bool = False) -> Iterator[Answer]:
-    """Answer a method until its queries are spent -> every query with the best so far.
+    """Run a method until its queries are spent, and yield every query with the best so far.
 
-    The search ends early where a method has nothing more to ask, or asks for known ones only.
+    The search ends early if the method proposes nothing more, or only known candidates.
     """
     from tqdm import tqdm
 

@@ -1,9 +1,9 @@
-"""Search methods: what to ask for next, after what is known.
+"""Search methods, which decide what to query next given the results so far.
 
-A method is a function `(task, trials, n, **its settings) -> candidates`: at most about `n` of them, as many as it can
-name before it needs an answer, none where it has nothing more to ask. It keeps no state: what it needs to know stands
-in `trials`, so that a search goes on from a file of trials as it goes on in memory. It learns no accuracy that is not
-there, so that a search costs the trials that are counted and no more. What it may do without a trial is a `Task`.
+A method is a function `(task, trials, n, **its settings) -> candidates`. It returns at most about `n` candidates: as
+many as it can name before it needs a result, and none if it has nothing more to propose. It keeps no state. Everything
+it needs is in `trials`, so a search can continue from a file of trials as well as in memory. It sees no accuracy except
+those in `trials`, so a search costs exactly the trials that are counted. What it may do without a trial is a `Task`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Method = Callable[..., list[Candidate]]
 
 @dataclass(frozen=True)
 class Limit:
-    """What a quantity of an architecture must be: `params <= 3000000`."""
+    """A limit on a quantity of an architecture, such as `params <= 3000000`."""
 
     name: str
     sign: str
@@ -45,30 +45,30 @@ class Limit:
         return bool(COMPARE[self.sign](value, self.bound))
 
     def excess(self, value: float) -> float:
-        """How far a value is on the wrong side, in parts of the bound; at most 0 within it."""
+        """Return how far a value is beyond the bound, relative to the bound; at most 0 if it is allowed."""
         over = value - self.bound if self.sign in ("<", "<=") else self.bound - value
         return over / (abs(self.bound) or 1.0)
 
 
 def at_most(max_flops: float = 0.0, max_params: float = 0.0) -> list[Limit]:
-    """The limits of a recorded search; 0 is none."""
+    """Return the limits of a recorded search; 0 means no limit."""
     bounds = {"flops": max_flops, "params": max_params}
     return [Limit(name, "<=", bound) for name, bound in bounds.items() if bound]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A quantity that is to be large, or with a sign of -1 small."""
+    """A quantity to maximise, or to minimise if `sign` is -1."""
 
     name: str
     sign: int = 1
 
 
 class Trials:
-    """What a search knows, in order.
+    """The results of a search, in order.
 
-    `answers` holds every answer as often as it was given, `labelled` one for each function, and `taken` all functions
-    asked for, those that wait for an answer and those whose trial failed among them.
+    `answers` holds every answer, as often as it was given, and `labelled` one for each function. `taken` holds all
+    functions asked for, including those that wait for a result or whose trial failed.
     """
 
     def __init__(self) -> None:
@@ -89,11 +89,11 @@ class Trials:
 
 @dataclass(eq=False)
 class Task:
-    """What a method may do without a trial: draw and change architectures within the limits, and predict.
+    """What a method may do without a trial: draw and mutate architectures within the limits, and predict.
 
     `measures` (name -> function of a candidate) are quantities that need no trial; parameters (`params`) and
-    multiply-adds (`flops`) are always among them. All others are told by trials and predicted: by a predictor each,
-    with the same `settings`.
+    multiply-adds (`flops`) are always among them. All others are reported by trials and predicted, each by its own
+    predictor with the same `settings`.
     """
 
     domain: Domain
@@ -117,7 +117,7 @@ class Task:
 
     @property
     def told(self) -> list[str]:
-        """The names of what a trial has to say, objectives first."""
+        """The names of the quantities that a trial must report, objectives first."""
         objectives = [objective.name for objective in self.objectives]
         limits = [limit.name for limit in self.limits]
         return [name for name in dict.fromkeys(objectives + limits) if name not in self.measures]
@@ -130,17 +130,18 @@ class Task:
         return np.array([self.measures[name](candidate) for candidate in candidates], float)
 
     def excess(self, candidate: Candidate) -> float:
-        """How far an architecture is outside the limit that it breaks most; at most 0 for one within all."""
+        """Return how far a candidate is beyond the limit that it breaks most; at most 0 if it is within all limits."""
         return max((limit.excess(self.measures[limit.name](candidate)) for limit in self._known_limits), default=0.0)
 
     def fits(self, candidate: Candidate) -> bool:
-        """Whether it is within all limits that need no trial."""
+        """Return whether a candidate is within all limits that need no trial."""
         return all(limit.allows(self.measures[limit.name](candidate)) for limit in self._known_limits)
 
     def draw(self) -> Candidate:
-        """A random architecture within the limits: where a hundred are too large, ever smaller mutations of the least.
+        """Return a random architecture within the limits.
 
-        Raises UserError where none is found, and says how small the smallest is.
+        If none of a hundred draws fits, mutate the one closest to the limits, again and again. Raise UserError, naming
+        the extreme values found, if that fails too.
         """
         candidate = smallest = self.domain.sample(self.rng)
         for attempt in range(ATTEMPTS):
@@ -158,7 +159,7 @@ class Task:
         raise UserError(f"a limit must leave an architecture, and the {extreme} one found has {has}, got {got}")
 
     def mutate(self, candidate: Candidate) -> Candidate:
-        """A mutation within the limits; a random architecture where ten are not."""
+        """Return a mutation within the limits, or a random architecture if ten mutations break them."""
         for _ in range(10):
             child = self.domain.mutate(candidate, self.rng)
             if self.fits(child):
@@ -170,7 +171,7 @@ class Task:
         candidates: Sequence[Candidate],
         taken: set[int] | dict[int, Any],
     ) -> list[Candidate]:
-        """Of `candidates` the first of each function that is not `taken`, in the order of the last of each."""
+        """Return the first of `candidates` for each function that is not `taken`, in the order of the last of each."""
         by_key: dict[int, Candidate] = {}
         keyed = list(zip(self.domain.keys(candidates), candidates, strict=True))
         # From the end, so that the first candidate of a function is the one that stays, at the place of the last.
@@ -184,9 +185,9 @@ class Task:
         trials: Trials,
         n: int,
     ) -> list[Candidate]:
-        """Random architectures of as many new functions as `n` trials still lack; fewer where nothing new is drawn.
+        """Return random architectures of new functions until there are `n` trials, or fewer if nothing new is drawn.
 
-        At least one where there are not yet two labels to learn from.
+        Return at least one if there are fewer than two labels to learn from.
         """
         lacking = n - len(trials.taken)
         if len(trials.labelled) < 2:
@@ -208,10 +209,10 @@ class Task:
         trials: Trials,
         members: int = 1,
     ) -> list[Predict]:
-        """Train on all that has a label -> a function for each of `members` trainings that differ in the seed:
-        candidates -> objectives (n, objectives), the larger the better.
+        """Train `members` predictors that differ in the seed on all labelled candidates. Return a function for each.
 
-        What breaks a limit by its prediction is -inf.
+        The function maps candidates to objectives (n, objectives), larger is better. Candidates predicted to break a
+        limit get -inf.
         """
         labelled = list(trials.labelled.values())
         graphs = self.domain.graphs([candidate for candidate, _ in labelled], self.graph_form)
@@ -241,9 +242,9 @@ class Task:
         candidates: Sequence[Candidate],
         told: Mapping[str, np.ndarray],
     ) -> np.ndarray:
-        """Objectives (n, objectives), the larger the better, from columns of what is `told` or predicted.
+        """Return objectives (n, objectives), larger is better, from the columns `told` by trials or predicted.
 
-        Those outside a limit that needs a trial are -inf.
+        Candidates beyond a limit that needs a trial get -inf.
         """
         columns = []
         for objective in self.objectives:
@@ -257,18 +258,18 @@ class Task:
         return values
 
     def answered(self, answers: Sequence[tuple[Candidate, Values]]) -> np.ndarray:
-        """The objectives of some answers."""
+        """Return the objectives of some answers."""
         told = {name: np.array([values[name] for _, values in answers], float) for name in self.told}
         return self.values([candidate for candidate, _ in answers], told)
 
 
 def order(values: np.ndarray) -> np.ndarray:
-    """Rows of objectives, the best first: by the one objective, or front after front of several."""
+    """Return row indices of objectives, best first: by the single objective, or front by front if there are several."""
     return np.argsort(-values[:, 0], kind="stable") if values.shape[1] == 1 else by_front(values)
 
 
 def n_random(first: int, queries: int) -> int:
-    """How many random queries a search with a predictor begins with: `first`, or half of all where it is 0.
+    """Return the number of random queries with which a predictor-based search begins: `first`, or half if `first` is 0.
 
     >>> n_random(156, 206), n_random(0, 200)
     (156, 100)
@@ -277,9 +278,10 @@ def n_random(first: int, queries: int) -> int:
 
 
 def sizes_by_budget(queries: int) -> dict[str, int]:
-    """Sizes of evolution: as many random architectures as other methods begin with, at most 50; a fifth contest.
+    """Return the sizes of evolution: a population of as many random queries as other methods, at most 50.
 
-    A population as large as the budget would never be mutated, and the search a random one. Sizes are ours.
+    A fifth of it competes in a tournament. A population as large as the budget would never be mutated, and the search
+    would be random. The sizes are ours.
 
     >>> sizes_by_budget(206), sizes_by_budget(30)
     ({'population': 50, 'tournament': 10}, {'population': 15, 'tournament': 3})
@@ -293,7 +295,7 @@ def random_search(
     trials: Trials,
     n: int,
 ) -> list[Candidate]:
-    """A random architecture."""
+    """Propose a random architecture."""
     return [task.draw()]
 
 
@@ -305,7 +307,7 @@ def evolution(
     population: int = 50,
     tournament: int = 10,
 ) -> list[Candidate]:
-    """Regularised evolution (Real et al. 2019): mutate the best of a few at random; the oldest dies."""
+    """Regularised evolution (Real et al. 2019): mutate the best of a random few; the oldest dies."""
     candidate = task.draw()
     alive = trials.answers[-population:]
     if len(alive) < population:
@@ -324,7 +326,7 @@ def top_k(
     first: int = 0,
     candidates: int = 2000,
 ) -> list[Candidate]:
-    """Train on `first` random architectures, then ask for the others from the highest prediction down.
+    """Train once on `first` random architectures, then query the others from the highest prediction down.
 
     The others are all rows of a table, or `candidates` random architectures of a whole space.
     """
@@ -346,10 +348,10 @@ def guided(
     task: Task, trials: Trials, n: int, *,
     predictor: str = "np", first: int = 0, step: int = 10, population: int = 50, generations: int = 5,
 ) -> list[Candidate]:  # fmt: skip
-    """Predictor-guided search with iterative sampling: train, ask for the `step` best by prediction, train again.
+    """Predictor-guided search with iterative sampling: train, query the `step` best predictions, train again.
 
-    All rows of a table are predicted. In a whole space evolution by prediction looks for the best: from the best
-    labelled architectures and as many random ones, `generations` times.
+    In a table, all rows are predicted. In a whole space, evolution on predictions looks for the best for `generations`
+    rounds, starting from the best labelled architectures and as many random ones.
 
     NOTE[PAPER]: paper says how many queries a search takes and not what it does with them; we train anew every `step`
     queries, and all sizes are ours; because a predictor errs most where no label is yet, at the top.
@@ -373,10 +375,10 @@ def ensemble(
     population: int = 50,
     generations: int = 5,
 ) -> list[Candidate]:
-    """As `guided`, with `members` trainings that differ in the seed; each names its best in turn.
+    """As `guided`, but with an ensemble of `members` that differ in the seed; each names its best candidate in turn.
 
-    The members agree where labels are near and differ where they are far, so that a batch holds what is thought best
-    and what is not known yet: Thompson sampling with an ensemble in place of a posterior.
+    The members agree near the labels and differ far from them. A batch therefore mixes candidates that are predicted to
+    be good with candidates that are uncertain: Thompson sampling with an ensemble in place of a posterior.
     """
     if drawn := task.start(trials, n_random(first, task.queries)):
         return drawn
@@ -407,7 +409,7 @@ def breed(
     population: int,
     generations: int,
 ) -> list[Candidate]:
-    """New architectures, the most promising first: all rows of a table, or what evolution by prediction finds."""
+    """Return new architectures, most promising first: all rows of a table, or what evolution on predictions finds."""
     if task.domain.rows is not None:
         return _ranked(task.new(task.domain.rows, trials.taken), predict)
     labelled = list(trials.labelled.values())
@@ -430,7 +432,7 @@ def tpe(
     trials: Trials,
     n: int,
 ) -> list[Candidate]:
-    """The tree-structured Parzen estimator of Optuna, with its own defaults, over the choices of a space."""
+    """The tree-structured Parzen estimator of Optuna, with Optuna's defaults, over the choices of a space."""
     from hypernas.search.parzen import suggest
 
     return [suggest(task, trials)]
@@ -446,10 +448,10 @@ def bayesian(
     parents: int = 15,
     fresh: int = 300,
 ) -> list[Candidate]:
-    """Bayesian optimisation with a Gaussian process on random networks and paths of the graph, told every `step`.
+    """Bayesian optimisation with a Gaussian process on random networks and paths of the graph, updated every `step`.
 
-    Candidates are mutations of the best `parents` and `fresh` random architectures. It trains no network, so that a
-    question takes seconds.
+    Candidates are mutations of the best `parents` and `fresh` random architectures. No network is trained, so a
+    proposal takes seconds.
     """
     from hypernas.search.bayesian import suggest
 

@@ -1,4 +1,4 @@
-"""A sampler for studies of Optuna: it suggests what a search of this library would ask for."""
+"""A sampler for Optuna studies that suggests what a search method of this library would propose."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ENDLESS = 10**9
 
 
 def sampler(space: Any, method: str = "bayesian", seed: int = 0, **settings: Any) -> Any:
-    """`optuna.create_study(sampler=sampler(space))`, whose trials suggest the choices of a ChoiceSpace by their names.
+    """Return a sampler for `optuna.create_study(sampler=sampler(space))` over the choices of a ChoiceSpace.
 
-    What a trial suggests beside them is drawn at random. Of several objectives the first counts. Raises UserError
-    without Optuna, and for a space that has no choices.
+    Trials must suggest the choices by their names; other parameters are drawn at random. Only the first of several
+    objectives counts. Raise UserError if Optuna is not installed or the space has no choices.
     """
     try:
         import optuna

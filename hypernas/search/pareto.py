@@ -1,4 +1,4 @@
-"""Pareto fronts: the one place of the library that says what beats what."""
+"""Pareto fronts: the only place in the library that decides what dominates what."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ GOLDEN = (5**0.5 - 1) / 2
 
 
 def pareto_front(*columns: np.ndarray | Sequence[float]) -> np.ndarray:
-    """Indices of the rows that no other row beats, in order of the first column, the largest first.
+    """Return the indices of the rows that no other row dominates, sorted by the first column, largest first.
 
-    Each of `columns` (n,) is an objective, the larger the better: negate a cost. A row beats another where it is at
-    least as good in every objective; of equal rows the first stays.
+    Each of `columns` (n,) is an objective to maximise; negate a cost. A row dominates another if it is at least as good
+    in every objective. Of equal rows, the first stays.
 
     >>> cost, accuracy = np.array([1.0, 2.0, 3.0, 3.0]), np.array([5.0, 4.0, 6.0, 7.0])
     >>> pareto_front(-cost, accuracy).tolist()
@@ -38,9 +38,10 @@ def pareto_front(*columns: np.ndarray | Sequence[float]) -> np.ndarray:
 
 
 def by_front(values: np.ndarray) -> np.ndarray:
-    """Rows of `values` (n, objectives), the most promising first -> indices (n,): front after front.
+    """Return the indices (n,) of the rows of `values` (n, objectives), most promising first: front by front.
 
-    The first few of a front lie all along it, so that a batch holds all sizes alike. What is not finite comes last.
+    The first few of a front are spread along it, so a batch covers all sizes evenly. Rows that are not finite come
+    last.
     """
     finite = np.isfinite(values).all(1)
     left = np.flatnonzero(finite)

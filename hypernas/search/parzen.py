@@ -1,4 +1,4 @@
-"""Optuna's tree-structured Parzen estimator (TPE) as a search method, to compare with. Needs `hypernas[optuna]`."""
+"""Optuna's tree-structured Parzen estimator (TPE) as a search method for comparison. Needs `hypernas[optuna]`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Assignment = Mapping[str, Any]
 
 
 def suggest(task: Task, trials: Trials) -> Candidate:
-    """The architecture that TPE suggests after all answers, or a random one within the limits where it is outside."""
+    """Return the architecture that TPE suggests given all answers, or a random one if that is outside the limits."""
     try:
         import optuna
     except ImportError as error:
@@ -48,9 +48,10 @@ def suggest(task: Task, trials: Trials) -> Candidate:
 def choices_of(
     space: Any,
 ) -> tuple[Mapping[str, Sequence[Any]], Callable[[Architecture], Assignment], Callable[[Assignment], Architecture]]:
-    """The choices of a space by name, an architecture as an assignment of them, and the inverse.
+    """Return the choices of a space by name, a function from architecture to assignment, and its inverse.
 
-    Those of a ChoiceSpace are its own; a notation of one length is a choice a character. UserError for other spaces.
+    A ChoiceSpace has its own choices. If all notations of a space have the same length, each character is a choice.
+    Raise UserError for other spaces.
     """
     if isinstance(getattr(space, "choices", None), Mapping):
         return space.choices, space.assignment, space.architecture

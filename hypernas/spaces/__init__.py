@@ -1,4 +1,4 @@
-"""Search spaces: each file of this folder, of `$HYPERNAS_PLUGINS` or of a path provides one as `space`."""
+"""Search spaces. A file in this folder, in `$HYPERNAS_PLUGINS` or given by its path provides one as `space`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ REGISTRY = Registry("search space", __name__, "space", _accept)
 
 
 def names() -> list[str]:
+    """Return the names of all search spaces."""
     return REGISTRY.names()
 
 
 def get(space: str | Path | SearchSpace) -> SearchSpace:
-    """The search space of a name, of a path to a Python, YAML or JSON file, or the object itself.
+    """Return the search space with this name, or from the Python, YAML or JSON file at this path.
 
-    An object or a file of choices is found by its name from then on. Raises UserError for an unknown name and for a
-    file that cannot be imported or provides no space.
+    A `SearchSpace` object is returned as it is. From then on, objects and files of choices are also found by their
+    name. Raise UserError if the name is unknown, or if the file cannot be imported or provides no space.
     """
     if isinstance(space, (str, Path)) and Path(space).suffix in (".yaml", ".yml", ".json"):
         space = read_choices(space)
@@ -43,9 +44,9 @@ def get(space: str | Path | SearchSpace) -> SearchSpace:
 
 
 def restored(name: str, written: Any, file: str, remedy: str) -> SearchSpace:
-    """The space of a `file` that holds it as `written`, or where that is empty its `name` alone.
+    """Return the space that a `file` holds as `written`, or the space called `name` if `written` is empty.
 
-    Raises UserError with the `remedy` where no space of the name is here.
+    Raise UserError with the `remedy` if there is no space with this name.
     """
     if written:
         return get(from_written(written, name))

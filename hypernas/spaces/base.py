@@ -1,4 +1,4 @@
-"""What the library asks of a search space: four methods that it must have, real defaults for all others."""
+"""What the library expects of a search space: four required methods, and working defaults for everything else."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TYPO_SIMILARITY = 0.8
 
 
 class SearchSpace(ABC):
-    """A search space; a file provides an instance of a subclass as `space`, named as the file.
+    """Base class of search spaces. A file provides an instance of a subclass as `space`, named like the file.
 
-    It must say its `name`, its operations `ops` and its `macro` structure in words, and have `parse`, `sample`,
-    `mutate` and `canonical`. `build` is what the hypernetwork, zero-cost proxies and `hypernas label` need besides.
-    `defaults` are settings of predictors for this space, `profiles` more of them by profile, `networks` more by profile
-    for methods that run networks. `accepts` are the types that `parse` takes.
+    A subclass must define its `name`, its operations `ops`, a description `macro` of its structure, and the methods
+    `parse`, `sample`, `mutate` and `canonical`. The hypernetwork, zero-cost proxies and `hypernas label` also need
+    `build`. `defaults` are settings of predictors for this space, `profiles` add more for each profile, and `networks`
+    more for methods that run networks. `accepts` lists the types that `parse` takes.
     """
 
     name: str
@@ -44,7 +44,7 @@ class SearchSpace(ABC):
     accepts: tuple[type, ...] = (str,)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse a misspelled member, and guard the required methods against what they cannot take."""
+        """Reject misspelled members, and make the required methods check their arguments."""
         super().__init_subclass__(**options)
         known = {*vars(SearchSpace), *SearchSpace.__annotations__}
         for name in vars(cls):
@@ -58,26 +58,26 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def parse(self, notation: Any) -> Architecture:
-        """The raw architecture that `notation` writes. UserError for text of no architecture."""
+        """Return the raw architecture written as `notation`. Raise UserError if it is not a valid one."""
 
     @abstractmethod
     def sample(self, rng: Any) -> Architecture:
-        """A random architecture; `rng` is a NumPy generator, or the seed of a new one."""
+        """Return a random architecture; `rng` is a NumPy generator or a seed."""
 
     @abstractmethod
     def mutate(self, architecture: Architecture, rng: Any) -> Architecture:
-        """Another architecture of the space, one change away."""
+        """Return another architecture of the space, one change away."""
 
     @abstractmethod
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
-        """The architecture in one of `GRAPH_FORMS`. UserError for one outside the space."""
+        """Return the architecture in one of `GRAPH_FORMS`. Raise UserError if it is outside the space."""
 
     def provides(self, member: str) -> bool:
-        """Whether the space has its own version of an optional member, such as `build`, `oracle` or `check`."""
+        """Return whether the space overrides an optional member such as `build`, `oracle` or `check`."""
         return getattr(type(self), member) is not getattr(SearchSpace, member)
 
     def written(self) -> dict[str, Any]:
-        """The whole space as JSON, from which `spaces.restored` makes it again; empty for one that is code."""
+        """Return the whole space as JSON, from which `spaces.restored` rebuilds it; empty if the space is code."""
         return {}
 
     def build(
@@ -87,7 +87,7 @@ class SearchSpace(ABC):
         cells_per_stage: int = 3,
         stem_stride: int = 1,
     ) -> Program:
-        """The network as a Program: stem of `channels`, the first `cells_per_stage` cells of each stage."""
+        """Return the network as a Program: a stem of `channels` and the first `cells_per_stage` cells of each stage."""
         raise UserError(f"the method must be one that runs no networks for {self.name}, which builds none")
 
     def network(
@@ -97,49 +97,52 @@ class SearchSpace(ABC):
         c_image: int = 3,
         **size: Any,
     ) -> TrainableNetwork:
-        """The network as an ordinary PyTorch module: images (M, c_image, H, W) -> logits (M, n_classes).
+        """Return the network as an ordinary PyTorch module: images (M, c_image, H, W) -> logits (M, n_classes).
 
         `size` are the arguments of `build`. Weights are drawn from PyTorch's generator.
         """
         return TrainableNetwork(self.build(architecture, **size), c_image, n_classes)
 
     def count(self, architecture: Architecture) -> tuple[int, int]:
-        """Trainable parameters and multiply-adds, by default of the built network on colour images of 32 x 32."""
+        """Return trainable parameters and multiply-adds, by default of the built network on 32 x 32 colour images."""
         return count(self.build(architecture), (3, 32, 32), 10)
 
     def graphs(self, table: Table, graph_form: str) -> GraphBatch:
-        """All architectures of a table, by default those that its column `notation` writes."""
+        """Return all architectures of a table, by default those in its column `notation`."""
         return graphs_of_notations(self, table, graph_form)
 
     def read(self, dataset: str) -> Table:
-        """The table of one of the `datasets`. UserError for another one, MissingTable where it is not present."""
+        """Return the table of `dataset`, one of `datasets`.
+
+        Raise UserError for another one, MissingTable if it is not installed.
+        """
         if dataset not in self.datasets:
             raise UserError(f"dataset must be one of {', '.join(self.datasets)} for {self.name}, got {dataset!r}")
         return self.table(dataset)
 
     def table(self, dataset: str) -> Table:
-        """What `read` returns for a known dataset: by default the table that `hypernas label` made."""
+        """Return the table of a known dataset, by default the one that `hypernas label` created."""
         return read_own(self.name, dataset)
 
     def check(self, table: Table) -> str:
-        """Recompute what a table states of its architectures; the sentence that says what is equal."""
+        """Recompute what a table states about its architectures. Return a sentence that says what agrees."""
         rule = "a table can be checked where it states parameters of its architectures"
         raise UserError(f"{rule}, {self.name} does not")
 
     def trainable_parameters(self, graphs: GraphBatch) -> np.ndarray | None:
-        """Trainable parameters (B,) of a whole batch, None where the space counts one architecture at a time."""
+        """Return the trainable parameters (B,) of a whole batch, or None if the space only counts them one by one."""
         return None
 
     def published_scores(self, dataset: str) -> dict[str, np.ndarray]:
-        """Zero-cost scores (B,) of others for the table of `dataset` by name, NaN where unknown."""
+        """Return published zero-cost scores (B,) for the table of `dataset` by name, NaN where unknown."""
         return {}
 
     def hardware(self, dataset: str) -> dict[str, np.ndarray]:
-        """Measured costs (B,) of the architectures in the table of `dataset` by name, such as latencies."""
+        """Return measured costs (B,) of the architectures in the table of `dataset` by name, such as latencies."""
         return {}
 
     def oracle(self) -> Any:
-        """A surrogate of the whole space with `predict(architectures)` in percent."""
+        """Return a surrogate of the whole space with `predict(architectures)` in percent."""
         raise UserError(f"oracle must be table for {self.name}, which has no surrogate of its whole space")
 
 
@@ -148,7 +151,7 @@ def graphs_of_notations(
     table: Table,
     graph_form: str,
 ) -> GraphBatch:
-    """The architectures that the column `notation` of a table writes. UserError that names the first bad row."""
+    """Return the architectures in the column `notation` of a table. Raise UserError that names the first bad row."""
     architectures = []
     for row, notation in enumerate(table.columns["notation"].tolist()):
         try:
@@ -166,7 +169,7 @@ def with_second_cell(
     sequence: Sequence[int],
     space: SearchSpace,
 ) -> GraphBatch:
-    """Networks of one searched cell (B, N), (B, N, N), (B, N) and a fixed `second` one, stacked in one `sequence`."""
+    """Return networks of one searched cell (B, N), (B, N, N), (B, N) and a fixed `second` cell, all in a `sequence`."""
     b, n = mask.shape
     # The fixed cell is padded to the width of the searched one.
     size = len(second.ops)
@@ -188,11 +191,13 @@ def with_second_cell(
 
 
 def check_cells_per_stage(cells_per_stage: int, most: int) -> None:
+    """Raise UserError if `cells_per_stage` is not between 1 and `most`."""
     if not 1 <= cells_per_stage <= most:
         raise UserError(f"cells_per_stage must be from 1 to {most}, got {cells_per_stage}")
 
 
 def check_operation(operation: Any, operations: Collection[Any]) -> None:
+    """Raise UserError if `operation` is not one of `operations`."""
     if operation not in operations:
         raise UserError(f"operation must be one of {', '.join(map(str, operations))}, got {operation!r}")
 
@@ -202,13 +207,13 @@ def other_choice(
     choices: Sequence[Any],
     rng: np.random.Generator,
 ) -> Any:
-    """One of the `choices` that is not `choice`, each with the same chance."""
+    """Return one of the `choices` other than `choice`, uniformly at random."""
     # A step of 1 to n - 1 places around the ring never ends where it began.
     return choices[(choices.index(choice) + int(rng.integers(1, len(choices)))) % len(choices)]
 
 
 def generator(rng: Any) -> np.random.Generator:
-    """A NumPy generator: `rng` itself, or a new one of the seed `rng`. UserError for anything else."""
+    """Return `rng` if it is a NumPy generator, or a new generator seeded with it. Raise UserError for anything else."""
     if isinstance(rng, np.random.Generator):
         return rng
     if not isinstance(rng, (int, np.integer)) or rng < 0:

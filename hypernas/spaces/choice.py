@@ -1,4 +1,4 @@
-"""A search space from a plain dictionary of choices: no graph to write, every choice becomes an operation."""
+"""A search space from a plain dictionary of choices. You write no graph: every choice becomes an operation."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ Assignment = dict[str, Any]
 
 
 class ChoiceSpace(SearchSpace):
-    """What may be chosen, by name: `{"stage1.kernel": [3, 5, 7], "stage1.depth": [2, 3], "stage2.kernel": [3, 5], …}`.
+    """A space of named choices, such as `{"stage1.kernel": [3, 5, 7], "stage1.depth": [2, 3], "stage2.kernel": [5]}`.
 
-    The first part of a name is its stage, and a stage is a cell: its choices are operations in a chain, in the order of
-    the dictionary. `stage1.depth` is how often the cell stands in the sequence. A name with a number in the middle,
-    `stage1.2.kernel`, is a choice of the second layer of its stage alone; then each layer is a cell, and depth says how
-    many there are. Choices of the same last part share their operations, so what is learned of `kernel=5` in one stage
-    is known in the others. A name without a point is a stage with one choice.
+    The first part of a name is its stage. A stage is a cell: its choices are operations in a chain, in the order of the
+    dictionary. `stage1.depth` sets how often the cell is repeated. A name with a number in the middle,
+    `stage1.2.kernel`, is a choice for the second layer of its stage alone; then each layer is a cell of its own, and
+    depth sets how many there are. Choices whose names end alike share their operations, so what is learned about
+    `kernel=5` in one stage carries over to the others. A name without a dot is a stage with one choice.
 
-    `layout` is the order of the stages in the network, by default that of the dictionary; a stage may stand in it more
+    `layout` is the order of the stages in the network, by default that of the dictionary; a stage may occur in it more
     than once. `choices` may also be a ConfigurationSpace of the package ConfigSpace, without conditions.
 
-    `count(assignment) -> (parameters, multiply-adds)` and `build(assignment, channels, cells_per_stage, stem_stride) ->
-    Program` are optional: without `build` there are no hypernetwork, zero-cost proxies and labelling of our own, all
-    else works.
+    `count(assignment) -> (parameters, multiply-adds)` and
+    `build(assignment, channels, cells_per_stage, stem_stride) -> Program` are optional. Without `build`, the
+    hypernetwork, zero-cost proxies and `hypernas label` are unavailable; everything else works.
 
-    What a graph of your own adds (see `nasbenchmacro.py` for one): operations in parallel and residual connections,
-    identities that vanish, so that twins are known to be one network, and one node for each layer with weights, which
-    the hypernetwork needs.
+    Write your own graph (see `nasbenchmacro.py`) if you need parallel operations or residual connections, identities
+    that vanish, so that equivalent architectures are recognised, or one node for each layer with weights, as the
+    hypernetwork requires.
 
     >>> space = ChoiceSpace({"a.kernel": [3, 5], "a.depth": [1, 2], "b.kernel": [3, 5]})
     >>> space.parse({"a.kernel": 5, "a.depth": 2, "b.kernel": 3}).sequence
@@ -112,7 +112,7 @@ class ChoiceSpace(SearchSpace):
         return cells
 
     def active(self, assignment: Assignment) -> Assignment:
-        """The choices that matter, in the order of the dictionary: none of a layer beyond the depth of its stage."""
+        """Return the choices that matter, in dictionary order; choices for layers beyond a stage's depth do not."""
         matter: set[str] = set()
         for stage in self.stages:
             for keys in self._cell_keys(assignment, stage):
@@ -120,7 +120,7 @@ class ChoiceSpace(SearchSpace):
         return {key: assignment[key] for key in self.choices if key in matter or _is_depth(key)}
 
     def architecture(self, assignment: Assignment) -> Architecture:
-        """A value for each active choice -> the Architecture."""
+        """Return the architecture with these values, one for each active choice."""
         cells: list[Cell] = []
         places: dict[str, list[int]] = {}
         for stage in self.stages:
@@ -146,7 +146,7 @@ class ChoiceSpace(SearchSpace):
         return Cell.with_edges(ops, np.eye(len(ops), k=1, dtype=int))
 
     def assignment(self, architecture: Architecture) -> Assignment:
-        """The inverse of `architecture`. Raises UserError for an architecture outside the space."""
+        """Return the value of each active choice, the inverse of `architecture`. Raise UserError outside the space."""
         values: Assignment = {}
         inputs = [cell.ops[0] for cell in architecture.cells]
         for stage in self.stages:
@@ -173,7 +173,10 @@ class ChoiceSpace(SearchSpace):
         return self.active(values)
 
     def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
-        """A JSON object, or a dictionary, with a value for each active choice; what is not active is passed over."""
+        """Return the architecture given as a JSON object or dictionary with a value for each active choice.
+
+        Values of choices that are not active are ignored.
+        """
         given = self._object(notation) if isinstance(notation, str) else notation
         for key in given:
             if key not in self.choices:
@@ -212,7 +215,7 @@ class ChoiceSpace(SearchSpace):
         return (same or written)[0]
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Every choice uniform."""
+        """Draw every choice uniformly at random."""
         return self.architecture(self._drawn(rng))
 
     def _drawn(self, rng: np.random.Generator) -> Assignment:
@@ -226,7 +229,7 @@ class ChoiceSpace(SearchSpace):
         architecture: Architecture,
         rng: np.random.Generator,
     ) -> Architecture:
-        """One active choice gets another value; layers that a greater depth adds are drawn."""
+        """Change the value of one active choice. If that adds layers, draw their values at random."""
         values = self.assignment(architecture)
         # Choices with one value cannot be changed.
         free = [key for key in values if len(self.choices[key]) > 1]
@@ -241,7 +244,7 @@ class ChoiceSpace(SearchSpace):
         architecture: Architecture,
         graph_form: str = "contracted",
     ) -> Architecture:
-        """The architecture itself: nothing is known that could be pruned or contracted."""
+        """Return the architecture itself, because nothing is known that could be pruned or contracted."""
         return self.architecture(self.assignment(architecture))
 
     def written(self) -> dict[str, Any]:
@@ -277,9 +280,9 @@ class ChoiceSpace(SearchSpace):
 
 
 def read_choices(path: str | Path) -> ChoiceSpace:
-    """The space of a YAML or JSON file, named as the file: choices by name, or `choices:` and `layout:` side by side.
+    """Return the space of a YAML or JSON file, named like the file: choices by name, or `choices:` beside `layout:`.
 
-    Raises UserError for a file that cannot be read or holds something else.
+    Raise UserError if the file cannot be read or holds something else.
     """
     path = Path(path).expanduser()
     try:
@@ -290,7 +293,7 @@ def read_choices(path: str | Path) -> ChoiceSpace:
 
 
 def from_written(content: Any, name: str) -> ChoiceSpace:
-    """The space called `name` of a dictionary of choices, or of one with `choices` and `layout`."""
+    """Return the space called `name` from a dictionary of choices, or from one with `choices` and `layout`."""
     if isinstance(content, dict) and isinstance(content.get("choices"), dict):
         return ChoiceSpace(content["choices"], content.get("layout"), name)
     return ChoiceSpace(content, name=name)

@@ -1,4 +1,4 @@
-"""DARTS: a normal and a reduction cell of four nodes, seven operations, stacked to 20 cells (Liu et al. 2019)."""
+"""DARTS: a normal and a reduction cell with four nodes and seven operations, stacked to 20 cells (Liu et al. 2019)."""
 
 from __future__ import annotations
 
@@ -51,12 +51,14 @@ CLASSES = {"cifar10": 10, "imagenet": 1000}
 
 
 def network_sequence() -> tuple[int, ...]:
-    """Of the 20 cells, which are the normal and which the reduction cell."""
+    """Return for each of the 20 cells whether it is the normal or the reduction cell."""
     return ((0,) * CELLS_PER_STAGE + (1,)) * (STAGES - 1) + (0,) * CELLS_PER_STAGE
 
 
 class DARTS(SearchSpace):
-    """NOTE[PAPER]: paper says nothing of the graph of a DARTS cell; we take a node for each of the two inputs, the
+    """The search space of DARTS.
+
+    NOTE[PAPER]: paper says nothing of the graph of a DARTS cell; we take a node for each of the two inputs, the
     eight operations, the four sums and the output; because the cell's output joins the sums, so that a graph without
     them could not tell which operations share one.
 
@@ -77,10 +79,10 @@ class DARTS(SearchSpace):
         edges: np.ndarray,
         graph_form: str,
     ) -> GraphBatch:
-        """Edges (B, 2, 8, 2) of normal and reduction cell, (operation, state) each -> GraphBatch.
+        """Return a GraphBatch from the edges (B, 2, 8, 2) of normal and reduction cell, each an (operation, state).
 
-        Every node feeds the output, so nothing is dead and `pruned` equals `raw`; `contracted` has no identities,
-        which a skip connection of stride 2 is not.
+        Every node feeds the output, so `pruned` equals `raw`. `contracted` removes identities; a skip connection of
+        stride 2 is not one.
         """
         b = len(edges)
         operation = edges[..., 0].reshape(-1, EDGES)
@@ -111,11 +113,14 @@ class DARTS(SearchSpace):
         )
 
     def parse(self, notation: Any) -> Architecture:
-        """Any notation of `genotypes.parse`, such as the text that DARTS prints -> the raw Architecture."""
+        """Return the raw architecture from any notation of `genotypes.parse`, such as the text that DARTS prints."""
         return self._architecture(_edges(genotypes.parse(notation)), "raw")
 
     def genotype(self, architecture: Architecture) -> Genotype:
-        """The genotype of an architecture. UserError for one without notation that is not a raw graph of the space."""
+        """Return the genotype of an architecture.
+
+        Raise UserError if it has no notation and is not a raw graph of the space.
+        """
         if architecture.notation:
             return genotypes.parse(architecture.notation)
         return _genotype(self._decode(architecture))
@@ -149,11 +154,11 @@ class DARTS(SearchSpace):
         architecture: Architecture,
         graph_form: str = "contracted",
     ) -> Architecture:
-        """The architecture's function: with identities contracted."""
+        """Return the architecture with identities contracted."""
         return self._architecture(_edges(self.genotype(architecture)), graph_form)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Every node draws two states before it and an operation for each."""
+        """Draw for every node two of the states before it, and an operation for each."""
         # Node i can read the two inputs and the i sums before it.
         pairs = [rng.choice(INPUTS + node, 2, replace=False) for _ in range(2) for node in range(NODES)]
         operations = rng.integers(len(OPERATIONS), size=(2, EDGES))
@@ -165,7 +170,10 @@ class DARTS(SearchSpace):
         architecture: Architecture,
         rng: np.random.Generator,
     ) -> Architecture:
-        """One edge of one cell gets another operation, or reads another state; those of the first node read both."""
+        """Give one edge of one cell another operation or another input.
+
+        The edges of the first node always read both inputs.
+        """
         edges = _edges(self.genotype(architecture))
         cell, edge = rng.integers(2), rng.integers(EDGES)
         # The first node has two states to read and reads both, so only its operations can change.
@@ -185,7 +193,7 @@ class DARTS(SearchSpace):
         cells_per_stage: int = 6,
         stem_stride: int = 1,
     ) -> Program:
-        """The network as a Program. With fewer than 6 cells a stage, the first ones of each stage are built."""
+        """Return the network as a Program. With fewer than 6 cells a stage, each stage keeps its first ones."""
         return cifar_network(architecture, channels, cells_per_stage, stem_stride).program
 
     def full(
@@ -194,7 +202,7 @@ class DARTS(SearchSpace):
         images: str = "cifar10",
         channels: int | None = None,
     ) -> DartsProgram:
-        """The public network: 20 cells of 36 channels for cifar10, 14 cells of 48 for imagenet."""
+        """Return the published network: 20 cells of 36 channels for cifar10, 14 cells of 48 for imagenet."""
         if images not in CHANNELS:
             raise UserError(f"images must be one of {', '.join(CHANNELS)} for a full darts network, got {images!r}")
         channels = channels or CHANNELS[images]
@@ -211,7 +219,7 @@ class DARTS(SearchSpace):
         channels: int | None = None,
         auxiliary: bool = True,
     ) -> TrainableNetwork:
-        """The public network to be trained, with its auxiliary head and drop path, for colour images."""
+        """Return the published network ready for training, with auxiliary head and drop path, for colour images."""
         made = self.full(architecture, images, channels)
         n_classes = n_classes or CLASSES.get(images, 10)
         c = made.program.layers[made.auxiliary - 1].c_out
@@ -224,7 +232,7 @@ class DARTS(SearchSpace):
         images: str = "cifar10",
         channels: int | None = None,
     ) -> tuple[int, int]:
-        """Trainable parameters and multiply-adds of the public network, without its auxiliary head, as published."""
+        """Return trainable parameters and multiply-adds of the published network, without its auxiliary head."""
         side = 224 if images == "imagenet" else 32
         program = self.full(architecture, images, channels).program
         return count(program, (3, side, side), CLASSES.get(images, 10))
@@ -237,7 +245,7 @@ class DARTS(SearchSpace):
         return self.encode(table.columns["edges"], graph_form)
 
     def table(self, dataset: str) -> Table:
-        """The 725 random genotypes with the surrogate's accuracy; the columns hold their zero-cost scores too."""
+        """Return the 725 random genotypes with the surrogate's accuracy and their zero-cost scores."""
         path = find(SOURCE)
         if path is None:
             raise MissingTable(f"no darts table is present: {remedy(get_source(SOURCE))}")
@@ -287,10 +295,10 @@ def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 @dataclass
 class CellWriter:
-    """Writes cells one after another; `states` are the values, and their channels, that the next cell reads.
+    """Write cells one after another; `states` are the values, with their channels, that the next cell reads.
 
-    `paths` are the values of all operations but identities, which drop path may drop; `auxiliary` is the value of the
-    last reduction cell, where the auxiliary head reads.
+    `paths` are the values that drop path may drop: those of all operations except identities. `auxiliary` is the value
+    of the last reduction cell, which the auxiliary head reads.
     """
 
     writer: ProgramWriter
@@ -304,7 +312,7 @@ class CellWriter:
         cell: Cell,
         c: int,
     ) -> None:
-        """One cell of c channels a node, with its two inputs brought to c channels first.
+        """Write one cell with c channels per node, after bringing its two inputs to c channels.
 
         NOTE[PAPER]: paper says one weight a node, and a separable convolution has four; we make those of its first
         convolution from the mean of the node and of what it reads, those of its last from the mean of the node and of
@@ -397,7 +405,7 @@ class CellWriter:
 
 @dataclass(frozen=True)
 class DartsProgram:
-    """A network's layers, the values that drop path may drop, the value that the auxiliary head reads."""
+    """The layers of a network, the values that drop path may drop, and the value that the auxiliary head reads."""
 
     program: Program
     paths: frozenset[int]
@@ -410,7 +418,7 @@ def cifar_network(
     cells_per_stage: int,
     stem_stride: int = 1,
 ) -> DartsProgram:
-    """The network for CIFAR-10: 20 cells where there are 6 a stage; the stem has 3 times the channels of a node."""
+    """Return the network for CIFAR-10: 20 cells with 6 a stage. Its stem has 3 times the channels of a node."""
     _check_size(channels, cells_per_stage)
     writer = ProgramWriter(STEM_MULTIPLIER * channels, stem_stride)
     stem = (writer.stem(), STEM_MULTIPLIER * channels)
@@ -423,7 +431,7 @@ def imagenet_network(
     channels: int,
     cells_per_stage: int,
 ) -> DartsProgram:
-    """The network for ImageNet: 14 cells where there are 4 a stage; three convolutions of stride 2 before them."""
+    """Return the network for ImageNet: 14 cells with 4 a stage, after three convolutions of stride 2."""
     _check_size(channels, cells_per_stage)
     writer = ProgramWriter(channels // 2, stem_stride=2)
     half = writer.conv((writer.stem(),), channels // 2, channels, 3, 2, (0, BEFORE_LAST, BEFORE_LAST))
@@ -433,7 +441,7 @@ def imagenet_network(
 
 
 def positions(cells_per_stage: int) -> Sequence[int]:
-    """The places in the sequence of 20 of the cells of a network with fewer: the first ones of each stage."""
+    """Return the positions, in the sequence of 20, of the cells of a smaller network: the first ones of each stage."""
     places = []
     for i in range(len(network_sequence())):
         place = i % (CELLS_PER_STAGE + 1)

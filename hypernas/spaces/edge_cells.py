@@ -1,4 +1,4 @@
-"""Cells of six edges between four nodes with an operation on each (Dong & Yang 2020): graph, notation, layers."""
+"""Cells with an operation on each of six edges between four nodes (Dong & Yang 2020): graph, notation, layers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ REDUCTION_CELL = Cell(
 
 
 def cell_graphs(edge_ops: np.ndarray, graph_form: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Operations (B, 6) of the edges, ids into `OPS` -> ops (B, 8), adjacency (B, 8, 8), mask (B, 8) of the cells."""
+    """Return the cells as ops (B, 8), adjacency (B, 8, 8), mask (B, 8).
+
+    `edge_ops` (B, 6) are the operations of the edges, ids into `OPS`.
+    """
     b = len(edge_ops)
     nodes = np.empty((b, NODES), np.int64)
     nodes[:, 0] = INPUT
@@ -64,7 +67,7 @@ def cell_graphs(edge_ops: np.ndarray, graph_form: str) -> tuple[np.ndarray, np.n
 def parse_cell(notation: str, space: str) -> np.ndarray:
     """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> operations (6,); the last bar may be missing.
 
-    Raises UserError that names the `space`.
+    Raise UserError, naming the `space`, if the notation is wrong.
     """
     text = notation.strip()
     # Some lists lose the last bar.
@@ -82,7 +85,7 @@ def parse_cell(notation: str, space: str) -> np.ndarray:
 
 
 def format_cell(edge_ops: np.ndarray) -> str:
-    """Operations (6,) of the edges -> the notation."""
+    """Return the notation of the operations (6,) of the edges."""
     into: dict[int, list[str]] = {}
     for op, (source, target) in zip(edge_ops, EDGES, strict=True):
         into.setdefault(target, []).append(f"{OPS[op]}~{source}")
@@ -91,14 +94,14 @@ def format_cell(edge_ops: np.ndarray) -> str:
 
 
 def read_cell(cell: Cell, space: str) -> np.ndarray:
-    """The operations (6,) of a cell in raw form. Raises UserError for another one."""
+    """Return the operations (6,) of a cell in raw form. Raise UserError for any other cell."""
     if not np.array_equal(cell.adjacency, RAW) or min(cell.ops[1:7]) < NONE:
         raise UserError(f"a {space} architecture without notation must be in raw form, got other nodes or edges")
     return np.array(cell.ops[1:7])
 
 
 def change_edge(edge_ops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The operations (6,), one of them another one."""
+    """Return the operations (6,) with one of them changed."""
     changed = edge_ops.copy()
     edge = rng.integers(6)
     # 1 to 4 places around the five operations: never back to the same.
@@ -115,7 +118,7 @@ def write_cell(
     c_in: int,
     c_out: int,
 ) -> int:
-    """Write the cell at a position of the sequence; it reads value `x`, and a node sums what its edges carry."""
+    """Write the cell at a position of the sequence. It reads value `x`, and each node sums the outputs of its edges."""
     # Of each node the values that it hands on: none where nothing flows, several where it adds nothing itself.
     values: list[tuple[int, ...]] = [()] * len(cell.ops)
     reduces = cell.kind == REDUCTION

@@ -1,4 +1,4 @@
-"""Genotypes in the notation of DARTS (Liu et al. 2019): two cells, each node a sum of two operations."""
+"""Genotypes in the notation of DARTS (Liu et al. 2019): two cells, in which each node sums two operations."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ UNREADABLE = object()
 
 @dataclass(frozen=True)
 class Genotype:
-    """The edges (operation, state that it reads) of both cells, two for each of the nodes 2 to 5 in order.
+    """The edges (operation, state that it reads) of both cells: two for each of the nodes 2 to 5, in order.
 
-    States 0 and 1 are the outputs of the two cells before, the others are the nodes; the cell's output joins all four
-    nodes. Raises UserError for a missing node, an unknown operation, and a state that is not before its node.
+    States 0 and 1 are the outputs of the two previous cells, the others are the nodes. The cell's output joins all four
+    nodes. Raise UserError for a missing node, an unknown operation, or a state that does not precede its node.
     """
 
     normal: tuple[Edge, ...]
@@ -77,12 +77,12 @@ def _check(name: str, edges: Sequence[Edge]) -> None:
 
 
 def parse(notation: Any) -> Genotype:
-    """The genotype of any of the ways in which one is handed over; nothing is evaluated.
+    """Return the genotype written in any of the usual ways; nothing is evaluated as code.
 
-    Text: as DARTS prints it, whatever stands around it, so a training log too, as long as all genotypes in it are one;
-    NumPy's `np.int64(0)` and `array([2, 3, 4, 5])` count as numbers and lists; or a JSON object. Objects: a `Genotype`
-    of ours or of others (a named tuple), a dictionary with its fields. An edge list may be nested by nodes, as pt.darts
-    writes it. UserError for anything else.
+    Text: a genotype as DARTS prints it, inside any other text such as a training log, as long as all genotypes in it
+    are the same; NumPy's `np.int64(0)` and `array([2, 3, 4, 5])` count as numbers and lists; or a JSON object. Objects:
+    a `Genotype`, ours or another named tuple, or a dictionary with its fields. An edge list may be nested by node, as
+    pt.darts writes it. Raise UserError for anything else.
 
     >>> edges = [(operation, i % 2) for i, operation in enumerate(["sep_conv_3x3", "skip_connect"] * 4)]
     >>> parse(f"FOUND = Genotype(normal={edges}, normal_concat=[2, 3, 4, 5], reduce={edges})").normal[:2]
@@ -100,7 +100,7 @@ def parse(notation: Any) -> Genotype:
 
 
 class Field(NamedTuple):
-    """A part of a genotype: its value, `UNREADABLE` where it is no list of plain values, and how it was written."""
+    """A part of a genotype: its value, or `UNREADABLE` if it is not a list of plain values, and its text."""
 
     value: Any
     written: str

@@ -1,4 +1,4 @@
-"""Inverted residual blocks as MobileNetV3 and its relatives chain them (Sandler et al. 2018, Howard et al. 2019)."""
+"""Inverted residual blocks, as chained by MobileNetV3 and its relatives (Sandler et al. 2018, Howard et al. 2019)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HEAD_MULTIPLIER = 16
 
 @dataclass(frozen=True)
 class Block:
-    """A 1 x 1 convolution to `middle` channels, a depthwise one of side `kernel`, a 1 x 1 one to `c_out`.
+    """A 1 x 1 convolution to `middle` channels, a depthwise one of size `kernel`, and a 1 x 1 convolution to `c_out`.
 
-    The first is left out where `middle` is what the block reads; `squeeze` channels lie between the two convolutions
-    of squeeze-and-excitation, 0 for none. What has the shape of its input is added to it.
+    The first is left out if `middle` equals the input channels. `squeeze` is the number of channels inside
+    squeeze-and-excitation, 0 for none. If the output has the shape of the input, the input is added to it.
     """
 
     kernel: int
@@ -32,7 +32,7 @@ class Block:
 
 
 def divisible(channels: float, divisor: int = 8) -> int:
-    """The multiple of `divisor` nearest to `channels`, not under 90 % of it nor under `divisor` (MobileNetV2's code).
+    """Return the nearest multiple of `divisor`, but at least `divisor` and 90 % of `channels` (MobileNetV2's code).
 
     >>> divisible(72 / 4), divisible(28.4), divisible(11), divisible(1)
     (24, 32, 16, 8)
@@ -49,7 +49,7 @@ def convolve(
     activation: str,
     weight: WeightKey,
 ) -> int:
-    """A convolution of `shape` (c_in, c_out, kernel, stride), batch normalisation, the activation, "" for none."""
+    """Write a convolution of `shape` (c_in, c_out, kernel, stride), batch normalisation, and `activation` or ""."""
     c_in, c_out, kernel, stride = shape
     relu_after = activation == RELU
     y = writer.conv((x,), c_in, c_out, kernel, stride, weight, relu=False, relu_after=relu_after)
@@ -65,7 +65,7 @@ def write_block(
     block: Block,
     weights: Sequence[WeightKey],
 ) -> int:
-    """Write one block that reads value `x`; `weights` are the keys of its convolutions in order. Returns its value.
+    """Write one block that reads value `x`, and return its value; `weights` are the keys of its convolutions in order.
 
     NOTE[PAPER]: paper says nothing of the biases of squeeze-and-excitation; we run its convolutions without them and
     count them; because the hypernetwork makes no biases.
@@ -92,7 +92,7 @@ def write_block(
 
 
 def biases(block: Block) -> int:
-    """Parameters of a block that no layer of a Program has: the biases of squeeze-and-excitation."""
+    """Return the number of parameters of a block that no Program layer has: the biases of squeeze-and-excitation."""
     if not block.squeeze:
         return 0
     return block.squeeze + block.middle
@@ -105,8 +105,9 @@ def write_last(
     weights: Sequence[WeightKey],
     activation: str = HARD_SWISH,
 ) -> Program:
-    """The network's end: a 1 x 1 convolution from widths[0] to widths[1] channels, the mean over the map and, where
-    there is a widths[2], a linear layer to as many.
+    """Write the end of the network: a 1 x 1 convolution from widths[0] to widths[1] channels, the mean over the map.
+
+    If there is a widths[2], a linear layer to that many channels follows.
     """
     c_in, c_last, *linear = widths
     y = convolve(writer, x, (c_in, c_last, 1, 1), activation, weights[0])
@@ -126,7 +127,7 @@ def chain(
     widths: Sequence[int],
     activation: str = HARD_SWISH,
 ) -> Program:
-    """A whole network: stem of stride 2, blocks one after another, the end; weights are keyed by (block, layer)."""
+    """Return a whole network: stem of stride 2, the blocks in order, the end. Weight keys are (block, layer)."""
     writer = ProgramWriter(stem, stem_stride=2)
     c_in = stem
     x = activated_stem(writer, activation)
@@ -140,7 +141,7 @@ def chain(
 
 
 def activated_stem(writer: ProgramWriter, activation: str = HARD_SWISH) -> int:
-    """The stem's value after its activation."""
+    """Return the value of the stem after its activation."""
     activate = writer.hard_swish if activation == HARD_SWISH else writer.relu
     return activate(writer.stem(), writer.channels)
 
@@ -150,9 +151,9 @@ def block_keys(
     first: int,
     squeeze: bool,
 ) -> Iterator[WeightKey]:
-    """The keys of a block's convolutions whose nodes are numbered from `first`: expand, depthwise, [squeeze], project.
+    """Yield the keys of a block's convolutions, numbered from `first`: expand, depthwise, [squeeze], project.
 
-    The squeeze-and-excitation is one node; its first convolution takes its weights from the edge to that node.
+    Squeeze-and-excitation is one node; its first convolution takes its weights from the edge to that node.
     """
     yield (position, first)
     yield (position, first + 1)

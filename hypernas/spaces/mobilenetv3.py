@@ -80,10 +80,10 @@ Stage = tuple[tuple[int, int], ...]
 
 @lru_cache(8192)
 def stage_cell(blocks: Stage, squeeze: bool) -> Cell:
-    """The cell of a stage: of each block (kernel, expansion) the nodes expand, depthwise, [squeeze-excite], project.
+    """Return the cell of a stage. A block (kernel, expansion) has nodes expand, depthwise, [squeeze-excite], project.
 
-    A node reads the sum of its inputs, and every block but the first has a residual connection, so that what follows
-    the second block reads both. The projection reads the depthwise convolution and its gate.
+    A node sums its inputs. Every block except the first has a residual connection, so the node after the second block
+    reads both that block and its input. The projection reads the depthwise convolution and its gate.
 
     NOTE[PAPER]: paper says five normal cells, one a stage, and nothing of the nodes; we make every layer with weights a
     node; because the hypernetwork makes the weights of a node from its features.
@@ -143,7 +143,7 @@ class MobileNetV3(SearchSpace):
         e: np.ndarray,
         d: np.ndarray,
     ) -> GraphBatch:
-        """Kernels and expansions (B, 20), 4 a stage, and depths (B, 5) -> GraphBatch."""
+        """Return a GraphBatch from kernels and expansions (B, 20), 4 a stage, and depths (B, 5)."""
         b = len(d)
         ops = np.zeros((b, STAGES, NODES), np.int64)
         adjacency = np.zeros((b, STAGES, NODES, NODES), np.uint8)
@@ -170,7 +170,7 @@ class MobileNetV3(SearchSpace):
         )
 
     def architecture(self, stages: Sequence[Stage]) -> Architecture:
-        """Five stages, each its blocks (kernel, expansion) in order -> the Architecture."""
+        """Return the architecture of five stages, each a sequence of blocks (kernel, expansion)."""
         cells = tuple(stage_cell(tuple(stage), squeeze) for stage, squeeze in zip(stages, SQUEEZES, strict=True))
         written = []
         for stage in stages:
@@ -178,7 +178,10 @@ class MobileNetV3(SearchSpace):
         return Architecture(cells, tuple(range(STAGES)), "|".join(written))
 
     def stages(self, architecture: Architecture) -> tuple[Stage, ...]:
-        """The blocks (kernel, expansion) of each stage. Raises UserError for an architecture outside the space."""
+        """Return the blocks (kernel, expansion) of each stage.
+
+        Raise UserError if the architecture is outside the space.
+        """
         stages = []
         for cell in architecture.cells:
             kernels = [KERNELS[op - DEPTHWISE] for op in cell.ops if DEPTHWISE <= op < SQUEEZE]
@@ -197,11 +200,12 @@ class MobileNetV3(SearchSpace):
         r: Any = RESOLUTION,
         wid: Any = None,
     ) -> Architecture:
-        """Once-For-All's lists -> Architecture: kernels and expansions of 20 layers, 4 a stage, depths of 5 stages.
+        """Return the architecture in Once-For-All's lists: kernels and expansions of 20 layers, depths of 5 stages.
 
-        One number stands for all layers; numbers may be floats and lists text, as a CSV file has them. What stands at
-        the layers beyond a stage's depth, None too, is passed over. Raises UserError for lists of another length, a
-        depth, kernel or expansion that is not of the space, another resolution and another width `wid` than 1.0.
+        Each stage has 4 layers, of which it uses the first. A single number stands for all layers. Numbers may be
+        floats and lists may be text, as in a CSV file. Values for layers beyond a stage's depth, including None, are
+        ignored. Raise UserError for a list of the wrong length, for a depth, kernel or expansion outside the space, and
+        for another resolution or a width `wid` other than 1.0.
         """
         ks, e, d = whole_numbers("ks", ks, LAYERS), whole_numbers("e", e, LAYERS), whole_numbers("d", d, STAGES)
         (resolution,) = whole_numbers("r", r, 1)
@@ -220,7 +224,7 @@ class MobileNetV3(SearchSpace):
         return self.architecture(stages)
 
     def to_ofa(self, architecture: Architecture) -> dict[str, Any]:
-        """The inverse of `from_ofa`: `ks` and `e` with 0 for unused layers, `d`, `r`."""
+        """Return Once-For-All's lists, the inverse of `from_ofa`: `ks` and `e` with 0 for unused layers, `d`, `r`."""
         ks: list[int] = []
         e: list[int] = []
         stages = self.stages(architecture)
@@ -231,9 +235,9 @@ class MobileNetV3(SearchSpace):
         return {"ks": ks, "e": e, "d": [len(stage) for stage in stages], "r": RESOLUTION}
 
     def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
-        """`k3e4 k7e6|k5e3 k5e3 k5e3|...`: the blocks of five stages by kernel and expansion.
+        """Return the architecture in `k3e4 k7e6|k5e3 k5e3 k5e3|...`: the blocks of five stages by kernel and expansion.
 
-        Once-For-All's dictionary of `ks`, `e`, `d`, and `r` and `wid` where they are given, is read too, as JSON too.
+        Once-For-All's dictionary of `ks`, `e`, `d` and optionally `r` and `wid` is read too, also as JSON.
         """
         if isinstance(notation, str) and notation.lstrip().startswith("{"):
             notation = _json_object(notation)
@@ -258,7 +262,7 @@ class MobileNetV3(SearchSpace):
         return self.from_ofa(**lists)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Depths, kernels and expansions each uniform, as Once-For-All samples."""
+        """Draw depths, kernels and expansions uniformly at random, as Once-For-All does."""
         depths = rng.choice(DEPTHS, STAGES)
         stages = [tuple(_draw_blocks(rng, depth)) for depth in depths]
         return self.architecture(stages)
@@ -268,7 +272,7 @@ class MobileNetV3(SearchSpace):
         architecture: Architecture,
         rng: np.random.Generator,
     ) -> Architecture:
-        """A stage gets another depth, random blocks where it grows, or one block another kernel or expansion."""
+        """Change one stage's depth, adding random blocks if it grows, or one block's kernel or expansion."""
         stages = [list(stage) for stage in self.stages(architecture)]
         stage = stages[rng.integers(STAGES)]
         change, shift = rng.integers(3), int(rng.integers(1, 3))
@@ -289,7 +293,7 @@ class MobileNetV3(SearchSpace):
         architecture: Architecture,
         graph_form: str = "contracted",
     ) -> Architecture:
-        """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
+        """Return the architecture itself: every node lies on a path from input to output, none is a skip connection."""
         return self.architecture(self.stages(architecture))
 
     def graphs(
@@ -306,11 +310,11 @@ class MobileNetV3(SearchSpace):
         cells_per_stage: int = LONGEST,
         stem_stride: int = 2,
     ) -> Program:
-        """The network as a Program; of each stage the first `cells_per_stage` blocks are built.
+        """Return the network as a Program with the first `cells_per_stage` blocks of each stage.
 
         Stage s has the nodes input, those of its blocks, output. The fixed block takes its weights from the input of
-        the first stage and the edge from there, the last convolutions from the output of the last stage and the edge to
-        it.
+        the first stage and the edge that leaves it; the last convolutions take theirs from the output of the last stage
+        and the edge that enters it.
 
         NOTE[PAPER]: paper says nothing of how a network for 224 x 224 pixels meets smaller images; we drop the strides
         of the first and third stage too where stem_stride is 1; because 32-fold reduction leaves a digit one pixel.
@@ -336,13 +340,13 @@ class MobileNetV3(SearchSpace):
         architecture: Architecture,
         resolution: int = RESOLUTION,
     ) -> tuple[int, int]:
-        """Trainable parameters and multiply-adds of the ImageNet network, as Once-For-All counts them."""
+        """Return trainable parameters and multiply-adds of the ImageNet network, as Once-For-All counts them."""
         parameters, adds = count(self.build(architecture), (3, resolution, resolution), CLASSES)
         blocks = network_blocks(self.stages(architecture))
         return parameters + sum(biases(block) for stage in blocks for block in stage), adds
 
     def check(self, table: Table) -> str:
-        """Count every architecture of the table again. Raises UserError for the first row that differs."""
+        """Count every architecture of the table again. Raise UserError for the first row that differs."""
         lists = zip(*(table.columns[name].tolist() for name in ("ks", "e", "d")), strict=True)
         for row, (ks, e, d) in enumerate(lists):
             counted = self.count(self.from_ofa(ks, e, d))
@@ -352,7 +356,7 @@ class MobileNetV3(SearchSpace):
         return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
 
     def table(self, dataset: str) -> Table:
-        """The measured subnets; their one accuracy is label and truth."""
+        """Return the measured subnets. Their one accuracy is both label and truth."""
         columns = read_measured(_present("ofa-measured", "mobilenetv3/ofa_mbv3_measured.csv"))
         accuracy = columns.pop("accuracy")
         what = f"{len(accuracy):,} Once-For-All MobileNetV3 subnets with measured ImageNet top-1"
@@ -360,7 +364,7 @@ class MobileNetV3(SearchSpace):
         return Table(f"{what} ({how})", "measured", columns, accuracy, accuracy)
 
     def oracle(self) -> AccuracyPredictor:
-        """The official accuracy predictor: `predict(architectures)` in percent, a surrogate."""
+        """Return the official accuracy predictor, a surrogate with `predict(architectures)` in percent."""
         path = _present("ofa-predictor", "mobilenetv3/ofa_accuracy_predictor.npz")
         return AccuracyPredictor(path, self.to_ofa)
 
@@ -370,7 +374,7 @@ def whole_numbers(
     values: Any,
     n: int,
 ) -> list[int]:
-    """`n` whole numbers from a list, one number for all, or their text; None and NaN are 0.
+    """Return `n` whole numbers from a list, from one number for all, or from their text; None and NaN become 0.
 
     >>> whole_numbers("d", "[2, 3.0]", 2), whole_numbers("ks", 7, 3), whole_numbers("e", [4.0, None], 2)
     ([2, 3], [7, 7, 7], [4, 0])
@@ -440,7 +444,10 @@ def network_blocks(
     channels: int = CHANNELS,
     small: bool = False,
 ) -> list[list[Block]]:
-    """The blocks of each stage at a stem of `channels`; `small` images keep their size in stages 1 and 3."""
+    """Return the blocks of each stage for a stem of `channels`.
+
+    If `small`, images keep their size in stages 1 and 3.
+    """
     divisor, c_in = max(1, channels // 2), channels
     network: list[list[Block]] = []
     for s, stage in enumerate(stages):
@@ -458,10 +465,10 @@ def network_blocks(
 
 
 def read_measured(path: str | Path) -> dict[str, np.ndarray]:
-    """The measured subnets: `ks` and `e` (B, 20), `d` (B, 5), 0 for unused layers; `accuracy` (B,) percent,
-    `parameters`, `multiply_adds`, `evaluations`, `resolution` (B,).
+    """Return the measured subnets: `ks` and `e` (B, 20), `d` (B, 5), 0 for unused layers, and their measurements (B,).
 
-    Raises UserError for a file that is truncated or altered.
+    These are `accuracy` in percent, `parameters`, `multiply_adds`, `evaluations`, `resolution`. Raise UserError if the
+    file is truncated or altered.
     """
     columns = {}
     try:
@@ -481,9 +488,9 @@ def read_measured(path: str | Path) -> dict[str, np.ndarray]:
 class AccuracyPredictor:
     """The official accuracy predictor, a query oracle: four linear layers on one-hot kernels, expansions, resolution.
 
-    A surrogate, no measurement: a model of 16,000 subnets' accuracy on 10,000 images held out of ImageNet's training
-    set. With the measured subnets its Kendall tau is 0.88, but its percents lie 5.9 above theirs. `lists` gives the
-    kernels and expansions of an architecture. Raises UserError for a damaged file.
+    It is a surrogate, not a measurement: a model of the accuracy of 16,000 subnets on 10,000 images held out of
+    ImageNet's training set. Its Kendall tau with the measured subnets is 0.88, but its values are 5.9 points higher.
+    `lists` returns the kernels and expansions of an architecture. Raise UserError if the file is damaged.
     """
 
     source = "the official Once-For-All accuracy predictor (a surrogate, not measured)"
@@ -500,7 +507,7 @@ class AccuracyPredictor:
         self.lists = lists
 
     def predict(self, architectures: Sequence[Architecture]) -> Tensor:
-        """ImageNet top-1 (B,) in percent."""
+        """Return the ImageNet top-1 accuracy (B,) in percent."""
         lists = [self.lists(architecture) for architecture in architectures]
         ks, e = (np.array([one[name] for one in lists]) for name in ("ks", "e"))
         x = torch.from_numpy(features(ks, e))
@@ -510,7 +517,7 @@ class AccuracyPredictor:
 
 
 def features(ks: np.ndarray, e: np.ndarray) -> np.ndarray:
-    """Kernels and expansions (B, 20), 0 for none, -> one-hot (B, 128) float32: kernels, expansions, resolution.
+    """Return one-hot features (B, 128) float32 of kernels and expansions (B, 20), 0 for none, and resolution.
 
     >>> features(np.array([[7] + [0] * 19]), np.array([[3] + [0] * 19])).nonzero()[1].tolist()
     [2, 60, 127]

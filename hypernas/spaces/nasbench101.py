@@ -36,7 +36,10 @@ DOWNSAMPLING = Cell((INPUT, DOWNSAMPLE, OUTPUT), ((0, 1, 0), (0, 0, 1), (0, 0, 0
 
 
 def alive(edges: np.ndarray) -> np.ndarray:
-    """The edges (N, N) that lie on paths from the first vertex to the last. Raises UserError where there is none."""
+    """Return the edges (N, N) that lie on paths from the first vertex to the last.
+
+    Raise UserError if there is no path.
+    """
     # Powers of A + I count walks of up to so many edges, so a positive entry means: reached.
     steps = np.eye(len(edges), dtype=np.int64) + edges
     reach = np.linalg.matrix_power(steps, len(edges)) > 0
@@ -47,9 +50,9 @@ def alive(edges: np.ndarray) -> np.ndarray:
 
 
 def connected(adjacency: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Whether (B,) all of the vertices 0 to `last` of a cell (B, N, N) lie on paths from the first to the last.
+    """Return whether (B,) all vertices 0 to `last` of a cell (B, N, N) lie on paths from the first to the last.
 
-    Sets of vertices are bits of an integer, so that a whole table takes a few dozen array operations.
+    Sets of vertices are stored as bits of an integer, so a whole table takes a few dozen array operations.
 
     >>> connected(np.array([[[0, 1, 1], [0, 0, 0], [0, 0, 0]], [[0, 1, 0], [0, 0, 1], [0, 0, 0]]]), np.array([2, 2]))
     array([False,  True])
@@ -80,11 +83,11 @@ def vertex_channels(
     last: np.ndarray,
     c_out: int,
 ) -> np.ndarray:
-    """Channels (B, N) of the inner vertices of cells with adjacency (B, N, N) and output vertex `last` (B,).
+    """Return the channels (B, N) of inner vertices, given adjacency (B, N, N) and output vertex `last` (B,).
 
-    The vertices that feed the output share its `c_out` channels, the first ones get the remainder; every other one has
-    as many as the widest vertex it feeds (`compute_vertex_channels` of NAS-Bench-101's code). Input and output get 0,
-    and so does a vertex that leads nowhere.
+    The vertices that feed the output share its `c_out` channels, and the first ones get the remainder. Every other
+    vertex has as many channels as the widest vertex it feeds (`compute_vertex_channels` of NAS-Bench-101's code).
+    Input, output and vertices that lead nowhere get 0.
 
     >>> edges = np.zeros((1, 4, 4), bool)
     >>> edges[0, [0, 0, 1, 1, 2], [1, 2, 2, 3, 3]] = True
@@ -112,10 +115,10 @@ def cell_parameters(
     c_in: int,
     c_out: int,
 ) -> np.ndarray:
-    """Trainable parameters (B,) of pruned cells: convolutions of side `kernel` (B, N), 0 for none, and projections.
+    """Return the trainable parameters (B,) of pruned cells with convolutions of size `kernel` (B, N), 0 for none.
 
-    Every convolution has c_in * c_out * k * k weights and a batch normalisation with scale and shift; what the input
-    feeds reads it through a 1 x 1 convolution.
+    Every convolution, projections included, has c_in * c_out * k * k weights and a batch normalisation with scale and
+    shift. Vertices fed by the input read it through a 1 x 1 projection.
     """
     channels = vertex_channels(adjacency, last, c_out)
     rows = np.arange(len(adjacency))
@@ -136,10 +139,11 @@ def write_cell(
     c_in: int,
     c_out: int,
 ) -> int:
-    """Write one cell that reads value `x` and has `alive` edges (N, N); returns its value.
+    """Write one cell that reads value `x` and has `alive` edges (N, N). Return its value.
 
-    An inner vertex sums what it reads, then is a convolution of side `kernels[v]`, 0 for max pooling; the output joins
-    what it reads; what the input feeds reads it through a 1 x 1 convolution. All convolutions are conv-norm-ReLU.
+    An inner vertex sums its inputs, then applies a convolution of size `kernels[v]`, or max pooling for 0. The output
+    joins its inputs. Vertices fed by the input read it through a 1 x 1 convolution. All convolutions are
+    conv-norm-ReLU.
 
     NOTE[PAPER]: paper says nothing of the 1 x 1 projections that NAS-Bench-101 puts on the edges from the input; we
     make their weights from the mean of the features of both ends; because an edge has no node of its own.
@@ -190,10 +194,11 @@ class NASBench101(SearchSpace):
         ops: np.ndarray,
         graph_form: str,
     ) -> GraphBatch:
-        """The table's columns -> GraphBatch: n_vertices (B,), edge x -> y as bit x + y(y-1)/2 of adj_bits (B,), inner
-        operations (B, 5) as 0 conv3x3, 1 conv1x1, 2 maxpool3x3.
+        """Return a GraphBatch from the columns of the table.
 
-        Pruned as the official code does; nothing is left to contract, so `contracted` equals `pruned`.
+        They are n_vertices (B,), adj_bits (B,), whose bit x + y(y-1)/2 is the edge x -> y, and inner operations (B, 5)
+        with 0 conv3x3, 1 conv1x1, 2 maxpool3x3. Graphs are pruned as in the official code. Nothing is left to contract,
+        so `contracted` equals `pruned`.
         """
         b = len(n_vertices)
         last = n_vertices.astype(np.int64) - 1
@@ -274,11 +279,11 @@ class NASBench101(SearchSpace):
         architecture: Architecture,
         graph_form: str = "contracted",
     ) -> Architecture:
-        """The architecture without the vertices that lie on no path from input to output."""
+        """Return the architecture without vertices that lie on no path from input to output."""
         return self._architecture(self.encode(*self._columns(architecture), graph_form))
 
     def format(self, cell: Cell) -> str:
-        """Each vertex after the input with the vertices it reads: `conv3x3(0)|maxpool3x3(0,1)|output(1,2)`."""
+        """Return each vertex after the input with the vertices it reads: `conv3x3(0)|maxpool3x3(0,1)|output(1,2)`."""
         vertices = []
         for y, op in enumerate(cell.ops):
             sources = [str(x) for x in range(y) if cell.adjacency[x][y]]
@@ -308,7 +313,7 @@ class NASBench101(SearchSpace):
         return self._architecture(self.encode(*columns, "raw"))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """A random matrix of 7 vertices and random operations, pruned, drawn again until it is inside the space."""
+        """Draw a random matrix of 7 vertices and random operations, prune it, and repeat until it is in the space."""
         while True:
             # 7 vertices have 21 pairs; each bit is an edge or none.
             bits = rng.integers(1 << 21, size=1)
@@ -336,9 +341,9 @@ class NASBench101(SearchSpace):
         architecture: Architecture,
         rng: np.random.Generator,
     ) -> Architecture:
-        """One edge is added or removed, one operation changes, or a new vertex is put between two vertices.
+        """Add or remove one edge, change one operation, or insert a new vertex between two vertices.
 
-        Drawn again until the pruned result is another architecture inside the space.
+        This repeats until the pruned result is another architecture inside the space.
         """
         architecture = self.canonical(architecture)
         cell = architecture.cells[0]
@@ -380,7 +385,7 @@ class NASBench101(SearchSpace):
         cells_per_stage: int = 3,
         stem_stride: int = 1,
     ) -> Program:
-        """The network as a Program. With fewer than 3 cells a stack, the first ones of each stack are built."""
+        """Return the network as a Program. With fewer than 3 cells a stack, each stack keeps its first ones."""
         check_cells_per_stage(cells_per_stage, CELLS_PER_STACK)
         self._columns(architecture)
         cell = architecture.cells[0]
@@ -400,11 +405,11 @@ class NASBench101(SearchSpace):
         return writer.finish(x, norm_last=False)
 
     def count(self, architecture: Architecture) -> tuple[int, int]:
-        """Trainable parameters and multiply-adds of the table's network: stem of 128 channels, 32 x 32 images."""
+        """Return trainable parameters and multiply-adds of the table's network: 128-channel stem, 32 x 32 images."""
         return count(self.build(architecture, STEM_CHANNELS), image=(3, 32, 32), n_classes=10)
 
     def trainable_parameters(self, graphs: GraphBatch) -> np.ndarray:
-        """Parameters (B,) of the network of each pruned architecture with the table's stem of 128 channels."""
+        """Return the parameters (B,) of the network of each pruned architecture with the table's 128-channel stem."""
         ops = graphs.ops[:, 0].numpy()
         adjacency = graphs.adjacency[:, 0].numpy()
         last = graphs.mask[:, 0].sum(1).numpy() - 1
@@ -421,7 +426,7 @@ class NASBench101(SearchSpace):
         return total + (c_in + 1) * 10
 
     def check(self, table: Table) -> str:
-        """Recompute what the table states of every architecture. Raises UserError for the first row that differs."""
+        """Recompute what the table states about every architecture. Raise UserError for the first row that differs."""
         stated = table.columns.get("trainable_parameters")
         if stated is None:
             raise UserError(f"a table to check must state trainable parameters, this one does not: {table.source}")
@@ -433,7 +438,7 @@ class NASBench101(SearchSpace):
         return f"trainable parameters equal those recomputed from the graph in all {len(stated):,} rows"
 
     def table(self, dataset: str) -> Table:
-        """The table that `hypernas data fetch` made of the official file, else the compact one."""
+        """Return the table that `hypernas data fetch` converted from the official file, or else the compact one."""
         path = next((path for path in map(find, SOURCES) if path is not None), None)
         if path is None:
             raise MissingTable("no nasbench101 table is present; `hypernas data fetch nasbench101` brings one")

@@ -55,14 +55,14 @@ class NASBench201(SearchSpace):
         edge_ops: np.ndarray,
         graph_form: str,
     ) -> GraphBatch:
-        """Operations (B, 6) of the edges, ids into `ops` -> GraphBatch."""
+        """Return a GraphBatch from the operations (B, 6) of the edges, as ids into `ops`."""
         cells = cell_graphs(edge_ops, graph_form)
         return with_second_cell(*cells, REDUCTION_CELL, self._sequence, self)
 
     def parse(self, notation: str | Mapping[Any, str]) -> Architecture:
         """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` -> the raw Architecture.
 
-        A dictionary of the operation of each edge, `{(0, 1): "nor_conv_3x3", ...}`, is read too.
+        A dictionary with the operation of each edge, `{(0, 1): "nor_conv_3x3", ...}`, is read too.
         """
         if isinstance(notation, Mapping):
             return self._architecture(_edges_in_order(notation)[None], "raw")
@@ -73,8 +73,10 @@ class NASBench201(SearchSpace):
         return self._architecture(parse_cell(notation, self.name)[None], "raw")
 
     def from_naslib(self, op_indices: Sequence[int]) -> Architecture:
-        """NASLib's six numbers: 0 skip, 1 none, 2 conv 3x3, 3 conv 1x1, 4 pool, for the edges in its order,
-        (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)."""
+        """Return the architecture from NASLib's six numbers: 0 skip, 1 none, 2 conv 3x3, 3 conv 1x1, 4 pool.
+
+        NASLib orders the edges as (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3).
+        """
         numbers = list(op_indices)
         known = set(range(len(NASLIB_OPS)))
         if len(numbers) != len(EDGES) or not set(numbers) <= known:
@@ -104,7 +106,7 @@ class NASBench201(SearchSpace):
         architecture: Architecture,
         rng: np.random.Generator,
     ) -> Architecture:
-        """One edge gets another operation."""
+        """Change the operation of one edge."""
         return self._architecture(change_edge(self._edge_ops(architecture)[0], rng)[None], "raw")
 
     def canonical(
@@ -112,7 +114,7 @@ class NASBench201(SearchSpace):
         architecture: Architecture,
         graph_form: str = "contracted",
     ) -> Architecture:
-        """The architecture's function: pruned, and with skip connections contracted."""
+        """Return the architecture pruned and with skip connections contracted, according to `graph_form`."""
         return self._architecture(self._edge_ops(architecture), graph_form)
 
     def graphs(
@@ -129,7 +131,7 @@ class NASBench201(SearchSpace):
         cells_per_stage: int = 5,
         stem_stride: int = 1,
     ) -> Program:
-        """The network as a Program. With fewer than 5 cells a stage, the first ones of each stage are built."""
+        """Return the network as a Program. With fewer than 5 cells a stage, each stage keeps its first ones."""
         check_cells_per_stage(cells_per_stage, CELLS_PER_STAGE)
         writer = ProgramWriter(channels, stem_stride)
         x = writer.stem()
@@ -144,7 +146,7 @@ class NASBench201(SearchSpace):
         return writer.finish(x)
 
     def table(self, dataset: str) -> Table:
-        """The official table where it is found, else the embedded re-trained one."""
+        """Return the official table if it is installed, or else the embedded table of re-trained networks."""
         path = find("nasbench201")
         if path is not None:
             return self._official(path, dataset)
@@ -156,7 +158,7 @@ class NASBench201(SearchSpace):
         return self.embedded()
 
     def embedded(self) -> Table:
-        """The re-trained table of the package analog-nasbench, which every installation has."""
+        """Return the re-trained table of the package analog-nasbench, which every installation has."""
         path = find("analog-nasbench")
         if path is None:
             raise MissingTable("no nasbench201 table is present; `pip install analog-nasbench==0.1.3` brings one")
@@ -186,7 +188,7 @@ class NASBench201(SearchSpace):
         return Table(source, "measured", columns, validation, test)
 
     def published_scores(self, dataset: str) -> dict[str, np.ndarray]:
-        """Zero-cost scores (B,) of NAS-Bench-Suite-Zero by name, NaN where unknown; none where there are none."""
+        """Return the zero-cost scores (B,) of NAS-Bench-Suite-Zero by name, NaN where unknown; empty if none."""
         path = find("nasbench201")
         if path is None or dataset not in SCORED:
             return {}
@@ -195,7 +197,7 @@ class NASBench201(SearchSpace):
         return {str(name): scores[:, i] for i, name in enumerate(arrays["zc_names"])}
 
     def hardware(self, dataset: str) -> dict[str, np.ndarray]:
-        """Measured latencies and energies (B,) of HW-NAS-Bench by name, none where they are not present."""
+        """Return latencies and energies (B,) measured by HW-NAS-Bench, by name; empty if they are not installed."""
         path = find("nasbench201")
         if path is None or dataset not in self.datasets:
             return {}

@@ -1,4 +1,4 @@
-"""NAS-Bench-201 networks of variable depth whose cells differ: 3 stages of 1 to 3 cells, each drawn on its own."""
+"""NAS-Bench-201 networks of variable depth with different cells: 3 stages of 1 to 3 cells, each drawn independently."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class NASBench201Depth(SearchSpace):
         return stages
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Every depth with equal chance, every cell from the 15,625 of NAS-Bench-201."""
+        """Draw every depth uniformly, and every cell from the 15,625 of NAS-Bench-201."""
         depths = 1 + rng.integers(MOST, size=STAGES)
         stages = []
         for depth in depths:
@@ -98,7 +98,7 @@ class NASBench201Depth(SearchSpace):
         return self._architecture(stages, "raw")
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        """One edge of one cell gets another operation, or a random cell is put in, or one is taken out."""
+        """Change the operation of one edge of one cell, insert a random cell, or remove a cell."""
         stages = self._stages(architecture)
         short = [stage for stage in stages if len(stage) < MOST]
         deep = [stage for stage in stages if len(stage) > 1]
@@ -117,7 +117,7 @@ class NASBench201Depth(SearchSpace):
         return self._architecture(stages, "raw")
 
     def canonical(self, architecture: Architecture, graph_form: str = "contracted") -> Architecture:
-        """The network with each of its cells pruned, and its skip connections contracted."""
+        """Return the network with each cell pruned and its skip connections contracted, according to `graph_form`."""
         return self._architecture(self._stages(architecture), graph_form)
 
     def build(
@@ -127,9 +127,9 @@ class NASBench201Depth(SearchSpace):
         cells_per_stage: int = MOST,
         stem_stride: int = 1,
     ) -> Program:
-        """The network as a Program; of a stage with more than `cells_per_stage` cells the first ones are built.
+        """Return the network as a Program with at most the first `cells_per_stage` cells of each stage.
 
-        The layers of a stage's i-th cell stand at the same place in networks of any depth, so they can run together.
+        The layers of a stage's i-th cell are at the same position in networks of any depth, so they can run together.
         """
         check_cells_per_stage(cells_per_stage, MOST)
         writer = ProgramWriter(channels, stem_stride)

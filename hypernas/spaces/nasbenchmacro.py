@@ -1,4 +1,4 @@
-"""NAS-Bench-Macro: eight layers in a row, for each of which one of three blocks is chosen (Su et al. 2021)."""
+"""NAS-Bench-Macro: eight layers in a row, each one of three blocks (Su et al. 2021)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def layer_cell(
     halves: bool,
     graph_form: str,
 ) -> Cell:
-    """The cell of one layer. Only the identity of a layer that keeps its map can be contracted."""
+    """Return the cell of one layer. Only the identity of a layer that keeps its resolution can be contracted."""
     ops: tuple[int, ...]
     if choice:
         ops = (INPUT, EXPAND3 + choice - 1, DEPTHWISE3 + choice - 1, PROJECT, OUTPUT)
@@ -64,10 +64,10 @@ def layer_cell(
 
 
 class NASBenchMacro(SearchSpace):
-    """A network is written as the digits of its layers: 0 identity, 1 MB 3x3 expansion 3, 2 MB 5x5 expansion 6.
+    """Networks written as the digits of their layers: 0 identity, 1 MB 3x3 expansion 3, 2 MB 5x5 expansion 6.
 
-    Each layer is a cell of its own: input, expand, depthwise, project, output, with the residual as an edge from input
-    to output. An identity is a skip connection, and a 1 x 1 convolution where the layer halves the map.
+    Each layer is a separate cell: input, expand, depthwise, project, output, with the residual as an edge from input to
+    output. An identity is a skip connection, or a 1 x 1 convolution if the layer halves the resolution.
     """
 
     name = "nasbenchmacro"
@@ -83,7 +83,7 @@ class NASBenchMacro(SearchSpace):
         choices: np.ndarray,
         graph_form: str,
     ) -> GraphBatch:
-        """Choices (B, 8) -> GraphBatch with eight cells an architecture."""
+        """Return a GraphBatch with eight cells an architecture from the choices (B, 8)."""
         b = len(choices)
         ops = torch.zeros(b, LAYERS, NODES, dtype=torch.int64)
         adjacency = torch.zeros(b, LAYERS, NODES, NODES, dtype=torch.uint8)
@@ -111,7 +111,7 @@ class NASBenchMacro(SearchSpace):
         return Architecture(cells, tuple(range(LAYERS)), notation)
 
     def choices(self, architecture: Architecture) -> list[int]:
-        """The choice of each layer. Raises UserError for an architecture outside the space."""
+        """Return the choice of each layer. Raise UserError if the architecture is outside the space."""
         if len(architecture.cells) != LAYERS:
             raise UserError(f"a {self.name} architecture must have {LAYERS} cells, got {len(architecture.cells)}")
         choices = []
@@ -140,7 +140,7 @@ class NASBenchMacro(SearchSpace):
         architecture: Architecture,
         rng: np.random.Generator,
     ) -> Architecture:
-        """One layer gets another choice."""
+        """Change the choice of one layer."""
         choices = self.choices(architecture)
         layer = int(rng.integers(LAYERS))
         choices[layer] = other_choice(choices[layer], range(len(CHOICES)), rng)
@@ -151,7 +151,7 @@ class NASBenchMacro(SearchSpace):
         architecture: Architecture,
         graph_form: str = "contracted",
     ) -> Architecture:
-        """The architecture with its identities contracted; nothing is there to be pruned."""
+        """Return the architecture with its identities contracted; there is nothing to prune."""
         return self._architecture(self.choices(architecture), graph_form)
 
     def build(
@@ -161,7 +161,7 @@ class NASBenchMacro(SearchSpace):
         cells_per_stage: int = max(STAGES),
         stem_stride: int = 1,
     ) -> Program:
-        """The network as a Program; of each stage the first `cells_per_stage` layers are built."""
+        """Return the network as a Program with the first `cells_per_stage` layers of each stage."""
         check_cells_per_stage(cells_per_stage, max(STAGES))
         choices = self.choices(architecture)
         writer = ProgramWriter(channels, stem_stride)
@@ -192,7 +192,7 @@ class NASBenchMacro(SearchSpace):
         return self.encode(table.columns["choices"], graph_form)
 
     def table(self, dataset: str) -> Table:
-        """All 6,561 networks: the label is the first of their three runs, the truth the mean of the other two."""
+        """Return all 6,561 networks: the label is the first of their three runs, the truth the mean of the others."""
         path = find(SOURCE)
         if path is None:
             raise MissingTable(f"no nasbenchmacro table is present: {remedy(get_source(SOURCE))}")
@@ -205,7 +205,7 @@ class NASBenchMacro(SearchSpace):
         return Table(source, "measured", columns, first, others.mean(1))
 
     def check(self, table: Table) -> str:
-        """Count every network again. Raises UserError for the first row that differs."""
+        """Count every network again. Raise UserError for the first row that differs."""
         parameters = table.columns["parameters"].tolist()
         adds = table.columns["multiply_adds"].tolist()
         stated = zip(parameters, adds, strict=True)

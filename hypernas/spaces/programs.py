@@ -1,4 +1,4 @@
-"""Programs for target networks: how a space writes them, and what is known of one without running it."""
+"""Programs for target networks: how a space writes them, and what can be computed without running one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESIZING = ("conv", "pool", "maxpool")
 
 @dataclass
 class ProgramWriter:
-    """Collects the layers of a Program; each method returns the index of the value that its layer makes."""
+    """Collect the layers of a Program. Each method adds a layer and returns the index of its output value."""
 
     channels: int
     stem_stride: int = 1
@@ -57,7 +57,7 @@ class ProgramWriter:
         norm: bool = True,
         relu_after: bool = False,
     ) -> int:
-        """ReLU, convolution with generated weights, batch normalisation; with `relu_after` ReLU once more."""
+        """Add ReLU, convolution with generated weights, batch normalisation, and with `relu_after` another ReLU."""
         padding = kernel // 2
         layer = Layer(
             "conv", inputs, c_in, c_out, kernel, stride, padding, relu, norm, weight, self.position, relu_after
@@ -76,7 +76,7 @@ class ProgramWriter:
         norm: bool = True,
         relu_after: bool = False,
     ) -> int:
-        """A convolution of each channel by itself."""
+        """Add a convolution of each channel by itself."""
         padding = dilation * (kernel // 2)
         position = self.position
         layer = Layer(
@@ -92,7 +92,7 @@ class ProgramWriter:
         stride: int,
         padding: int,
     ) -> int:
-        """Average pooling that does not count the padding."""
+        """Add average pooling that does not count the padding."""
         return self._plain("pool", inputs, c, kernel, stride, padding)
 
     def max_pool(
@@ -103,11 +103,14 @@ class ProgramWriter:
         stride: int,
         padding: int,
     ) -> int:
-        """Max pooling; the padding never wins, and without any an odd edge is pooled too, as TensorFlow's `same`."""
+        """Add max pooling that ignores padding.
+
+        Without padding, an odd edge is pooled too, as in TensorFlow's `same`.
+        """
         return self._plain("maxpool", inputs, c, kernel, stride, padding)
 
     def concat(self, inputs: tuple[int, ...], c: int) -> int:
-        """Values joined to `c` channels; nothing is written for a single one."""
+        """Join values to `c` channels; a single value needs no layer."""
         return inputs[0] if len(inputs) == 1 else self._plain("concat", inputs, c)
 
     def relu(self, value: int, c: int) -> int:
@@ -120,11 +123,11 @@ class ProgramWriter:
         return self._plain("gelu", (value,), c)
 
     def layer_norm(self, value: int, c: int) -> int:
-        """The first c channels of each pixel, normalised, without a learned scale."""
+        """Normalise the first c channels of each pixel, without a learned scale."""
         return self._plain("layernorm", (value,), c)
 
     def positions(self, value: int, c: int) -> int:
-        """The first c channels of a value, the sine and cosine code of each pixel's place added."""
+        """Add the sine and cosine code of each pixel's position to the first c channels of a value."""
         return self._plain("positions", (value,), c)
 
     def attention(
@@ -133,15 +136,15 @@ class ProgramWriter:
         c: int,
         heads: int,
     ) -> int:
-        """Self-attention of the pixels, whose value holds queries, keys and values of c channels each."""
+        """Add self-attention over pixels to a value that holds queries, keys and values of c channels each."""
         return self._push(Layer("attention", (value,), 3 * c, c, position=self.position, groups=heads))
 
     def shift(self, value: int, c: int) -> int:
-        """The map moved by one pixel up and to the left."""
+        """Move the map by one pixel up and to the left."""
         return self._plain("shift", (value,), c)
 
     def mean(self, value: int, c: int) -> int:
-        """The mean of each channel, a map of one pixel."""
+        """Average each channel to a map of one pixel."""
         return self._plain("mean", (value,), c)
 
     def gate(
@@ -150,15 +153,15 @@ class ProgramWriter:
         gate: int,
         c: int,
     ) -> int:
-        """A value times the hard sigmoid of another, which may be a map of one pixel."""
+        """Multiply a value by the hard sigmoid of another, which may be a map of one pixel."""
         return self._plain("gate", (value, gate), c)
 
     def add(self, inputs: tuple[int, ...], c: int) -> int:
-        """The sum of values; nothing is written for a single one."""
+        """Sum values; a single value needs no layer."""
         return inputs[0] if len(inputs) == 1 else self._plain("add", inputs, c)
 
     def zero(self, like: int, c: int) -> int:
-        """Zeros of the shape of the value `like`: a cell that no path crosses."""
+        """Add zeros of the shape of the value `like`, for a cell without any path."""
         return self._plain("zero", (like,), c)
 
     def finish(
@@ -167,7 +170,10 @@ class ProgramWriter:
         norm_last: bool = True,
         heads: tuple[tuple[int, int, int], ...] = (),
     ) -> Program:
-        """`heads` are by default square, as wide as what the classifier reads, of kernels 1 and 3."""
+        """Return the Program.
+
+        By default, `heads` are square, as wide as the classifier's input, with kernels 1 and 3.
+        """
         c_last = self.layers[output - 1].c_out if output else self.channels
         heads = heads or ((1, c_last, c_last), (3, c_last, c_last))
         return Program(tuple(self.layers), output, self.channels, c_last, self.stem_stride, norm_last, heads)
@@ -178,9 +184,9 @@ def count(
     image: Sequence[int],
     n_classes: int,
 ) -> tuple[int, int]:
-    """Trainable parameters and multiply-adds on one image (C, H, W) of the network with learned weights.
+    """Return trainable parameters and multiply-adds of the network with learned weights on one image (C, H, W).
 
-    Every batch normalisation has a scale and a shift; multiply-adds are those of convolutions and classifier.
+    Every batch normalisation has a scale and a shift. Multiply-adds are those of convolutions and classifier.
     """
     c, h, w = image
     h = -(-h // program.stem_stride)
@@ -211,9 +217,9 @@ def map_sizes(
     h: int,
     w: int,
 ) -> list[Size]:
-    """The (height, width) of every value of the program on images of h x w pixels, the stem's first.
+    """Return the (height, width) of every value of the program, the stem's first, on images of h x w pixels.
 
-    Raises UserError where the images are too small, or so odd that a sum has terms of different sizes.
+    Raise UserError if the images are too small, or so odd that the terms of a sum differ in size.
     """
     stem = Layer("conv", (), 1, program.channels, kernel=3, stride=program.stem_stride, padding=1)
     sizes = [_size_after(stem, (h, w))]

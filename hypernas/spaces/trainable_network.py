@@ -1,4 +1,4 @@
-"""A program as an ordinary PyTorch network: weights of its own, batch normalisation that learns, drop path."""
+"""A program as an ordinary PyTorch network with its own weights, learned batch normalisation and drop path."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypernas.method.target_network import Program, apply, gather
 
 
 class AuxiliaryHead(nn.Module):
-    """The second classifier of DARTS's networks; it reads maps of 8 x 8, or of 7 x 7 with `large`.
+    """The second classifier of the DARTS networks; it reads maps of 8 x 8, or of 7 x 7 if `large`.
 
-    As in their code, the large one has no normalisation after its last convolution.
+    As in the official code, the large one has no normalisation after its last convolution.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class AuxiliaryHead(nn.Module):
 class TrainableNetwork(nn.Module):
     """The network of a program with learned weights; batch normalisation has scale, shift and running statistics.
 
-    While training, each value of `paths` is dropped with probability `drop_path`, an attribute to be raised over the
-    epochs, for each image by itself; `auxiliary` is a second classifier that reads value `auxiliary_reads`.
+    In training, each value of `paths` is dropped, separately for each image, with probability `drop_path`, an attribute
+    that you raise over the epochs. `auxiliary` is a second classifier that reads value `auxiliary_reads`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TrainableNetwork(nn.Module):
         return self.with_auxiliary(images)[0]
 
     def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """images (M, C, H, W) -> logits (M, K), and while training those of the auxiliary head where there is one."""
+        """images (M, C, H, W) -> logits (M, K) and, in training, those of the auxiliary head if there is one."""
         stem = F.conv2d(images, self.weights["0"], stride=self.program.stem_stride, padding=1)
         values = [self.norms["0"](stem)]
         for i, layer in enumerate(self.program.layers, 1):

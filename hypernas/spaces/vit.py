@@ -36,7 +36,7 @@ LONGEST = 16
 
 @dataclass(frozen=True)
 class Supernet:
-    """What may be chosen: one embedding dimension and depth, and for each layer heads of 64 channels and MLP ratio."""
+    """The choices of a supernet: embedding dimension, depth, and for each layer heads of 64 channels and MLP ratio."""
 
     name: str
     embed_dims: tuple[int, ...]
@@ -45,7 +45,7 @@ class Supernet:
     depths: tuple[int, ...]
 
     def layers(self) -> Layers:
-        """Every choice (heads, MLP ratio) of a layer."""
+        """The possible layers, as (heads, MLP ratio)."""
         return tuple((heads, ratio) for heads in self.heads for ratio in self.mlp_ratios)
 
 
@@ -93,9 +93,9 @@ def layer_cell(
     heads: int,
     mlp_ratio: float,
 ) -> Cell:
-    """The cell of a layer: input, queries with keys and values, projection, the MLP's two layers, output.
+    """Return the cell of a layer: input, queries with keys and values, projection, the MLP's two layers, output.
 
-    A node reads the sum of its inputs: the MLP the input and the projection, the output both and the MLP.
+    A node sums its inputs: the MLP reads the input and the projection, and the output reads both and the MLP.
 
     NOTE[PAPER]: paper says nothing of the nodes; we make every linear layer a node, its operation names the choice, and
     the input's the embedding dimension; because it is chosen once and all layers depend on it.
@@ -137,14 +137,17 @@ class ViT(SearchSpace):
         embed_dim: int,
         layers: Sequence[tuple[int, float]],
     ) -> Architecture:
-        """Embedding dimension, layers (heads, MLP ratio) -> Architecture. Raises UserError outside the space."""
+        """Return the architecture with this embedding dimension and layers (heads, MLP ratio).
+
+        Raise UserError outside the space.
+        """
         check_layers(embed_dim, layers)
         cells = tuple(layer_cell(embed_dim, heads, ratio) for heads, ratio in layers)
         written = [f"h{heads}r{ratio:g}" for heads, ratio in layers]
         return Architecture(cells, tuple(range(len(cells))), "|".join([str(embed_dim), *written]))
 
     def choices(self, architecture: Architecture) -> tuple[int, Layers]:
-        """The inverse of `architecture`. Raises UserError for an architecture outside the space."""
+        """Return embedding dimension and layers, the inverse of `architecture`. Raise UserError outside the space."""
         layers = []
         for cell in architecture.cells:
             if len(cell.ops) != 6 or not (EMBED <= cell.ops[0] < ATTEND <= cell.ops[1] < WIDEN <= cell.ops[3]):
@@ -164,10 +167,10 @@ class ViT(SearchSpace):
         num_heads: Sequence[int],
         qkv_dim: int | None = None,
     ) -> Architecture:
-        """AutoFormer's lists -> Architecture; its embedding dimension may stand once for each layer.
+        """Return the architecture in AutoFormer's lists; the embedding dimension may be repeated once per layer.
 
-        Raises UserError for lists of another length than `depth`, for heads that do not divide `qkv_dim`, where it is
-        given, into parts of 64, and for choices outside the supernet.
+        Raise UserError if a list is not `depth` long, if the heads do not divide a given `qkv_dim` into parts of 64, or
+        if a choice is outside the supernet.
         """
         depth = _integer("depth", depth)
         heads = [_integer("num_heads", value) for value in _list("num_heads", num_heads)]
@@ -182,7 +185,7 @@ class ViT(SearchSpace):
         return self.architecture(_embed_dim(embed_dim), tuple(zip(heads, ratios, strict=True)))
 
     def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
-        """`192|h3r3.5|h4r4|...`: the embedding dimension, then heads and MLP ratio of each layer.
+        """`192|h3r3.5|h4r4|...` -> the Architecture: the embedding dimension, then heads and MLP ratio of each layer.
 
         AutoFormer's dictionary is read too: `embed_dim`, `layer_num` or `depth`, `mlp_ratio`, `num_heads`.
         """
@@ -209,7 +212,7 @@ class ViT(SearchSpace):
         rng: np.random.Generator,
         supernet: str = "tiny",
     ) -> Architecture:
-        """Every choice uniform; by default of the supernet that the table is of."""
+        """Draw every choice uniformly, by default from the supernet of the table."""
         if supernet not in SUPERNETS:
             raise UserError(f"supernet must be one of {', '.join(SUPERNETS)}, got {supernet!r}")
         choices = SUPERNETS[supernet]
@@ -222,7 +225,7 @@ class ViT(SearchSpace):
         architecture: Architecture,
         rng: np.random.Generator,
     ) -> Architecture:
-        """Another embedding dimension or depth of the supernet, or one layer with other heads or another MLP ratio."""
+        """Change the embedding dimension, the depth, or the heads or MLP ratio of one layer."""
         embed_dim, chain = self.choices(architecture)
         supernet, layers = SUPERNET_OF[embed_dim], list(chain)
         # Embedding dimension, depth, heads, MLP ratio, each with the same chance.
@@ -245,7 +248,7 @@ class ViT(SearchSpace):
         architecture: Architecture,
         graph_form: str = "contracted",
     ) -> Architecture:
-        """The architecture itself: every node lies on a path from input to output, none is a skip connection."""
+        """Return the architecture itself: every node lies on a path from input to output, none is a skip connection."""
         return self.architecture(*self.choices(architecture))
 
     def graphs(
@@ -264,7 +267,7 @@ class ViT(SearchSpace):
         cells_per_stage: int = LONGEST,
         stem_stride: int = 2,
     ) -> Program:
-        """The network as a Program, of its first `cells_per_stage` layers."""
+        """Return the network as a Program with its first `cells_per_stage` layers."""
         check_cells_per_stage(cells_per_stage, LONGEST)
         embed_dim, layers = self.choices(architecture)
         return write_transformer(embed_dim, layers[:cells_per_stage], channels, stem_stride)
@@ -275,16 +278,16 @@ class ViT(SearchSpace):
         image: int = 224,
         patch: int = 16,
     ) -> tuple[int, int]:
-        """Trainable parameters and multiply-adds of the ImageNet network with AutoFormer's relative positions."""
+        """Return trainable parameters and multiply-adds of AutoFormer's ImageNet network with relative positions."""
         return count_transformer(*self.choices(architecture), image, patch)
 
     def table(self, dataset: str) -> Table:
-        """The AutoFormer-Tiny records; an architecture's one accuracy is label and truth.
+        """Return the AutoFormer-Tiny records. The single accuracy of an architecture is both label and truth.
 
-        In the first of the two files that the records come from, every network of embedding dimension 240 has an
-        ImageNet accuracy of 70.7 to 71.8 %, every other one 74.6 to 75.6 %. In the second the same two groups have
-        nothing to do with the dimension, nor with any other choice: these accuracies seem to belong to other
-        architectures. `imagenet-first` is the first file alone.
+        The records come from two files. In the first, every network of embedding dimension 240 has an ImageNet accuracy
+        of 70.7 to 71.8 %, and every other network one of 74.6 to 75.6 %. In the second, the same two groups are
+        unrelated to the dimension and to every other choice, so its accuracies seem to belong to other architectures.
+        `imagenet-first` is the first file alone.
         """
         path = find("autoformer")
         if path is None:
@@ -330,7 +333,7 @@ def _embed_dim(value: Any) -> int:
 
 
 def check_layers(embed_dim: int, layers: Sequence[tuple[int, float]]) -> Supernet:
-    """The supernet of an architecture. Raises UserError for one that it does not hold."""
+    """Return the supernet of an architecture. Raise UserError if none contains it."""
     if embed_dim not in SUPERNET_OF:
         raise UserError(f"embedding dimension must be one of {', '.join(map(str, SUPERNET_OF))}, got {embed_dim}")
     supernet = SUPERNET_OF[embed_dim]
@@ -352,9 +355,9 @@ def count_transformer(
     patch: int = 16,
     classes: int = 1000,
 ) -> tuple[int, int]:
-    """Parameters and multiply-adds of the whole network on one square image, as AutoFormer has it.
+    """Return parameters and multiply-adds of the whole network on one square image, as AutoFormer builds it.
 
-    A class token, learned positions, in each layer queries, keys and values of 64 channels a head, and learned
+    It has a class token, learned positions, queries, keys and values of 64 channels a head in each layer, and learned
     relative positions for keys and values, 30 vertical and 30 horizontal ones.
     """
     if image % patch:
@@ -381,11 +384,11 @@ def write_transformer(
     channels: int,
     stem_stride: int,
 ) -> Program:
-    """The target network: the pixels of the stem's map are the tokens, a linear layer is a 1 x 1 convolution.
+    """Return the target network: the pixels of the stem's map are the tokens, a linear layer is a 1 x 1 convolution.
 
-    The supernet's largest embedding has `channels`, all else is as much narrower; at its full width the layers are
-    those of `count`. Layer i takes its weights from nodes 1 (queries, keys, values), 2 (projection), 3 and 4 (MLP) of
-    cell i. What is narrower than `channels` is filled up with zeros for the one classifier.
+    The supernet's largest embedding becomes `channels`, and everything else shrinks in proportion; at full width the
+    layers are those of `count`. Layer i takes its weights from nodes 1 (queries, keys, values), 2 (projection), 3 and 4
+    (MLP) of cell i. An output narrower than `channels` is padded with zeros, so that all networks share one classifier.
 
     NOTE[PAPER]: paper says nothing of the transformer that runs on auxiliary images; we take the shared 3 x 3 stem for
     the patch embedding, fixed sine and cosine positions, the mean of the tokens, no biases and no learned scales;
@@ -413,10 +416,10 @@ def write_transformer(
 
 
 def read_records(path: str | Path) -> dict[str, np.ndarray]:
-    """The AutoFormer-Tiny records: `embed_dim`, `depth`, `file` (B,), `heads` and `mlp_ratio` (B, 16) padded with 0,
-    and the accuracy (B,) percent of each dataset.
+    """Return the AutoFormer-Tiny records: `embed_dim`, `depth`, `file` (B,), `heads` and `mlp_ratio` (B, 16).
 
-    Raises UserError for a file that is truncated or altered.
+    The last two are padded with 0. The records also hold the accuracy (B,) in percent on each dataset. Raise UserError
+    if the file is truncated or altered.
     """
     try:
         records = [record for record in json.loads(Path(path).read_text("utf-8")) if record["source"] in FILES]

@@ -147,14 +147,13 @@ def train(
     progress: Any = False,
     recorder: Steps | None = None,
 ) -> list[dict[str, Any]]:
-    """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once. Return one dictionary an
-    epoch.
+    """Minimise `loss(index (S, b), generators)` over n architectures for S seeds at once.
 
-    The order of the architectures and the draws of images depend only on (seed, epoch), so a run that resumes from
-    `checkpoint` gives the same bits as one that was never interrupted. `identity` names the model and the data that the
-    file belongs to. The file keeps all `parameters`, also those without a gradient, such as running statistics.
-    `micro_batch` splits the architectures of a step and accumulates their gradients (1 is the paper's loop). On a GPU,
-    a `recorder` can run the steps in place of `loss`.
+    Return one dictionary an epoch. The order of the architectures and the draws of images depend only on (seed, epoch),
+    so a run that resumes from `checkpoint` gives the same bits as one that was never interrupted. `identity` names the
+    model and the data that the file belongs to. The file keeps all `parameters`, also those without a gradient, such as
+    running statistics. `micro_batch` splits the architectures of a step and accumulates their gradients (1 is the
+    paper's loop). On a GPU, a `recorder` can run the steps in place of `loss`.
 
     With a checkpoint, the first Ctrl-C or SIGTERM stops the training after the current epoch, which is saved; the
     second stops it at once. Raise UserError if the loss is no longer finite, or if the checkpoint is damaged, belongs

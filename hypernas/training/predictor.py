@@ -247,8 +247,9 @@ class TrainedPredictor(FittedPredictor):
         accuracy: Tensor,
         scale: LabelScale | None = None,
     ) -> Any:
-        """Train on n architectures and their accuracy (n,) in percent. On a CPU, the seed fixes every bit of the
-        result.
+        """Train on n architectures and their accuracy (n,) in percent.
+
+        On a CPU, the seed fixes every bit of the result.
         """
         return fit_together([self], [graphs], [accuracy], scale)[0]
 

@@ -1,1 +1,1 @@
-"""Zero-cost proxies: one decorated function each."""
+"""Zero-cost proxies, one decorated function each."""

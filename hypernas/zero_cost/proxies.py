@@ -1,6 +1,6 @@
-"""Zero-cost proxies: a score of an untrained network from one batch of images, one function each under `@proxy`.
+"""Zero-cost proxies, which score an untrained network on one batch of images: one function each under `@proxy`.
 
-images (M, C, H, W), labels (M,). A proxy that needs random numbers takes them from PyTorch's generator.
+images (M, C, H, W), labels (M,). Proxies that need random numbers take them from PyTorch's generator.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ PROXIES: dict[str, Guarded] = {}
 
 
 def proxy(score: Proxy) -> Guarded:
-    """Register `score` under its name; what is registered is `guarded`."""
+    """Register `guarded(score)` under the name of `score`."""
     PROXIES[score.__name__] = guarded(score)
     return PROXIES[score.__name__]
 
 
 def guarded(score: Proxy) -> Guarded:
-    """`score` on a copy of the network; what it returns is a number, nan where it is not finite.
+    """Return `score` as a function that runs on a copy of the network and returns a number, nan if it is not finite.
 
-    The copy has no gradients, is in training mode and every parameter of it is learned, so that weights, gradients,
-    buffers and mode of the network stay as they are.
+    The copy has no gradients, is in training mode, and all its parameters are trainable. Weights, gradients, buffers
+    and mode of the original network stay as they are.
     """
 
     @wraps(score)
@@ -69,13 +69,13 @@ REGISTRY = Registry("zero-cost method", "hypernas.zero_cost", "PROXIES", _accept
 
 
 def names() -> list[str]:
-    """Every proxy, ours first and the cheap ones of them first."""
+    """Return the names of all proxies: ours first, and the cheap ones first among them."""
     others = [name for name in REGISTRY.names() if name not in PROXIES]
     return [*PROXIES, *others]
 
 
 def get(name: str) -> Guarded:
-    """The proxy called `name`, ours or that of a plugin. Raises UserError for an unknown one."""
+    """Return the proxy called `name`, ours or that of a plugin. Raise UserError if it is unknown."""
     if name in PROXIES:
         return PROXIES[name]
     if name not in REGISTRY.names() and not str(name).endswith(".py"):
@@ -84,10 +84,10 @@ def get(name: str) -> Guarded:
 
 
 class Tape(TorchFunctionMode):
-    """Notes what any network computes under it; without `norm` batch normalisation does nothing.
+    """Record what a network computes within the `with` block; unless `norm`, batch normalisation does nothing.
 
     `layers`: weight and output of each convolution and linear layer. `relus`: the input of each ReLU. `features`: the
-    last map of more than one pixel, which is what the pooling before the classifier reads.
+    last map of more than one pixel, which the pooling before the classifier reads.
     """
 
     def __init__(self, norm: bool = True) -> None:
@@ -177,7 +177,7 @@ def params(
     images: Tensor,
     labels: Tensor,
 ) -> float:
-    """Number of learned parameters."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -198,7 +198,7 @@ def l2norm(
     images: Tensor,
     labels: Tensor,
 ) -> float | Tensor:
-    """Sum over the layers of the Euclidean norm of their weights (Abdelfattah et al. 2021)."""
+    """Sum over layers of the Euclidean norm of the weights (Abdelfattah et al. 2021)."""
     return _total(weight.norm() for weight in _weights(network))
 
 
@@ -208,7 +208,7 @@ def synflow(
     images: Tensor,
     labels: Tensor,
 ) -> float | Tensor:
-    """Sum of |w dR/dw|: R sums the logits of an image of ones, all parameters are absolute, nothing is normalised.
+    """Sum of |w dR/dw|, where R sums the logits of an image of ones with absolute parameters and no normalisation.
 
     Tanaka et al. 2020, in float64. Table 6's sources take its logarithm, which ranks alike.
     """
@@ -230,9 +230,9 @@ def nwot(
     images: Tensor,
     labels: Tensor,
 ) -> float | Tensor:
-    """log |det K|, K (M, M) the number of ReLU units that answer two images alike (Mellor et al. 2021, NASWOT).
+    """log |det K|, where K (M, M) counts the ReLU units that respond alike to two images (Mellor et al. 2021, NASWOT).
 
-    Two images that are alike to every unit make it -inf, and so nan.
+    If every unit responds alike to two images, the score is -inf and therefore nan.
     """
     _, tape = _run(network, images)
     n_images = len(images)
@@ -254,8 +254,10 @@ def zen(
     images: Tensor,
     labels: Tensor,
 ) -> float | Tensor:
-    """log of the change of the last map under a small Gaussian change of a Gaussian input, plus the log of the
-    deviation in every batch normalisation; all weights are drawn anew from N(0, 1) (Lin et al. 2021).
+    """log of how much the last map changes with a Gaussian input, plus log deviations (Lin et al. 2021).
+
+    The change of the input is small and Gaussian too. The deviations are those in every batch normalisation. All
+    weights are redrawn from N(0, 1).
 
     NOTE[PAPER]: paper says the deviation is that of the batch; we take, as the authors' code does, that of the running
     variance after both passes; because the published scores are made with it, and it is finite behind a layer of zeros.
@@ -282,7 +284,7 @@ def gradnorm(
     images: Tensor,
     labels: Tensor,
 ) -> float | Tensor:
-    """Sum over the layers of the Euclidean norm of the gradient of their weights (Abdelfattah et al. 2021)."""
+    """Sum over layers of the Euclidean norm of the gradient of the weights (Abdelfattah et al. 2021)."""
     return _total(gradient.norm() for gradient in _gradients(network, images, labels))
 
 
@@ -292,7 +294,7 @@ def snip(
     images: Tensor,
     labels: Tensor,
 ) -> float | Tensor:
-    """Sum of |w g|, what the loss loses when a weight is taken away (Lee et al. 2019)."""
+    """Sum of |w g|, the change in the loss when a weight is removed (Lee et al. 2019)."""
     gradients = _gradients(network, images, labels)
     return _saliency(_weights(network), gradients)
 
@@ -305,7 +307,7 @@ def fisher(
 ) -> float | Tensor:
     """Sum over channels of half the mean square of a channel's activation times its gradient (Theis et al. 2018).
 
-    A channel counts once for each of its weights, as where it became a proxy (Abdelfattah et al. 2021).
+    A channel counts once for each of its weights, as in Abdelfattah et al. (2021), who made it a proxy.
     """
     logits, tape = _run(network, images)
     weights, outputs = zip(*tape.layers, strict=True)
@@ -328,7 +330,7 @@ def zico(
     images: Tensor,
     labels: Tensor,
 ) -> float:
-    """Sum over the layers of log(sum of the mean |g| over the deviation of g between batches) (Li et al. 2023).
+    """Sum over layers of log(sum of mean |g| / deviation of g between batches) (Li et al. 2023).
 
     NOTE[PAPER]: paper takes two batches of images; we take the two halves of the one that every proxy gets; because
     then all of Table 6 sees the same images.
@@ -355,8 +357,9 @@ def eznas(
     images: Tensor,
     labels: Tensor,
 ) -> float | Tensor:
-    """EZNAS-A, the evolved program (Akhauri et al. 2022): of the gradient of each convolution's weights on random noise
-    the sign, the log-determinant of each kernel, the sigmoid, the Frobenius norm.
+    """EZNAS-A, the evolved program (Akhauri et al. 2022), applied to the weight gradients of each convolution on noise.
+
+    It takes the sign, the log-determinant of each kernel, the sigmoid, and the Frobenius norm.
 
     NOTE[PAPER]: paper cites EZNAS without the program; we write EZNAS-A, sum it over all convolutions and take labels
     from the batch; because its description gives the four steps and calls it a weighted count of parameters, but says
@@ -381,8 +384,8 @@ def grasp(
 ) -> float | Tensor:
     """-Sum of w (H g), H the Hessian of the loss (Wang et al. 2020), with the sign of Abdelfattah et al. 2021.
 
-    The sum is small beside its terms, so that in float32, as published, a few networks get the wrong sign. Channels do
-    not lie last here: differentiating batch normalisation twice takes longer then.
+    The sum is small compared with its terms, so in float32, as published, a few networks get the wrong sign. Channels
+    are not stored last here, because differentiating batch normalisation twice would take longer.
     """
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images = images.contiguous()
