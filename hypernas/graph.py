@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hypernas import canonical
@@ -156,14 +155,6 @@ class GraphBatch:
     def to(self, device: str | torch.device) -> GraphBatch:
         """Return the same architectures on `device`."""
         return self._with([field.to(device) for field in self.tensors()])
-
-    def padded(self, n: int) -> GraphBatch:
-        """Return the same architectures with room for n nodes in each cell; n is at least the current number."""
-        more = n - self.ops.shape[2]
-        ops = F.pad(self.ops, (0, more))
-        mask = F.pad(self.mask, (0, more))
-        adjacency = F.pad(self.adjacency, (0, more, 0, more))
-        return replace(self, ops=ops, adjacency=adjacency, mask=mask)
 
     def trimmed(self) -> GraphBatch:
         """Return the same architectures without nodes, unique cells and positions that none of them uses."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hypernas.data import Table, find, load_npz
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, Architecture, Cell, GraphBatch
+from hypernas.graph import Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
 from hypernas.spaces.mbconv import (
@@ -47,8 +47,6 @@ RESOLUTION, CLASSES = 224, 1000
 
 # Operations of the graph; a stage with squeeze-and-excitation has four nodes a block, one without has three.
 INPUT, OUTPUT, EXPAND, DEPTHWISE, SQUEEZE, PROJECT = 0, 1, 2, 5, 8, 9
-# Input, output and at most four nodes a block.
-NODES = 2 + 4 * LONGEST
 
 # The network at width 1.0: channels of the stem, of each stage, of the last two convolutions.
 CHANNELS, WIDTHS, LAST = 16, (24, 40, 80, 112, 160), (960, 1280)
@@ -136,38 +134,6 @@ class MobileNetV3(SearchSpace):
         "hyper_width": 96,
         "cells_per_stage": LONGEST,
     }
-
-    def encode(
-        self,
-        ks: np.ndarray,
-        e: np.ndarray,
-        d: np.ndarray,
-    ) -> GraphBatch:
-        """Return a GraphBatch from kernels and expansions (B, 20), 4 a stage, and depths (B, 5)."""
-        b = len(d)
-        ops = np.zeros((b, STAGES, NODES), np.int64)
-        adjacency = np.zeros((b, STAGES, NODES, NODES), np.uint8)
-        mask = np.zeros((b, STAGES, NODES), bool)
-        for stage, depth in product(range(STAGES), DEPTHS):
-            # All rows of this depth share their edges; their operations differ from the first ones by an offset.
-            cell = stage_cell(((KERNELS[0], EXPANSIONS[0]),) * depth, SQUEEZES[stage])
-            nodes, n = np.array(cell.ops), len(cell.ops)
-            layers = np.arange(depth) + stage * LONGEST
-            same = np.flatnonzero(d[:, stage] == depth)
-            rows = same[:, None]
-            ops[rows, stage, np.arange(n)] = nodes
-            ops[rows, stage, np.flatnonzero(nodes == EXPAND)] += np.searchsorted(EXPANSIONS, e[rows, layers])
-            ops[rows, stage, np.flatnonzero(nodes == DEPTHWISE)] += np.searchsorted(KERNELS, ks[rows, layers])
-            adjacency[same, stage, :n, :n] = np.array(cell.adjacency)
-            mask[same, stage, :n] = True
-        return GraphBatch(
-            torch.from_numpy(ops),
-            torch.from_numpy(adjacency),
-            torch.from_numpy(mask),
-            torch.full((b, STAGES), NORMAL),
-            torch.arange(STAGES).repeat(b, 1),
-            self,
-        )
 
     def architecture(self, stages: Sequence[Stage]) -> Architecture:
         """Return the architecture of five stages, each a sequence of blocks (kernel, expansion)."""
@@ -301,7 +267,12 @@ class MobileNetV3(SearchSpace):
         table: Table,
         graph_form: str,
     ) -> GraphBatch:
-        return self.encode(table.columns["ks"], table.columns["e"], table.columns["d"])
+        return collate(self._rows(table), self)
+
+    def _rows(self, table: Table) -> list[Architecture]:
+        """The architectures of a table."""
+        lists = zip(*(table.columns[name].tolist() for name in ("ks", "e", "d")), strict=True)
+        return [self.from_ofa(ks, e, d) for ks, e, d in lists]
 
     def build(
         self,
@@ -347,9 +318,8 @@ class MobileNetV3(SearchSpace):
 
     def check(self, table: Table) -> str:
         """Count every architecture of the table again. Raise UserError for the first row that differs."""
-        lists = zip(*(table.columns[name].tolist() for name in ("ks", "e", "d")), strict=True)
-        for row, (ks, e, d) in enumerate(lists):
-            counted = self.count(self.from_ofa(ks, e, d))
+        for row, architecture in enumerate(self._rows(table)):
+            counted = self.count(architecture)
             stated = int(table.columns["parameters"][row]), int(table.columns["multiply_adds"][row])
             if counted != stated:
                 raise UserError(f"row {row} must have {counted} parameters and multiply-adds, the table says {stated}")

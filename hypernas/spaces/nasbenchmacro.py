@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from hypernas.data import Table, find
 from hypernas.data.catalogue import get_source, remedy
 from hypernas.errors import MissingTable, UserError
-from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
+from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, other_choice
 from hypernas.spaces.mbconv import RELU, Block, activated_stem, block_keys, convolve, write_block, write_last
@@ -35,8 +34,6 @@ CHOICES = "012"
 BLOCKS = {1: (3, 3), 2: (5, 6)}
 # Operations of the nodes, in the order of `ops`.
 INPUT, OUTPUT, SKIP, HALVE, EXPAND3, EXPAND6, DEPTHWISE3, DEPTHWISE5, PROJECT = range(9)
-# Most nodes of a layer: input, expand, depthwise, project, output.
-NODES = 5
 # Trainings of each network.
 RUNS = 3
 # With the usual four channels nothing is learned on digits.
@@ -77,28 +74,6 @@ class NASBenchMacro(SearchSpace):
     datasets = ("cifar10",)
     defaults: ClassVar[dict[str, Any]] = {"cells_per_stage": max(STAGES)}
     networks: ClassVar[dict[str, dict[str, Any]]] = {"quick": ON_DIGITS, "standard": ON_DIGITS}
-
-    def encode(
-        self,
-        choices: np.ndarray,
-        graph_form: str,
-    ) -> GraphBatch:
-        """Return a GraphBatch with eight cells an architecture from the choices (B, 8)."""
-        b = len(choices)
-        ops = torch.zeros(b, LAYERS, NODES, dtype=torch.int64)
-        adjacency = torch.zeros(b, LAYERS, NODES, NODES, dtype=torch.uint8)
-        mask = torch.zeros(b, LAYERS, NODES, dtype=torch.bool)
-        for layer, halves in enumerate(HALVES):
-            for choice in range(len(CHOICES)):
-                rows = torch.from_numpy(choices[:, layer] == choice)
-                cell = layer_cell(choice, halves, graph_form)
-                n = len(cell.ops)
-                ops[rows, layer, :n] = torch.tensor(cell.ops)
-                adjacency[rows, layer, :n, :n] = torch.tensor(cell.adjacency, dtype=torch.uint8)
-                mask[rows, layer, :n] = True
-        kind = torch.tensor([REDUCTION if halves else NORMAL for halves in HALVES])
-        sequence = torch.arange(LAYERS)
-        return GraphBatch(ops, adjacency, mask, kind.repeat(b, 1), sequence.repeat(b, 1), self)
 
     def _architecture(
         self,
@@ -189,7 +164,8 @@ class NASBenchMacro(SearchSpace):
         table: Table,
         graph_form: str,
     ) -> GraphBatch:
-        return self.encode(table.columns["choices"], graph_form)
+        rows = table.columns["choices"].tolist()
+        return collate([self._architecture(choices, graph_form) for choices in rows], self)
 
     def table(self, dataset: str) -> Table:
         """Return all 6,561 networks: the label is the first of their three runs, the truth the mean of the others."""
