@@ -49,7 +49,7 @@ LONGEST_VALUE = 40
 # Where an executed notebook says what it was made of.
 STAMP = "hypernas"
 # What a notebook shows may change with any of these files of the package, and with the rows and tables it ships.
-LIBRARY = (".py", ".toml", ".js", ".css")
+LIBRARY = (".py", ".toml", ".js", ".css", ".svg")
 IMPORTED = ("distributed.nanny", "hypernas.lab.notebook_grid", "papermill", "nbformat", "nbclient")
 # Beginning of a folder in which a notebook is executed; the number of its process follows.
 SCRATCH = f"hypernas-notebook-{platform.node()}-"
