@@ -141,22 +141,8 @@ def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> No
     click.echo(json.dumps(found))
 
 
-main.add_command(ask_command)
-main.add_command(book)
-main.add_command(check)
-main.add_command(data)
-main.add_command(experiment)
-main.add_command(grid)
-main.add_command(label)
-main.add_command(new)
-main.add_command(fit)
-main.add_command(predict)
-main.add_command(predictions_command)
-main.add_command(rank)
-main.add_command(sample)
-main.add_command(search)
-main.add_command(sweep)
-main.add_command(tell_command)
-main.add_command(train)
-main.add_command(trials_command)
-main.add_command(zero_cost)
+for command in (
+    ask_command, book, check, data, experiment, grid, label, new, fit, predict, predictions_command, rank, sample,
+    search, sweep, tell_command, train, trials_command, zero_cost,
+):  # fmt: skip
+    main.add_command(command)

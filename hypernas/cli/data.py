@@ -58,8 +58,8 @@ def fetch(name: str, origin: str, keep: bool) -> None:
 
 
 @data.command()
-@click.option("--space", required=True, help="Search space.")
-@click.option("--dataset", help="Dataset of the table; by default the first one present.")
+@options.space
+@options.dataset
 def check(space: str, dataset: str | None) -> None:
     """Recompute what a table states of its architectures, row by row."""
     from hypernas.lab.benchmark import Benchmark
@@ -69,18 +69,18 @@ def check(space: str, dataset: str | None) -> None:
 
 
 @click.command()
-@click.option("--space", required=True, help="Search space.")
-@click.option(
-    "--images", default="digits", show_default=True, help="Images: a name, a folder of class folders, or an npz file."
+@options.space
+@options.with_defaults(
+    ("images", "digits", "Images: a name, a folder of class folders, or an npz file."),
+    ("n", 300, "Number of architectures."),
+    ("epochs", 10, "Passes over the training images."),
+    ("seed", "0:3", "Seeds of its trainings: the first ones, such as 0:3."),
+    ("channels", 8, "Channels of the stem."),
+    ("cells-per-stage", 3, "Cells between two downsamplings."),
+    ("stem-stride", 2, "Stride of the stem."),
+    ("learning-rate", 1e-2, "Adam's rate in the first half."),
 )
-@click.option("--n", type=int, default=300, show_default=True, help="Number of architectures.")
-@click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the training images.")
-@click.option("--seed", default="0:3", show_default=True, help="Seeds of its trainings: the first ones, such as 0:3.")
 @click.option("--seeds", type=click.IntRange(1), hidden=True, help="How many of them, the older spelling.")
-@click.option("--channels", type=int, default=8, show_default=True, help="Channels of the stem.")
-@click.option("--cells-per-stage", type=int, default=3, show_default=True, help="Cells between two downsamplings.")
-@click.option("--stem-stride", type=int, default=2, show_default=True, help="Stride of the stem.")
-@click.option("--learning-rate", type=float, default=1e-2, show_default=True, help="Adam's rate in the first half.")
 @click.option("--out", type=options.PATH, help="Table to write, by default data/benchmarks/SPACE.parquet.")
 @partial(runner_options, workers=cores(), also=("--processes",))
 @click.option("--force", is_flag=True, help="Replace a table made with other settings.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import click
 
 # No system opens a path of so many folders, and making them one by one would exhaust Python's stack.
 MOST_FOLDERS = 500
+# A decorator of commands.
+Option = Callable[[Any], Any]
 
 
 class UserPath(click.Path):
@@ -27,6 +30,23 @@ class UserPath(click.Path):
             self.fail(f"a path must have at most {MOST_FOLDERS} folders, got {len(path.parts)}", parameter, context)
         super().convert(path, parameter, context)
         return path
+
+
+def together(*options: Option) -> Option:
+    """Several options as one, in their order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def with_defaults(*rows: tuple[str, Any, str]) -> Option:
+    """Options by name, default, which says the type too, and help."""
+    return together(*(click.option(f"--{name}", default=default, show_default=True, help=text)
+                      for name, default, text in rows))  # fmt: skip
 
 
 PATH = UserPath()

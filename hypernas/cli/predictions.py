@@ -13,10 +13,12 @@ from hypernas.cli.rows import whole_numbers
 
 @click.command("predictions")
 @options.space
-@click.option("--dataset", default="cifar10", show_default=True, help="Dataset of the benchmark table.")
 @click.option("--method", "methods", required=True, help="Predictors, several with commas.")
-@click.option("--n-train", default="78", show_default=True, help="Labels, several with commas.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The one seed.")
+@options.with_defaults(
+    ("dataset", "cifar10", "Dataset of the benchmark table."),
+    ("n-train", "78", "Labels, several with commas."),
+    ("seed", 0, "The one seed."),
+)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Folder of the files, one a training.")
 def predictions_command(space: str, dataset: str, methods: str, n_train: str, seed: int, output: Path) -> None:
     """Train each method once and keep what it predicts for every architecture of the table."""

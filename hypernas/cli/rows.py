@@ -63,7 +63,7 @@ def runner_options(command: Callable[..., Any], workers: int = 1, also: Sequence
     """Where the work of a command runs, spelled alike in all of them; `also` are older names of `--workers`."""
     default = "one a core" if workers > 1 else True
     processes = click.IntRange(1, 1024)
-    for option in reversed((
+    options = shared.together(
         click.option("--workers", *also, "workers", type=processes, default=workers, show_default=default,
                      help="Processes."),
         shared.threads,
@@ -71,9 +71,8 @@ def runner_options(command: Callable[..., Any], workers: int = 1, also: Sequence
         click.option("--resources", default="", metavar="NAME=N", help="What a worker must offer, such as GPU=1."),
         click.option("--retries", type=click.IntRange(0, 100), default=0, show_default=True,
                      help="Times that what failed is tried again; a lost worker's work always is."),
-    )):  # fmt: skip
-        command = option(command)
-    return command
+    )  # fmt: skip
+    return options(command)
 
 
 def workers_of(options: dict[str, Any]) -> Workers:
@@ -128,20 +127,19 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def computing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What all commands for rows of experiments have."""
-    for option in reversed((
+    options = shared.together(
         click.option("--together", type=click.IntRange(min=1), help="Models that train at once, at most."),
         shared.device,
         shared.force,
         shared.dry_run,
         shared.as_json,
-    )):  # fmt: skip
-        command = option(command)
-    return runner_options(results_options(command))
+    )
+    return runner_options(results_options(options(command)))
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Which experiments: every combination of method, size and seed at one place."""
-    for option in reversed((
+    options = shared.together(
         click.option("--space", help="Search space."),
         shared.dataset,
         click.option("--method", "--methods", default="hypernas", show_default=True, help="Predictors, with commas."),
@@ -150,9 +148,8 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
         shared.profile,
         click.option("--protocol", default="clean", show_default=True, help="clean, or pinat for its figures."),
         shared.settings,
-    )):  # fmt: skip
-        command = option(command)
-    return setting_options(command)
+    )
+    return setting_options(options(command))
 
 
 @click.command()

@@ -16,16 +16,18 @@ from hypernas.lab.formats import whole_numbers
 
 @click.command()
 @click.option("--arch", type=options.PATH, required=True, help="Text of a genotype, or JSON of a search.")
-@click.option("--space", default="darts", show_default=True, help="Search space, where the file does not name it.")
-@click.option("--images", default="cifar10", show_default=True, help="Images to train on.")
-@click.option("--n-images", type=int, default=0, show_default=True, help="As many of them, 0 for all.")
-@click.option("--epochs", type=int, default=600, show_default=True, help="Passes over the training images.")
-@click.option("--channels", type=int, default=36, show_default=True, help="Channels of the first cells.")
-@click.option("--batch", type=int, default=96, show_default=True, help="Images a step.")
-@click.option("--learning-rate", type=float, default=0.025, show_default=True, help="Rate of the first epoch.")
-@click.option("--drop-path", type=float, default=0.2, show_default=True, help="Share of paths dropped at the end.")
-@click.option("--auxiliary", type=float, default=0.4, show_default=True, help="Weight of the auxiliary head.")
-@click.option("--cutout", type=int, default=16, show_default=True, help="Side of the square that is blanked.")
+@options.with_defaults(
+    ("space", "darts", "Search space, where the file does not name it."),
+    ("images", "cifar10", "Images to train on."),
+    ("n-images", 0, "As many of them, 0 for all."),
+    ("epochs", 600, "Passes over the training images."),
+    ("channels", 36, "Channels of the first cells."),
+    ("batch", 96, "Images a step."),
+    ("learning-rate", 0.025, "Rate of the first epoch."),
+    ("drop-path", 0.2, "Share of paths dropped at the end."),
+    ("auxiliary", 0.4, "Weight of the auxiliary head."),
+    ("cutout", 16, "Side of the square that is blanked."),
+)
 @options.seed
 @results_options
 @options.threads

@@ -14,22 +14,24 @@ from hypernas.lab.formats import whole_numbers
 
 
 @click.command("zero-cost")
-@click.option("--space", required=True, help="Search space.")
+@options.space
 @click.option("--method", "--methods", "methods", default="all", show_default=True, help="Proxies, or all.")
-@click.option("--n", type=int, default=1000, show_default=True, help="Architectures, the same for every method.")
+@options.with_defaults(("n", 1000, "Architectures, the same for every method."))
 @click.option("--seed", "--seeds", "seed", default="0:3", show_default=True, help="Initialisations.")
 @click.option("--images", default="", help="Images.  [default: cifar10 where they are found, else digits]")
-@click.option("--batch", type=int, default=64, show_default=True, help="Images of the one batch.")
-@click.option("--side", type=int, default=32, show_default=True, help="Pixels of a side; others are resized.")
+@options.with_defaults(
+    ("batch", 64, "Images of the one batch."),
+    ("side", 32, "Pixels of a side; others are resized."),
+    ("graph-form", "pruned", "raw, pruned or contracted."),
+)
 @click.option("--channels", type=int, help="Width of the networks.  [default: the space's]")
 @click.option("--cells-per-stage", type=int, help="Depth of the networks.  [default: the space's]")
 @click.option("--stem-stride", type=int, help="Stride of the first convolution.  [default: the space's]")
-@click.option("--graph-form", default="pruned", show_default=True, help="raw, pruned or contracted.")
 @results_options
 @runner_options
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--force", is_flag=True, help="Score again and replace the recorded rows.")
-@click.option("--json", "as_json", is_flag=True, help="Print each row as one line of JSON.")
+@options.device
+@options.force
+@options.as_json
 def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json: bool, **sizes: Any) -> None:
     """Score untrained networks and record one row a method, initialisation and dataset of the space.
 
