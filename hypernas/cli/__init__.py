@@ -1,4 +1,4 @@
-"""The command line, `hypernas --help`: thin, each command reads its options and calls the library."""
+"""The command line, `hypernas --help`. It is thin: each command reads its options and calls the library."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _print_anywhere() -> None:
 
 
 class Commands(click.Group):
-    """A group whose mistakes of a user, and files that it cannot use, are one sentence on stderr and exit code 2."""
+    """A command group that reports user mistakes and unusable files in one sentence on stderr, with exit code 2."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         _print_anywhere()
@@ -73,14 +73,24 @@ class Commands(click.Group):
 @click.group("hypernas", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hypernas")
 def main() -> None:
-    """HyperNAS as a reproducibility book: experiments, tables, notebooks and data."""
+    """Predict, rank and search neural architectures; reproduce the HyperNAS paper."""
 
 
 @main.command()
 @click.argument("name")
-@click.option("--format", "form", type=click.Choice(["markdown", "csv", "json"]), default="markdown", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["markdown", "csv", "json"]),
+    default="markdown",
+    show_default=True,
+    help="Output format.",
+)
 def table(name: str, form: str) -> None:
-    """Print the recorded rows of table NAME, mean ± std over seeds, beside the paper's figures."""
+    """Print recorded rows beside the paper's figures.
+
+    NAME is the table. Values are mean ± std over seeds.
+    """
     from hypernas.lab import rows as results
 
     lines = results.table(name)
@@ -94,11 +104,27 @@ def table(name: str, form: str) -> None:
 
 @main.command()
 @click.argument("notebook", type=options.PATH)
-@click.option("-p", "--parameter", "parameters", type=(str, str), multiple=True, metavar="NAME VALUE")
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    type=(str, str),
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter of the notebook; may be repeated.",
+)
 @click.option("--profile", help="The notebook's parameter `profile`: quick, standard or paper.")
-@click.option("-o", "--output", "folder", type=options.PATH, default="executed", show_default=True)
-@click.option("--name", help="Name of the executed notebook, by default that of NOTEBOOK.")
-@click.option("--force", is_flag=True, help="Replace a notebook that was executed with other parameters.")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=options.PATH,
+    default="executed",
+    show_default=True,
+    help="Folder for the executed notebook.",
+)
+@click.option("--name", help="Name of the executed notebook.  [default: that of NOTEBOOK]")
+@click.option("--force", is_flag=True, help="Replace a notebook executed with other parameters.")
 def run(
     notebook: Path,
     parameters: tuple[tuple[str, str], ...],
@@ -107,7 +133,10 @@ def run(
     name: str | None,
     force: bool,
 ) -> None:
-    """Execute NOTEBOOK with checked parameters into the folder -o; a failed one is kept, named."""
+    """Execute a notebook with checked parameters.
+
+    The executed notebook is written to the folder -o. If a cell fails, what ran is kept too, under another name.
+    """
     from hypernas.lab import notebooks
 
     given = [*parameters, *([("profile", profile)] if profile is not None else [])]
@@ -122,17 +151,18 @@ def run(
 
 
 @main.command()
-@click.option("--n", type=click.IntRange(2, 15625), default=156, show_default=True, help="Architectures in an epoch.")
-@click.option(
-    "--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs a ratio is taken of."
-)
+@click.option("--n", type=click.IntRange(2, 15625), default=156, show_default=True, help="Architectures per epoch.")
+@click.option("--pairs", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs for each ratio.")
 @options.device
 @click.option(
-    "--part", type=click.Choice(["training", "evaluation", "scoring"]), help="One part alone.  [default: all]"
+    "--part", type=click.Choice(["training", "evaluation", "scoring"]), help="Measure only this part.  [default: all]"
 )
-@click.option("--record", is_flag=True, help="Keep them as the row of this machine.")
+@click.option("--record", is_flag=True, help="Record the result as the row of this machine.")
 def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> None:
-    """Measure the ratios of the efficiency pages and print them as one line of JSON."""
+    """Measure the speed ratios of the book's efficiency pages.
+
+    They are printed as one line of JSON.
+    """
     from hypernas.lab import costs
 
     found = costs.bench(n, pairs, device, part or "")

@@ -1,4 +1,4 @@
-"""The command `hypernas book`: the notebooks and the sources of the book, to work on."""
+"""The command `hypernas book` copies the notebooks and sources of the book, so that you can work on them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ BUILT = ("_build", "notebooks", "_parts", "reproduction.md", "notes_paper.md", "
 
 @click.group()
 def book() -> None:
-    """The book: its notebooks and sources."""
+    """Work on the notebooks and sources of the book."""
 
 
 @book.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
-    """Copy the notebooks and the book's sources into FOLDER, which must be new or empty."""
+    """Copy the notebooks and sources of the book into a folder.
+
+    FOLDER must be new or empty.
+    """
     from hypernas.data.catalogue import shipped
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

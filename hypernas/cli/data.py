@@ -1,4 +1,4 @@
-"""The commands about data: `hypernas data list | fetch | check`, `hypernas label`."""
+"""The commands for data: `hypernas data list | fetch | check`, `hypernas label`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hypernas.lab.runner import cores
 
 @click.group()
 def data() -> None:
-    """Benchmark tables and images."""
+    """List, download and check benchmark tables and images."""
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print each source as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print each source as a line of JSON.")
 def list_data(as_json: bool) -> None:
-    """Show every source: what is present, where it would come from, licence, size, sha256."""
+    """List all sources: status, origin, licence, size, sha256."""
     from dataclasses import asdict
 
     from hypernas.data.catalogue import sources, status
@@ -45,12 +45,13 @@ def list_data(as_json: bool) -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--from", "origin", default="", help="Another official file to convert, a name of `data list`.")
+@click.option("--from", "origin", default="", help="Convert another official file of `data list` instead.")
 @click.option("--keep", is_flag=True, help="Keep the official file after the conversion.")
 def fetch(name: str, origin: str, keep: bool) -> None:
-    """Download source NAME into the user cache, verify it, convert it.
+    """Download a source, verify it and convert it.
 
-    A download that broke off goes on where it stopped when the command is repeated.
+    NAME is a source of `hypernas data list`; it is stored in your cache folder. If the download breaks off, repeat the
+    command to continue it.
     """
     from hypernas.data import fetch as fetching
 
@@ -61,7 +62,10 @@ def fetch(name: str, origin: str, keep: bool) -> None:
 @options.space
 @options.dataset
 def check(space: str, dataset: str | None) -> None:
-    """Recompute what a table states of its architectures, row by row."""
+    """Recompute what a table states about its architectures.
+
+    Every row is checked.
+    """
     from hypernas.lab.benchmark import Benchmark
 
     benchmark = Benchmark(space, dataset)
@@ -74,21 +78,22 @@ def check(space: str, dataset: str | None) -> None:
     ("images", "digits", "Images: a name, a folder of class folders, or an npz file."),
     ("n", 300, "Number of architectures."),
     ("epochs", 10, "Passes over the training images."),
-    ("seed", "0:3", "Seeds of its trainings: the first ones, such as 0:3."),
+    ("seed", "0:3", "Training seeds, counted from 0, such as 0:3."),
     ("channels", 8, "Channels of the stem."),
     ("cells-per-stage", 3, "Cells between two downsamplings."),
     ("stem-stride", 2, "Stride of the stem."),
-    ("learning-rate", 1e-2, "Adam's rate in the first half."),
+    ("learning-rate", 1e-2, "Adam's learning rate in the first half."),
 )
-@click.option("--seeds", type=click.IntRange(1), hidden=True, help="How many of them, the older spelling.")
-@click.option("--out", type=options.PATH, help="Table to write, by default data/benchmarks/SPACE.parquet.")
+@click.option("--seeds", type=click.IntRange(1), hidden=True, help="Number of seeds (older spelling).")
+@click.option("--out", type=options.PATH, help="Table to write.  [default: data/benchmarks/SPACE.parquet]")
 @partial(runner_options, workers=cores(), also=("--processes",))
 @click.option("--force", is_flag=True, help="Replace a table made with other settings.")
 def label(out: Path | None, seed: str, seeds: int | None, force: bool, **recipe: Any) -> None:
-    """Sample architectures, train each on images, write a benchmark table with its provenance.
+    """Create a benchmark table by training sampled architectures.
 
-    What is trained is kept as it comes: the command may be stopped at any moment and repeated. Files of torchvision
-    are not read, because most of them are pickles: save the images as an npz file of x_train, y_train, x_test, y_test.
+    The table records how it was made. Every result is saved as soon as it is there, so you can stop the command at any
+    time and repeat it. Files of torchvision are not read, because most of them are pickles: save the images as an npz
+    file with x_train, y_train, x_test, y_test.
     """
     from hypernas.data import labelled
     from hypernas.lab import labelling

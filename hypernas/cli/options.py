@@ -1,4 +1,4 @@
-"""The options that several commands have: one spelling and one sentence each."""
+"""Options that several commands share, each with one spelling and one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Option = Callable[[Any], Any]
 
 
 class UserPath(click.Path):
-    """A path whose `~` is the user's home, however it was quoted."""
+    """A path in which `~` is the user's home, even if it was quoted."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -50,20 +50,20 @@ def with_defaults(*rows: tuple[str, Any, str]) -> Option:
 
 
 PATH = UserPath()
-space = click.option("--space", required=True, help="Search space.")
-dataset = click.option("--dataset", help="Dataset of the benchmark table.  [default: the first one present]")
-seed = click.option("--seed", default="0", show_default=True, help="Seed, several with commas, or 0:5.")
-profile = click.option("--profile", default="standard", show_default=True, help="quick, standard or paper.")
-threads = click.option("--threads", type=click.IntRange(1, 4096), help="Threads of the CPU.")
+space = click.option("--space", required=True, help="Search space: a name, or the path of its file.")
+dataset = click.option("--dataset", help="Dataset of the benchmark table.  [default: the first one installed]")
+seed = click.option("--seed", default="0", show_default=True, help="Seed, a list such as 0,3, or a range such as 0:5.")
+profile = click.option("--profile", default="standard", show_default=True, help="Defaults: quick, standard or paper.")
+threads = click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads of each process.")
 device = click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-force = click.option("--force", is_flag=True, help="Compute again and replace the recorded rows.")
-dry_run = click.option("--dry-run", is_flag=True, help="List what would be computed and what is recorded, do nothing.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print each row as one line of JSON.")
+force = click.option("--force", is_flag=True, help="Recompute and replace the recorded rows.")
+dry_run = click.option("--dry-run", is_flag=True, help="Only list what would be computed and what is recorded.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print each row as a line of JSON.")
 settings = click.option(
-    "--set", "--setting", "extra", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method."
+    "--set", "--setting", "extra", multiple=True, metavar="KEY=VALUE", help="Another setting of the method; repeatable."
 )
 
 
 def tell(sentence: str) -> None:
-    """Say what a command is about to do and what that costs, beside its results, and ask nothing."""
+    """Print what a command is about to do and what it will cost to stderr, without asking for confirmation."""
     click.echo(sentence, err=True)

@@ -1,4 +1,4 @@
-"""The commands of a practitioner: `hypernas sample`, `fit`, `predict` and `rank`."""
+"""The commands for practitioners: `hypernas sample`, `fit`, `predict` and `rank`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from hypernas.training.files import replaced
 if TYPE_CHECKING:
     import pandas as pd
 
-SEED = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-OUT = click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write in place of the terminal.")
-SPACE = click.option("--space", help="Search space, where it is a file of your own.  [default: that of PREDICTOR]")
+SEED = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Random seed.")
+OUT = click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="File to write.  [default: print to the terminal]"
+)
+SPACE = click.option("--space", help="Search space, if it is a file of your own.  [default: that of PREDICTOR]")
 PREDICTOR = click.argument("predictor", type=click.Path(path_type=Path))
 
 
@@ -33,13 +35,16 @@ def _write(table: pd.DataFrame, out: Path | None) -> None:
 
 @click.command()
 @options.space
-@click.option("--n", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many.")
-@click.option("--labelled", is_flag=True, help="Rows of the space's own table with their accuracies, to try things.")
+@click.option("--n", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="Number of architectures.")
+@click.option("--labelled", is_flag=True, help="Sample labelled rows of the space's own table, to try things out.")
 @options.dataset
 @SEED
 @OUT
 def sample(space: str, n: int, labelled: bool, dataset: str | None, seed: int, out: Path | None) -> None:
-    """Print N random architectures of a space as CSV: the first ones to train and to write accuracies beside."""
+    """Print random architectures of a space as CSV.
+
+    Train them and add a column of accuracies to get labels for `hypernas fit`.
+    """
     import pandas as pd
 
     from hypernas.lab import practice
@@ -53,10 +58,18 @@ def sample(space: str, n: int, labelled: bool, dataset: str | None, seed: int, o
 
 @click.command()
 @options.space
-@click.option("--labels", type=click.Path(path_type=Path), required=True, help="CSV, Parquet or JSON lines file.")
-@click.option("--method", default="auto", show_default=True, help="Predictor, several with commas, or auto.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File of the fitted predictor.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=60, show_default=True, help="Begin none after these.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), required=True, help="Labels: a CSV, Parquet or JSON lines file."
+)
+@click.option("--method", default="auto", show_default=True, help="Predictors, separated by commas, or auto.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File for the fitted predictor.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    help="Start no further method after this time.",
+)
 @SEED
 @options.settings
 @options.threads
@@ -72,10 +85,11 @@ def fit(
     threads: int | None,
     device: str,
 ) -> None:
-    """Fit a predictor to labels of your own: a table with the columns `notation` and `accuracy`.
+    """Fit a predictor to your own labels.
 
-    Says how well it ranks architectures that it was not fitted to, by cross-validation, beside ridge regression on
-    one-hot features. With several methods, or auto, the one that ranks best is kept.
+    The labels are a table with the columns `notation` and `accuracy`. Cross-validation estimates how well each
+    predictor ranks architectures that it was not fitted to, in comparison with ridge regression on one-hot features. Of
+    several predictors, or with auto, the one that ranks best is saved.
     """
     import torch
 
@@ -111,7 +125,10 @@ def fit(
 @OUT
 @options.device
 def predict(predictor: Path, architectures: Path, space: str | None, out: Path | None, device: str) -> None:
-    """Print what a saved PREDICTOR says of the ARCHITECTURES of a file, a notation a line, as CSV."""
+    """Predict the accuracy of architectures.
+
+    Prints the predictions of a saved PREDICTOR as CSV. The file ARCHITECTURES has one notation a line.
+    """
     from hypernas.lab import practice
 
     notations = practice.read_architectures(architectures)
@@ -121,8 +138,8 @@ def predict(predictor: Path, architectures: Path, space: str | None, out: Path |
 @click.command()
 @PREDICTOR
 @click.argument("architectures", type=click.Path(path_type=Path), required=False)
-@click.option("--sample", "n", type=click.IntRange(1, 1_000_000), help="Rank so many random architectures.")
-@click.option("--top", type=click.IntRange(1), help="Print so many.  [default: all]")
+@click.option("--sample", "n", type=click.IntRange(1, 1_000_000), help="Rank this many random architectures.")
+@click.option("--top", type=click.IntRange(1), help="Print only this many.  [default: all]")
 @SEED
 @SPACE
 @OUT
@@ -131,7 +148,10 @@ def rank(
     predictor: Path, architectures: Path | None, n: int | None, top: int | None, seed: int, space: str | None,
     out: Path | None, device: str,
 ) -> None:  # fmt: skip
-    """Print ARCHITECTURES of a file, or random ones by --sample, the one that PREDICTOR puts first on top."""
+    """Rank architectures with a saved predictor, best first.
+
+    Ranks those in the file ARCHITECTURES, or random ones with --sample.
+    """
     from hypernas.lab import practice
     from hypernas.lab.persistence import space_of
 

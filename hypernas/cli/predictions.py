@@ -1,4 +1,4 @@
-"""The command `hypernas predictions`: predictions of a whole table, kept for the interactive pages."""
+"""The command `hypernas predictions` saves predictions of a whole table for the interactive pages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from hypernas.cli.rows import whole_numbers
 
 @click.command("predictions")
 @options.space
-@click.option("--method", "methods", required=True, help="Predictors, several with commas.")
+@click.option("--method", "methods", required=True, help="Predictors, separated by commas.")
 @options.with_defaults(
     ("dataset", "cifar10", "Dataset of the benchmark table."),
-    ("n-train", "78", "Labels, several with commas."),
-    ("seed", 0, "The one seed."),
+    ("n-train", "78", "Numbers of labels, separated by commas."),
+    ("seed", 0, "Random seed."),
 )
-@click.option("-o", "--output", type=options.PATH, required=True, help="Folder of the files, one a training.")
+@click.option("-o", "--output", type=options.PATH, required=True, help="Folder for the files, one for each training.")
 def predictions_command(space: str, dataset: str, methods: str, n_train: str, seed: int, output: Path) -> None:
-    """Train each method once and keep what it predicts for every architecture of the table."""
+    """Save predictions of a whole table for the interactive pages.
+
+    Each predictor is trained once for each number of labels.
+    """
     from hypernas.lab.predictions import predict_whole_table
 
     for method in methods.split(","):

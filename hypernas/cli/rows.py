@@ -1,4 +1,4 @@
-"""The command for rows, `hypernas experiment`, and what it shares with the others that compute some."""
+"""The commands that compute rows, such as `hypernas experiment`, and what they share with other commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOW |= {"extra", "results", "record", "page", "only"}
 
 
 def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
-    """`key=value` texts -> dictionary. Raises UserError for another form and for a key given twice."""
+    """Return `key=value` texts as a dictionary. Raise UserError for another form and for a repeated key."""
     found: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -38,7 +38,7 @@ def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
 
 
 def combinations(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
-    """Every combination of method, size and seed; a setting reaches the methods that have it."""
+    """Return every combination of method, size and seed; a setting applies to the methods that have it."""
     from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, settings_of
 
     place = {name: options[name] for name in ("table", "space", "dataset", "profile", "protocol")}
@@ -60,23 +60,23 @@ def combinations(extra: dict[str, str], options: dict[str, Any]) -> list[Experim
 
 
 def runner_options(command: Callable[..., Any], workers: int = 1, also: Sequence[str] = ()) -> Callable[..., Any]:
-    """Where the work of a command runs, spelled alike in all of them; `also` are older names of `--workers`."""
+    """Add the options that say where a command's work runs; `also` are older names of `--workers`."""
     default = "one a core" if workers > 1 else True
     processes = click.IntRange(1, 1024)
     options = shared.together(
         click.option("--workers", *also, "workers", type=processes, default=workers, show_default=default,
-                     help="Processes."),
+                     help="Number of processes."),
         shared.threads,
-        click.option("--scheduler", default="", metavar="ADDRESS", help="A Dask scheduler whose workers do the work."),
-        click.option("--resources", default="", metavar="NAME=N", help="What a worker must offer, such as GPU=1."),
+        click.option("--scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers do the work."),
+        click.option("--resources", default="", metavar="NAME=N", help="Resources per worker, such as GPU=1."),
         click.option("--retries", type=click.IntRange(0, 100), default=0, show_default=True,
-                     help="Times that what failed is tried again; a lost worker's work always is."),
+                     help="Times to retry failed work; that of a lost worker is always repeated."),
     )  # fmt: skip
     return options(command)
 
 
 def workers_of(options: dict[str, Any]) -> Workers:
-    """Takes the options of `runner_options` out of `options`."""
+    """Remove the options of `runner_options` from `options` and return them as `Workers`."""
     from hypernas.lab.runner import Workers
 
     amounts = pairs(filter(None, options.pop("resources").split(",")), "--resources")
@@ -94,12 +94,13 @@ def workers_of(options: dict[str, Any]) -> Workers:
 
 
 def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where rows are recorded."""
-    command = click.option("--record", is_flag=True, help="Record into data/results of the checkout.")(command)
-    return click.option("--results", type=click.Path(), help="Folder of own rows.  [default: the user's]")(command)
+    """Add the options that say where rows are recorded."""
+    command = click.option("--record", is_flag=True, help="Record in data/results of the checkout.")(command)
+    return click.option("--results", type=click.Path(), help="Folder for rows.  [default: in your home]")(command)
 
 
 def choose_results(results: str | None, record: bool) -> None:
+    """Choose the folder in which rows are recorded. Raise UserError if both options are given."""
     from hypernas.lab.rows import record_into_checkout
 
     if results and record:
@@ -111,24 +112,24 @@ def choose_results(results: str | None, record: bool) -> None:
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that are settings of a method; all others are reached with --set."""
+    """Add options for the most common settings; all others are set with --set."""
     for name, text in (
         ("images", "Auxiliary images: digits, cifar10, fashion-mnist, digits-random-labels, noise, or a+b for both."),
         ("epochs", "Passes over the training architectures."),
         ("reading", "Exponent of the loss: printed (q) or text (q - 1)."),
         ("q", "Preference coefficient of the loss, above 0."),
         ("loss", "Loss of the predictor."),
-        ("context", "What a cell knows of those before it: sum, concat, position or none."),
-        ("graph-form", "Graph of an architecture: raw, pruned or contracted."),
+        ("context", "How a cell sees the cells before it: sum, concat, position or none."),
+        ("graph-form", "Form of the graphs: raw, pruned or contracted."),
     ):
         command = click.option(f"--{name}", help=text)(command)
     return command
 
 
 def computing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What all commands for rows of experiments have."""
+    """Add the options of all commands that compute rows of experiments."""
     options = shared.together(
-        click.option("--together", type=click.IntRange(min=1), help="Models that train at once, at most."),
+        click.option("--together", type=click.IntRange(min=1), help="Most models to train at once."),
         shared.device,
         shared.force,
         shared.dry_run,
@@ -138,15 +139,22 @@ def computing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which experiments: every combination of method, size and seed at one place."""
+    """Add the options that choose experiments: every combination of method, size and seed."""
     options = shared.together(
-        click.option("--space", help="Search space."),
+        click.option("--space", help="Search space: a name, or the path of its file."),
         shared.dataset,
-        click.option("--method", "--methods", default="hypernas", show_default=True, help="Predictors, with commas."),
-        click.option("--n-train", help="Numbers of training architectures, with commas."),
-        click.option("--seed", "--seeds", default="0", show_default=True, help="Seeds: 0:10 or with commas."),
+        click.option(
+            "--method", "--methods", default="hypernas", show_default=True, help="Predictors, separated by commas."
+        ),
+        click.option("--n-train", help="Numbers of training architectures, separated by commas."),
+        click.option("--seed", "--seeds", default="0", show_default=True, help="Seeds, such as 0:10 or 0,3."),
         shared.profile,
-        click.option("--protocol", default="clean", show_default=True, help="clean, or pinat for its figures."),
+        click.option(
+            "--protocol",
+            default="clean",
+            show_default=True,
+            help="clean, or pinat to compare with figures published that way.",
+        ),
         shared.settings,
     )
     return setting_options(options(command))
@@ -154,16 +162,17 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("page", required=False)
-@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Of a PAGE those of one method, size or setting.")
-@click.option("--table", default="few_shot", show_default=True, help="Results file the rows belong to.")
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Restrict a PAGE to one method, size or setting.")
+@click.option("--table", default="few_shot", show_default=True, help="Results file for the rows.")
 @place_options
 @computing_options
 def experiment(page: str | None, only: tuple[str, ...], **options: Any) -> None:
-    """Train predictors, rank all other architectures, record one row for each method, size and seed.
+    """Train predictors and record how well they rank.
 
-    With a PAGE the experiments are those of that page of the book, listed in `hypernas/lab/grids.toml`. A recorded row
-    is read, not computed again. The command may be stopped at any moment and repeated; a failure is told at the end and
-    stops nothing else.
+    Each method, number of labels and seed gives one row, scored on all other architectures. With a PAGE, the
+    experiments are those of that page of the book, listed in `hypernas/lab/grids.toml`. Recorded rows are read, not
+    recomputed. You can stop the command at any time and repeat it. A failure does not stop the other experiments; it is
+    reported at the end.
     """
     begin_to_start(options)
     from hypernas.lab import grids
@@ -176,18 +185,18 @@ def experiment(page: str | None, only: tuple[str, ...], **options: Any) -> None:
 
 @click.command()
 @click.argument("name", metavar="PAGE|FILE.yml")
-@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Those of one method, space, notebook or parameter.")
-@click.option("--profile", help="quick, standard or paper.  [default: standard; in a FILE, its own]")
+@click.option("--only", multiple=True, metavar="KEY=VALUE", help="Only one method, space, notebook or parameter.")
+@click.option("--profile", help="quick, standard or paper.  [default: standard, or that of a FILE]")
 @click.option(
-    "-o", "--output", type=shared.PATH, help="Folder of the executed notebooks of a FILE.  [default: its own]"
+    "-o", "--output", type=shared.PATH, help="Folder for the notebooks of a FILE.  [default: that of the FILE]"
 )
 @computing_options
 def grid(name: str, only: tuple[str, ...], profile: str | None, output: Path | None, **options: Any) -> None:
-    """Compute the missing rows of a PAGE of the book, or execute the notebooks that a FILE lists.
+    """Compute the missing rows of a page, or execute notebooks.
 
-    `hypernas grid PAGE` is the same as `hypernas experiment PAGE`. A FILE holds notebooks and parameters, such as
-    `book/grid.yml`; what is executed already and would not change is left as it is, and `report.md` beside the executed
-    notebooks says what came of each. Both may be stopped at any moment and repeated.
+    `hypernas grid PAGE` is the same as `hypernas experiment PAGE`. A FILE lists notebooks and parameters, as
+    `book/grid.yml` does; notebooks whose output would not change are skipped, and `report.md` beside the executed
+    notebooks reports the outcome of each. You can stop either at any time and repeat it.
     """
     chosen = pairs(only, "--only")
     if is_file_of_notebooks(name):
@@ -202,7 +211,7 @@ def grid(name: str, only: tuple[str, ...], profile: str | None, output: Path | N
 
 
 def is_file_of_notebooks(name: str) -> bool:
-    """Whether the argument of `hypernas grid` is a file; a page of the book has no such name.
+    """Return whether the argument of `hypernas grid` is a file; no page of the book has such a name.
 
     >>> is_file_of_notebooks("book/grid.yml"), is_file_of_notebooks("preference")
     (True, False)
@@ -213,7 +222,7 @@ def is_file_of_notebooks(name: str) -> bool:
 def execute_notebooks(
     path: Path, output: Path | None, profile: str | None, only: dict[str, str], options: dict[str, Any]
 ) -> None:
-    """Print what becomes of every notebook of a file; exit code 1 where one fails."""
+    """Execute the notebooks of a file and print the outcome of each. Exit with code 1 if one fails."""
     from hypernas.lab import notebook_grid
 
     choose_results(options["results"], options["record"])
@@ -246,7 +255,7 @@ def execute_notebooks(
 
 
 def begin_to_start(options: dict[str, Any]) -> None:
-    """Let processes that are asked for begin to start, while this one imports the library: call it before that."""
+    """Start the worker processes while this one imports the library; call it before the import."""
     if options["workers"] > 1 and not options["dry_run"]:
         from hypernas.lab import runner
 
@@ -259,7 +268,7 @@ def begin_to_start(options: dict[str, Any]) -> None:
 @place_options
 @computing_options
 def sweep(**options: Any) -> None:
-    """The same as `hypernas experiment --table TABLE`, by default with ten seeds."""
+    """Same as `hypernas experiment --table TABLE`, but with ten seeds by default."""
     begin_to_start(options)
     source = click.get_current_context().get_parameter_source("seed")
     if source is click.core.ParameterSource.DEFAULT:
@@ -268,7 +277,7 @@ def sweep(**options: Any) -> None:
 
 
 def asked_for(options: dict[str, Any]) -> list[Experiment]:
-    """The experiments of `place_options`."""
+    """Return the experiments that `place_options` chose."""
     from hypernas.lab.benchmark import Benchmark
 
     for name in ("space", "n_train"):
@@ -280,7 +289,7 @@ def asked_for(options: dict[str, Any]) -> list[Experiment]:
 
 
 def compute(experiments: list[Experiment], options: dict[str, Any]) -> None:
-    """Print the row of every experiment; exit code 1 where one has none."""
+    """Print the row of every experiment. Exit with code 1 if one has none."""
     from hypernas.lab import grids, recording
 
     choose_results(options["results"], options["record"])
@@ -307,7 +316,7 @@ def compute(experiments: list[Experiment], options: dict[str, Any]) -> None:
 
 
 def failed(outcome: Outcome) -> str:
-    """A line about experiments without a row."""
+    """Return a line that reports experiments without a row."""
     first, seeds = outcome.experiments[0], ", ".join(str(experiment.seed) for experiment in outcome.experiments)
     error = outcome.error
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -316,7 +325,7 @@ def failed(outcome: Outcome) -> str:
 
 
 def with_progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
-    """The rows, with a bar on stderr that leaves the lines printed on stdout whole."""
+    """Yield the rows, with a progress bar on stderr that does not break the lines on stdout."""
     from tqdm import tqdm
 
     bar = tqdm(total=total, unit="row", file=sys.stderr, disable=None if total > 1 else True)
@@ -328,7 +337,7 @@ def with_progress(rows: Iterable[Any], total: int) -> Iterable[Any]:
 
 
 def told(outcome: Outcome, as_json: bool) -> str:
-    """A row as a line, and whether it was trained now or recorded before, and from which table."""
+    """Return a row as a line that says whether it was trained now or recorded before, and from which table."""
     assert outcome.row is not None
     state = "trained" if outcome.trained else "recorded"
     if as_json:
@@ -337,6 +346,7 @@ def told(outcome: Outcome, as_json: bool) -> str:
 
 
 def in_words(row: dict[str, Any]) -> str:
+    """Return a row as one line of text."""
     if "architecture" in row:
         return _found(row)
     unseen = "–" if row["kendall_tau_unseen"] is None else f"{row['kendall_tau_unseen']:.4f}"

@@ -1,4 +1,4 @@
-"""The command `hypernas search`: find an architecture with a number of queries, one row a seed."""
+"""The command `hypernas search`: find an architecture with a limited number of queries."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ ABOVE_0 = click.FloatRange(min=0, min_open=True)
     "--method",
     default="guided",
     show_default=True,
-    help="random, evolution, top-k, guided, pareto, ensemble, bayesian or tpe.",
+    help="Search method: random, evolution, top-k, guided, pareto, ensemble, bayesian or tpe.",
 )
-@click.option("--predictor", help="Predictor of the method.  [default: its own]")
-@click.option("--queries", type=click.IntRange(min=2), default=200, show_default=True, help="Accuracies to ask for.")
+@click.option("--predictor", help="Predictor for the method.  [default: the method's own]")
+@click.option(
+    "--queries", type=click.IntRange(min=2), default=200, show_default=True, help="Number of accuracies to query."
+)
 @click.option("--first", type=click.IntRange(min=2), help="Random queries before the first training.  [default: half]")
-@click.option("--max-flops", type=ABOVE_0, help="Most multiply-adds of an architecture.")
-@click.option("--max-params", type=ABOVE_0, help="Most parameters of an architecture.")
-@click.option("--oracle", help="table, or surrogate for a whole space.  [default: surrogate where there is one]")
+@click.option("--max-flops", type=ABOVE_0, help="Maximum multiply-adds of an architecture.")
+@click.option("--max-params", type=ABOVE_0, help="Maximum parameters of an architecture.")
+@click.option(
+    "--oracle",
+    help="Source of accuracies: table, or surrogate of the whole space.  [default: surrogate if there is one]",
+)
 @options.seed
 @options.profile
 @options.settings
@@ -51,10 +56,11 @@ def search(
     as_json: bool,
     **own: Any,
 ) -> None:
-    """Search a table or a surrogate with at most --queries accuracies, and record what was found, one row a seed.
+    """Search a benchmark table, or a surrogate of a whole space.
 
-    The same architecture asked for twice is one query. A recorded row is read, not computed again. `hypernas ask` and
-    `hypernas tell` search where you train the networks yourself.
+    At most --queries accuracies are looked up; asking for the same architecture again costs nothing. One row is
+    recorded for each seed. Recorded rows are read, not recomputed. To train the networks yourself, use `hypernas ask`
+    and `hypernas tell`.
     """
     from hypernas.lab import recording, search_experiment
 

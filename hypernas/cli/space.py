@@ -1,4 +1,4 @@
-"""`hypernas new space NAME` and `hypernas check space PATH`: a search space of one's own."""
+"""`hypernas new space NAME` and `hypernas check space PATH`: your own search space."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import click
 
 @click.group()
 def new() -> None:
-    """Write a template of something of one's own."""
+    """Write a template for your own search space."""
 
 
 @click.group()
 def check() -> None:
-    """Check something of one's own, in sentences."""
+    """Check your own search space."""
 
 
 @new.command("space")
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: NAME.py]")
 def new_space(name: str, out: Path | None) -> None:
-    """Write NAME.py, a commented search space that passes `hypernas check space`."""
+    """Write a template for your own search space.
+
+    NAME.py is commented and passes `hypernas check space`.
+    """
     from hypernas.errors import UserError
     from hypernas.lab.space_check import template
 
@@ -36,7 +39,10 @@ def new_space(name: str, out: Path | None) -> None:
 @check.command("space")
 @click.argument("space")
 def check_space(space: str) -> None:
-    """Check that SPACE, a name or the path of a file, keeps what every space promises."""
+    """Check that a search space keeps what every space promises.
+
+    SPACE is a name or the path of a file.
+    """
     from hypernas import spaces
     from hypernas.lab.space_check import findings
 

@@ -15,18 +15,18 @@ from hypernas.lab.formats import whole_numbers
 
 
 @click.command()
-@click.option("--arch", type=options.PATH, required=True, help="Text of a genotype, or JSON of a search.")
+@click.option("--arch", type=options.PATH, required=True, help="File with a genotype, or a line of `search --json`.")
 @options.with_defaults(
-    ("space", "darts", "Search space, where the file does not name it."),
+    ("space", "darts", "Search space, if the file does not name it."),
     ("images", "cifar10", "Images to train on."),
-    ("n-images", 0, "As many of them, 0 for all."),
+    ("n-images", 0, "Number of images, 0 for all."),
     ("epochs", 600, "Passes over the training images."),
     ("channels", 36, "Channels of the first cells."),
-    ("batch", 96, "Images a step."),
-    ("learning-rate", 0.025, "Rate of the first epoch."),
-    ("drop-path", 0.2, "Share of paths dropped at the end."),
-    ("auxiliary", 0.4, "Weight of the auxiliary head."),
-    ("cutout", 16, "Side of the square that is blanked."),
+    ("batch", 96, "Images per step."),
+    ("learning-rate", 0.025, "Learning rate of the first epoch."),
+    ("drop-path", 0.2, "Share of paths dropped in the last epoch."),
+    ("auxiliary", 0.4, "Weight of the auxiliary head's loss."),
+    ("cutout", 16, "Side of the square that cutout blanks."),
 )
 @options.seed
 @results_options
@@ -44,10 +44,10 @@ def train(
     as_json: bool,
     **recipe: Any,
 ) -> None:
-    """Train one found network as DARTS trains its own, and record its accuracy.
+    """Train a found network as DARTS does and record its accuracy.
 
-    The state is kept beside the file, one ARCH.*.checkpoint for each seed and recipe: the command may be stopped at
-    any moment and repeated. By default the settings are the published ones, for a GPU.
+    The state is saved beside the file, as ARCH.*.checkpoint for each seed and recipe, so you can stop the command at
+    any time and repeat it. The defaults are the published settings, for a GPU.
     """
     import torch
 
@@ -62,7 +62,7 @@ def train(
 
 
 def in_words(row: dict[str, Any]) -> str:
-    """One line a row."""
+    """Return a row as one line of text."""
     parts = [
         f"{row['space']}/{row['dataset']}",
         f"{row['n_parameters']:,} parameters",

@@ -1,4 +1,4 @@
-"""The commands `hypernas ask`, `hypernas tell` and `hypernas trials`: a search whose trials you run."""
+"""The commands `hypernas ask`, `hypernas tell` and `hypernas trials`: a search whose trials you run yourself."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from hypernas.cli.rows import pairs
 from hypernas.errors import UserError
 
 journal_argument = click.argument("journal", type=options.PATH)
-worker_option = click.option("--worker", default="", help="Name of who asks; gets back what it has not told.")
+worker_option = click.option(
+    "--worker", default="", help="Name of this worker, which gets its unfinished trials again."
+)
 
 
 def opened(journal: Path, worker: str = "", queries: int | None = None) -> Any:
-    """The search of a journal. Raises UserError for a file that is none."""
+    """Return the search of a journal. Raise UserError if the file is not a journal."""
     from hypernas.lab.benchmark import Benchmark
     from hypernas.search.ask_tell import Plan, Search
 
@@ -27,7 +29,7 @@ def opened(journal: Path, worker: str = "", queries: int | None = None) -> Any:
 
 
 def begun(journal: Path, worker: str, plan: dict[str, Any], extra: tuple[str, ...]) -> Any:
-    """A new search, or the one of a journal that is there already."""
+    """Return a new search, or the one recorded in an existing journal."""
     from hypernas.search.ask_tell import DEFAULT_PREDICTOR, DEFAULT_QUERIES, Search
 
     given = {name: value for name, value in plan.items() if value}
@@ -52,7 +54,7 @@ def begun(journal: Path, worker: str, plan: dict[str, Any], extra: tuple[str, ..
 
 
 def split_constraint(text: str) -> tuple[str, str]:
-    """`params<3e6` -> `params`, `<3e6`.
+    """Split `params<3e6` into `params` and `<3e6`.
 
     >>> split_constraint("params<=3e6")
     ('params', '<=3e6')
@@ -67,22 +69,33 @@ def split_constraint(text: str) -> tuple[str, str]:
 @journal_argument
 @click.option("--n", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Number of architectures.")
 @click.option("--space", default="", help="Search space of a new journal.")
-@click.option("--dataset", default="", help="Benchmark table whose rows alone are searched.")
+@click.option("--dataset", default="", help="Search only the rows of this benchmark table.")
 @click.option(
-    "--method", default="", help="random, evolution, top-k, guided, ensemble, bayesian or tpe.  [default: ensemble]"
+    "--method",
+    default="",
+    help="Search method: random, evolution, top-k, guided, ensemble, bayesian or tpe.  [default: ensemble]",
 )
-@click.option("--predictor", default="", help="Predictor of the method.  [default: hypernas-p]")
-@click.option("--objective", "objectives", multiple=True, help="What is to be large, -NAME small.  [default: accuracy]")
-@click.option("--constraint", "constraints", multiple=True, metavar="NAME<NUMBER", help="Such as params<3e6.")
-@click.option("--queries", type=click.IntRange(2), help="Trials in all; more than before go on.  [default: 100]")
+@click.option("--predictor", default="", help="Predictor for the method.  [default: hypernas-p]")
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    help="Quantity to maximise, or to minimise with -NAME.  [default: accuracy]",
+)
+@click.option(
+    "--constraint", "constraints", multiple=True, metavar="NAME<NUMBER", help="Limit of a quantity, such as params<3e6."
+)
+@click.option(
+    "--queries", type=click.IntRange(2), help="Total number of trials; a larger one continues a search.  [default: 100]"
+)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of a new journal.  [default: 0]")
 @options.settings
 @worker_option
 def ask_command(journal: Path, n: int, extra: tuple[str, ...], worker: str, **plan: Any) -> None:
-    """Print --n architectures to try, one a line, and write them to JOURNAL.
+    """Ask for architectures to try next in your own search.
 
-    The first call begins the search; later ones, from any process or machine that sees the file, need JOURNAL alone.
-    No architecture is asked twice.
+    Prints --n architectures, one a line, and records them in JOURNAL. The first call begins the search. Later calls,
+    from any process or machine that sees the file, need only JOURNAL. No architecture is returned twice.
     """
     search = begun(journal, worker, plan, extra)
     for architecture in search.ask(n):
@@ -93,10 +106,13 @@ def ask_command(journal: Path, n: int, extra: tuple[str, ...], worker: str, **pl
 @journal_argument
 @click.argument("architecture")
 @click.argument("values", nargs=-1, metavar="[NAME=NUMBER]...")
-@click.option("--failed", default="", metavar="REASON", help="Why there are no numbers.")
+@click.option("--failed", default="", metavar="REASON", help="Why the trial has no values.")
 @worker_option
 def tell_command(journal: Path, architecture: str, values: tuple[str, ...], failed: str, worker: str) -> None:
-    """Write to JOURNAL what came of ARCHITECTURE: accuracy=93.1 latency=4.2, or why it failed."""
+    """Report the result of a trial.
+
+    Records in JOURNAL the values of ARCHITECTURE, such as accuracy=93.1 latency=4.2, or why the trial failed.
+    """
     numbers: dict[str, Any] = pairs(values, "a value")
     if not numbers and not failed:
         raise UserError("a trial must be told numbers such as accuracy=93.1, or --failed REASON, got neither")
@@ -105,11 +121,14 @@ def tell_command(journal: Path, architecture: str, values: tuple[str, ...], fail
 
 @click.command("trials")
 @journal_argument
-@click.option("--front", is_flag=True, help="Only those within all constraints that no other beats.")
-@click.option("--waiting", is_flag=True, help="Only those that were asked and not told.")
+@click.option("--front", is_flag=True, help="Only the Pareto front within all constraints.")
+@click.option("--waiting", is_flag=True, help="Only trials without a result.")
 @options.as_json
 def trials_command(journal: Path, front: bool, waiting: bool, as_json: bool) -> None:
-    """Print the trials of JOURNAL in the order in which they were asked."""
+    """Print the trials of a search.
+
+    They are in the order in which JOURNAL asked for them.
+    """
     search = opened(journal)
     trials = list(search.trials.values())
     if front:

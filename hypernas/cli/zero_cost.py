@@ -1,4 +1,4 @@
-"""The command `hypernas zero-cost`: proxies of untrained networks beside their accuracies."""
+"""The command `hypernas zero-cost` compares proxies of untrained networks with their accuracies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from hypernas.lab.formats import whole_numbers
 
 @click.command("zero-cost")
 @options.space
-@click.option("--method", "--methods", "methods", default="all", show_default=True, help="Proxies, or all.")
-@options.with_defaults(("n", 1000, "Architectures, the same for every method."))
-@click.option("--seed", "--seeds", "seed", default="0:3", show_default=True, help="Initialisations.")
-@click.option("--images", default="", help="Images.  [default: cifar10 where they are found, else digits]")
+@click.option(
+    "--method", "--methods", "methods", default="all", show_default=True, help="Proxies, separated by commas, or all."
+)
+@options.with_defaults(("n", 1000, "Number of architectures, the same for every proxy."))
+@click.option("--seed", "--seeds", "seed", default="0:3", show_default=True, help="Seeds of the initialisations.")
+@click.option(
+    "--images", default="", help="Images: cifar10, digits or others.  [default: cifar10 if installed, else digits]"
+)
 @options.with_defaults(
-    ("batch", 64, "Images of the one batch."),
-    ("side", 32, "Pixels of a side; others are resized."),
+    ("batch", 64, "Number of images in the batch."),
+    ("side", 32, "Side of the images in pixels; others are resized."),
     ("graph-form", "pruned", "raw, pruned or contracted."),
 )
 @click.option("--channels", type=int, help="Width of the networks.  [default: the space's]")
@@ -33,10 +37,10 @@ from hypernas.lab.formats import whole_numbers
 @options.force
 @options.as_json
 def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json: bool, **sizes: Any) -> None:
-    """Score untrained networks and record one row a method, initialisation and dataset of the space.
+    """Score untrained networks with zero-cost proxies.
 
-    The command may be stopped at any moment and repeated: rows that are there are not computed again, nor are scores of
-    the same commit.
+    One row is recorded for each proxy, initialisation and dataset of the space. You can stop the command at any time
+    and repeat it: rows that exist are not recomputed, nor are scores of the same commit.
     """
     from hypernas.lab import zero_cost_rows as zero_cost
     from hypernas.zero_cost import proxies
@@ -63,7 +67,7 @@ def zero_cost(methods: str, n: int, seed: str, device: str, force: bool, as_json
 
 
 def in_words(row: dict[str, Any]) -> str:
-    """One line a row."""
+    """Return a row as one line of text."""
     parts = [row["method"], f"{row['space']}/{row['dataset']}", f"seed {row['seed']}"]
     for name in ("kendall_tau", "spearman_rho", "published_rho"):
         value = row[name]
