@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from hypernas import predictors
 from hypernas.data import Table
 from hypernas.errors import MissingTable, UserError
 from hypernas.lab import experiment as experiments
@@ -67,10 +68,10 @@ def one_of(what, known):
 def toy_world(monkeypatch, results, benchmark, methods, **defaults):
     """Experiments know `methods` by name and the space `toy` with `defaults` alone, and record rows under `results`."""
     space = SimpleNamespace(defaults=defaults, profiles={}, networks={})
-    predictors = SimpleNamespace(get=one_of("method", methods), can_fit_many=lambda name: False)
     monkeypatch.setenv("HYPERNAS_RESULTS", str(results))
     monkeypatch.setattr(experiments, "Benchmark", benchmark)
-    monkeypatch.setattr(experiments, "predictors", predictors)
+    monkeypatch.setattr(predictors, "get", one_of("method", methods))
+    monkeypatch.setattr(predictors, "can_fit_many", lambda name: False)
     monkeypatch.setattr(experiments, "spaces", SimpleNamespace(get=one_of("search space", {"toy": space})))
     experiments.forget_tables()
     yield

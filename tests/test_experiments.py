@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from doubles import TwinBenchmark, one_of, toy_world
+from doubles import TwinBenchmark, toy_world
 
+from hypernas import predictors
 from hypernas.errors import UserError
 from hypernas.lab import experiment as experiments
 from hypernas.lab import provenance, recording
@@ -150,11 +151,9 @@ def test_several_seeds_train_together_where_the_method_can(toy, monkeypatch):
         return [Linear(**settings, seed=seed).fit(g, a) for g, a, seed in pairs]
 
     alone = run(ASKED)
-    yes, none = (lambda name: True), (lambda name: ())
-    together = SimpleNamespace(
-        get=one_of("method", {"linear": Linear}), fit_many=fit_many, can_fit_many=yes, settings_of_each=none
-    )
-    monkeypatch.setattr(experiments, "predictors", together)
+    monkeypatch.setattr(predictors, "fit_many", fit_many)
+    monkeypatch.setattr(predictors, "can_fit_many", lambda name: True)
+    monkeypatch.setattr(predictors, "settings_of_each", lambda name: ())
     rows = list(run_many([replace(ASKED, seed=seed) for seed in range(4)]))
     assert rows[0] == alone
     assert [row["seed"] for row in rows] == [0, 1, 2, 3]

@@ -21,7 +21,7 @@ from hypernas.fast.scoring import score
 from hypernas.graph import GraphBatch, collate
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.labelling import Labelling, train_group
-from hypernas.lab.provenance import check_device, device_name, stamp
+from hypernas.lab.provenance import device_name, stamp
 from hypernas.lab.rows import Results
 from hypernas.lab.timing import peak_memory, seconds_of, sgemm_rate
 from hypernas.lab.training_costs import (
@@ -33,7 +33,7 @@ from hypernas.lab.training_costs import (
 )
 from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.training.predictor import n_operations
-from hypernas.training.settings import PROFILES
+from hypernas.training.settings import PROFILES, check_device
 
 if TYPE_CHECKING:
     import pandas as pd

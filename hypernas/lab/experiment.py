@@ -24,6 +24,7 @@ from hypernas.lab.metrics import kendall_tau, spearman_rho
 from hypernas.lab.provenance import commit, stamp, version
 from hypernas.lab.rows import Results, Row, canonical_json, row_key, table
 from hypernas.lab.tables import digest
+from hypernas.predictors import runs_networks, settings_of
 from hypernas.predictors.shared.generating import told_of_networks
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Checkpoint
@@ -31,8 +32,6 @@ from hypernas.training.settings import PROFILES, checked, resolve, typed
 
 __all__ = ["PROFILES", "Experiment", "Results", "settings_of", "table"]
 
-# Arguments of a predictor that are no settings of an experiment.
-NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
 # Settings of any experiment, recorded where they are chosen.
 OF_AN_EXPERIMENT = {"n_test": 0}
 SAVE_SECONDS = 60.0
@@ -110,30 +109,39 @@ class Experiment:
         progress: bool,
         device: str,
     ) -> Iterator[Row]:
-        """The rows of resolved experiments that differ in the seed only."""
-        return _measure(group, progress, device)
+        """Train resolved experiments that may train at once, and give the row of each.
 
-
-def settings_of(method: str) -> dict[str, Any]:
-    """A method's keyword arguments and their defaults; one pinned by `functools.partial` is no setting.
-
-    Raises UserError for an unknown method.
-    """
-    return dict(_keywords_of(predictors.get(method)))
-
-
-@cache
-def _keywords_of(predictor: Any) -> dict[str, Any]:
-    taken = {*NOT_SETTINGS, *getattr(predictor, "keywords", ())}
-    parameters = inspect.signature(predictor).parameters.values()
-    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return {p.name: p.default for p in parameters if p.kind in kinds and p.name not in taken}
-
-
-def runs_networks(method: str) -> bool:
-    """Whether a method runs target networks, so that their size matters to it."""
-    predictor = predictors.get(method)
-    return getattr(getattr(predictor, "func", predictor), "runs_networks", False)
+        A training that was stopped goes on where it was; its seconds are those of all its parts.
+        """
+        benchmark = _benchmark(group[0].space, group[0].dataset)
+        graphs = benchmark.graphs(group[0].settings["graph_form"])
+        made = stamp(device)
+        start, checkpoint = time.perf_counter(), checkpoint_for(group, device)
+        fitted, tests = _train(group, graphs, progress, device, checkpoint)
+        share = (time.perf_counter() - start + (checkpoint.seconds if checkpoint else 0)) / len(group)
+        ids = np.asarray(benchmark.function_ids)
+        for experiment, predictor, test in zip(group, fitted, tests, strict=True):
+            start = time.perf_counter()
+            test = np.asarray(test)
+            predicted = np.asarray(predictor.predict(graphs[test]), dtype=np.float64)
+            wall = share + time.perf_counter() - start
+            truth = np.asarray(benchmark.test)[test]
+            train = np.asarray(benchmark.split(experiment.n_train, experiment.seed)[0])
+            unseen = ~np.isin(ids[test], ids[train])
+            yield {
+                **dataclasses.asdict(experiment),
+                "kendall_tau": kendall_tau(predicted, truth),
+                "kendall_tau_unseen": kendall_tau(predicted[unseen], truth[unseen]) if unseen.sum() > 1 else None,
+                "spearman_rho": spearman_rho(predicted, truth),
+                **told_of_networks(predictor, graphs, test, experiment.seed),
+                "n_test": len(test),
+                "seconds": round(wall, 3),
+                "seeds_together": len(group),
+                "n_parameters": int(predictor.n_parameters),
+                **made,
+                "source": benchmark.table.source,
+                "table_digest": experiment.table_digest(),
+            }
 
 
 @cache
@@ -253,43 +261,3 @@ def _of_each(settings: list[dict[str, Any]]) -> dict[str, Any]:
     for own in settings:
         of_each.append({name: own[name] for name in sorted(differ)})
     return {"of_each": of_each}
-
-
-def _measure(
-    group: list[Experiment],
-    progress: bool,
-    device: str,
-) -> Iterator[Row]:
-    """Train resolved experiments that may train at once, and give the row of each.
-
-    A training that was stopped goes on where it was; its seconds are those of all its parts.
-    """
-    benchmark = _benchmark(group[0].space, group[0].dataset)
-    graphs = benchmark.graphs(group[0].settings["graph_form"])
-    made = stamp(device)
-    start, checkpoint = time.perf_counter(), checkpoint_for(group, device)
-    fitted, tests = _train(group, graphs, progress, device, checkpoint)
-    share = (time.perf_counter() - start + (checkpoint.seconds if checkpoint else 0)) / len(group)
-    ids = np.asarray(benchmark.function_ids)
-    for experiment, predictor, test in zip(group, fitted, tests, strict=True):
-        start = time.perf_counter()
-        test = np.asarray(test)
-        predicted = np.asarray(predictor.predict(graphs[test]), dtype=np.float64)
-        wall = share + time.perf_counter() - start
-        truth = np.asarray(benchmark.test)[test]
-        train = np.asarray(benchmark.split(experiment.n_train, experiment.seed)[0])
-        unseen = ~np.isin(ids[test], ids[train])
-        yield {
-            **dataclasses.asdict(experiment),
-            "kendall_tau": kendall_tau(predicted, truth),
-            "kendall_tau_unseen": kendall_tau(predicted[unseen], truth[unseen]) if unseen.sum() > 1 else None,
-            "spearman_rho": spearman_rho(predicted, truth),
-            **told_of_networks(predictor, graphs, test, experiment.seed),
-            "n_test": len(test),
-            "seconds": round(wall, 3),
-            "seeds_together": len(group),
-            "n_parameters": int(predictor.n_parameters),
-            **made,
-            "source": benchmark.table.source,
-            "table_digest": experiment.table_digest(),
-        }

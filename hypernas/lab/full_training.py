@@ -22,10 +22,11 @@ from hypernas.data.images import Images, load_images
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.lab.formats import in_words
-from hypernas.lab.provenance import check_device, stamp
+from hypernas.lab.provenance import stamp
 from hypernas.lab.recipe import Recipe
 from hypernas.lab.rows import Results, Row, row_key
 from hypernas.training.loop import Checkpoint, CosineSchedule, train
+from hypernas.training.settings import check_device
 
 TEST_BATCH = 256
 FORM = "an architecture's file must hold its notation, or a JSON object with it as `architecture` or `notation`"

@@ -13,7 +13,6 @@ import inspect
 import json
 import os
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +161,8 @@ def _method(predictor: FittedPredictor) -> str:
     """The registered name of a predictor; of several the one whose own settings it has."""
     settings, best = predictor.settings(), ""
     for name in predictors.names():
-        method = predictors.get(name)
-        own = method.keywords if isinstance(method, partial) else {}
-        kind = method.func if isinstance(method, partial) else method
-        if kind is type(predictor) and own.items() <= settings.items():
+        own = getattr(predictors.get(name), "keywords", {})
+        if predictors.class_of(name) is type(predictor) and own.items() <= settings.items():
             # `pinat-bce` says more than a name that fixes no setting.
             best = name if own or not best else best
     if not best:

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import torch
 
-from hypernas.errors import UserError
-
 LIBRARY = Path(__file__).parents[1]
 
 
@@ -51,14 +49,6 @@ def device_name(device: str) -> str:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         model = found[1] if found else model
     return f"{model}, {torch.get_num_threads()} threads"
-
-
-def check_device(device: str) -> None:
-    """Raise UserError for a device that this machine does not have."""
-    present = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    present += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    if device not in present:
-        raise UserError(f"device must be one that this machine has ({', '.join(present)}), got {device!r}")
 
 
 def stamp(device: str) -> dict[str, str]:

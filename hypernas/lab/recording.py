@@ -15,10 +15,10 @@ from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for, clean_checkpoints, recorded_row
 from hypernas.lab.formats import in_words
 from hypernas.lab.leases import ELSEWHERE, Leases, share
-from hypernas.lab.provenance import check_device
 from hypernas.lab.rows import Results, Row, results_directory
 from hypernas.lab.runner import Runner, Workers
 from hypernas.training.recorder import on_gpu
+from hypernas.training.settings import check_device
 
 # How many models train at once where they can: on two cores nine take a fifth less time each than three.
 MODELS_AT_ONCE = {"cpu": 10, "cuda": 64}

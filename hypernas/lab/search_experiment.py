@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from hypernas.lab.search_summary import report
 from hypernas.lab.tables import sentence_digest
 from hypernas.search.domains import Pool, WholeSpace
 from hypernas.search.loop import Answer, bound, search
-from hypernas.search.methods import ACCURACY, METHODS, OBJECTIVES, Objective, Task, at_most, n_random, sizes_by_budget
+from hypernas.search.methods import ACCURACY, OBJECTIVES, Objective, Task, at_most, n_random, own_settings
 
 TABLE = "search"
 LIMITS = {"max_flops": 0.0, "max_params": 0.0}
@@ -65,15 +64,6 @@ def first_dataset(space: str, oracle: str | None = None) -> str:
     """The dataset that is searched by default."""
     whole = (oracle or oracle_of(space)) == "surrogate"
     return spaces.get(space).datasets[0] if whole else Benchmark(space).dataset
-
-
-def own_settings(method: str, queries: int) -> dict[str, Any]:
-    """A search method's keyword arguments and their defaults, as `queries` allow. UserError for an unknown method."""
-    if method not in METHODS:
-        raise UserError(f"a search method must be one of {', '.join(METHODS)}, got {method!r}")
-    parameters = inspect.signature(METHODS[method]).parameters.values()
-    own = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    return own | (sizes_by_budget(queries) if method == "evolution" else {})
 
 
 @dataclass(frozen=True)

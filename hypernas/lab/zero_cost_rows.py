@@ -24,7 +24,7 @@ from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.lab.formats import in_words
 from hypernas.lab.journal import Journal
-from hypernas.lab.provenance import check_device, stamp
+from hypernas.lab.provenance import stamp
 from hypernas.lab.recipe import Recipe
 from hypernas.lab.rows import Results, Row, canonical_json, frame, row_key
 from hypernas.lab.runner import Runner, Workers
@@ -32,7 +32,7 @@ from hypernas.lab.tables import digest
 from hypernas.lab.zero_cost_cells import Cells, Score, benchmarks, judged, repeated
 from hypernas.spaces.programs import map_sizes
 from hypernas.spaces.trainable_network import TrainableNetwork
-from hypernas.training.settings import checked
+from hypernas.training.settings import check_device, checked
 from hypernas.zero_cost import proxies
 
 if TYPE_CHECKING:

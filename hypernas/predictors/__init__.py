@@ -6,8 +6,9 @@ of other packages.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def _accept(name: str, thing: Any) -> Callable[..., Any]:
     return thing
 
 
+# Arguments of a predictor that are no settings of an experiment.
+NOT_SETTINGS = ("seed", "progress", "device", "checkpoint")
 # Files of ours and of users are found by the same door.
 REGISTRY = Registry("method", __name__, "METHODS", _accept)
 
@@ -56,10 +59,35 @@ def settings_of_each(name: str) -> tuple[str, ...]:
 
 
 def _trained(name: str) -> type[TrainedPredictor] | None:
-    method = get(name)
-    # Variants of one class are partials with some settings fixed.
-    method = method.func if isinstance(method, partial) else method
+    method = class_of(name)
     return method if isinstance(method, type) and issubclass(method, TrainedPredictor) else None
+
+
+def class_of(name: str) -> Any:
+    """Return the class of a predictor; several names may be variants of one class with some settings fixed."""
+    method = get(name)
+    return method.func if isinstance(method, partial) else method
+
+
+def runs_networks(name: str) -> bool:
+    """Return whether a predictor runs target networks, so that their size matters to it."""
+    return getattr(class_of(name), "runs_networks", False)
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Return a predictor's keyword arguments and their defaults, without those that `functools.partial` fixes.
+
+    Raise UserError if the name is unknown.
+    """
+    return dict(_keywords_of(get(name)))
+
+
+@cache
+def _keywords_of(method: Callable[..., Any]) -> dict[str, Any]:
+    taken = {*NOT_SETTINGS, *getattr(method, "keywords", ())}
+    parameters = inspect.signature(method).parameters.values()
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {p.name: p.default for p in parameters if p.kind in kinds and p.name not in taken}
 
 
 def fit_many(

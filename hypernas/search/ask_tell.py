@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from hypernas.search.methods import (
     Objective,
     Task,
     Trials,
-    sizes_by_budget,
+    own_settings,
 )
 from hypernas.search.pareto import pareto_front
 from hypernas.training.settings import checked, resolve, typed
@@ -42,7 +41,6 @@ FIRST_SHARE, FEWEST_FIRST, MOST_FIRST = 5, 10, 50
 DEFAULT_QUERIES = 100
 DEFAULT_PREDICTOR = "hypernas-p"
 MOST_FAILURES = 3
-NOT_SETTINGS = {"seed", "progress", "device", "checkpoint"}
 Measure = Callable[[Architecture], float]
 
 
@@ -442,9 +440,7 @@ def _settings(
         raise UserError(f"a search method must be one of {known}, got {method!r}")
     if type(queries) is not int or queries < 2:
         raise UserError(f"queries must be a whole number of at least 2, got {queries!r}")
-    own = _keywords(METHODS[method])
-    if method == "evolution":
-        own |= sizes_by_budget(queries)
+    own = own_settings(method, queries)
     if "first" in own:
         own["first"] = max(2, min(MOST_FIRST, max(FEWEST_FIRST, queries // FIRST_SHARE), queries // 2))
     learned: dict[str, Any] = {}
@@ -453,7 +449,7 @@ def _settings(
         if predictor not in predictors.names():
             raise UserError(f"predictor must be one of {', '.join(predictors.names())}, got {predictor!r}")
         own["predictor"] = predictor
-        accepted = {k: v for k, v in _keywords(predictors.get(predictor)).items() if k not in NOT_SETTINGS}
+        accepted = predictors.settings_of(predictor)
     for name, value in given.items():
         if name in own:
             own[name] = typed(name, value, type(own[name]))
@@ -466,12 +462,3 @@ def _settings(
     elif others:
         raise UserError(f"a setting of {method} must be one of {', '.join(own) or 'none'}, got {next(iter(others))!r}")
     return own, learned
-
-
-def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword arguments of a function and their defaults."""
-    pinned = getattr(function, "keywords", {})
-    parameters = inspect.signature(function).parameters.values()
-    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    named = [p for p in parameters if p.kind in kinds and p.default is not p.empty and p.name not in pinned]
-    return {p.name: p.default for p in named}

@@ -8,6 +8,7 @@ those in `trials`, so a search costs exactly the trials that are counted. What i
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -288,6 +289,15 @@ def sizes_by_budget(queries: int) -> dict[str, int]:
     """
     population = min(50, n_random(0, queries))
     return {"population": population, "tournament": max(2, population // 5)}
+
+
+def own_settings(method: str, queries: int) -> dict[str, Any]:
+    """Return a method's keyword arguments and their defaults, as `queries` allow. UserError for an unknown method."""
+    if method not in METHODS:
+        raise UserError(f"a search method must be one of {', '.join(METHODS)}, got {method!r}")
+    parameters = inspect.signature(METHODS[method]).parameters.values()
+    own = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return own | (sizes_by_budget(queries) if method == "evolution" else {})
 
 
 def random_search(

@@ -167,13 +167,20 @@ def present_device(device: Any) -> str:
     if name == "gpu":
         name = "cuda"
     # `meta` computes shapes and no values: tests let it stand in for a GPU.
-    present = ["cpu", "meta"]
+    if name != "meta":
+        check_device(name)
+    return name
+
+
+def check_device(device: Any) -> None:
+    """Raise UserError for a device that this machine does not have."""
+    import torch
+
+    present = ["cpu"]
     if torch.cuda.is_available():
         present += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    if name not in present:
-        here = ", ".join(name for name in present if name != "meta")
-        raise UserError(f"device must be one that this machine has ({here}), got {device!r}")
-    return name
+    if device not in present:
+        raise UserError(f"device must be one that this machine has ({', '.join(present)}), got {device!r}")
 
 
 def resolve(
