@@ -1,4 +1,4 @@
-"""Tables as plain arrays, from files that are checked before they are read; images by way of `images`."""
+"""Tables as plain arrays, from files that are checked before they are read. Images are in `images`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Table:
-    """A benchmark table: encodings and accuracies of its B architectures, in percent.
+    """A benchmark table: the encodings and accuracies, in percent, of its B architectures.
 
-    `validation` (B,) float64 is the label a predictor is trained on, `test` (B,) float64 the one it is judged
-    by; `columns` holds the encodings, B rows each; `source` is a sentence that says which table this is.
+    Predictors train on `validation` (B,) float64 and are judged by `test` (B,) float64. `columns` holds the encodings,
+    B rows each. `source` is a sentence that names the table.
     """
 
     source: str
@@ -68,12 +68,12 @@ class _RecordUnpickler(pickle.Unpickler):
 
 
 def read_analog(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read NAS-Bench-201 re-trained on CIFAR-10 from the data file of analog-nasbench 0.1.3.
+    """Read NAS-Bench-201 as re-trained on CIFAR-10 from the data file of analog-nasbench 0.1.3.
 
-    Returns op ids (15625, 6) int64 and baseline accuracy (15625,) float64, percent, in the file's order. Ids
-    are 0 skip, 1 none, 2 conv3x3, 3 conv1x1, 4 avgpool; edges are (0,1), (0,2), (0,3), (1,2), (1,3), (2,3).
-    The checksum is compared before a byte is interpreted, and no class but the record's own is admitted.
-    Raises UserError for any other file.
+    Return op ids (15625, 6) int64 and baseline accuracy (15625,) float64 in percent, in the order of the file. Ids are
+    0 skip, 1 none, 2 conv3x3, 3 conv1x1, 4 avgpool; edges are (0,1), (0,2), (0,3), (1,2), (1,3), (2,3). The checksum is
+    compared before a byte is interpreted, and the file may contain no class except its record's own. Raise UserError
+    for any other file.
     """
     source, path = get_source("analog-nasbench"), Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Images that are trained on, changed at random: moved, mirrored, a square of them blank."""
+"""Random augmentation of training images: shifts, flips and cutout."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def augmented(
     rng: np.random.Generator,
     cutout: int = 16,
 ) -> Tensor:
-    """images (M, C, H, W) -> the same shape: each moved by up to 4 pixels, mirrored or not, and with a square of side
-    `cutout` set to 0 whose middle lies anywhere in it (DeVries and Taylor 2017), 0 for none.
+    """Return images (M, C, H, W), each shifted by up to 4 pixels, flipped at random, and with one square set to 0.
 
-    What moves in from beyond the border is 0, the mean colour of standardised images.
+    The square has side `cutout` (0 for none) and its centre lies anywhere in the image (DeVries and Taylor 2017).
+    Pixels shifted in from outside are 0, the mean colour of standardised images.
     """
     m, c, h, w = images.shape
     # Rows and columns that are read, in an image with a margin around it.

@@ -1,4 +1,4 @@
-"""Where data comes from: the list of sources, the lookup order, checksums, arrays read without pickle."""
+"""The list of data sources, the lookup order, checksums, and arrays read without pickle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from hypernas.training.files import toml_beside
 
 @dataclass(frozen=True)
 class Source:
-    """One data file: what it holds, where it is looked for, where it comes from. Read from sources.toml.
+    """One data file: its content, where to look for it, and where to get it. Read from sources.toml.
 
-    `files` is its path under `$HYPERNAS_DATA` and under the cache, and for an embedded source inside the
-    installed `distribution` too. `size` is in bytes (about, where the checksum is unknown; 0 unknown).
-    `sha256` is empty where unknown; `md5` may then hold the digest, or its known beginning. `made_from` names
-    the source that a conversion starts from, `fetch` the source that `hypernas data fetch` brings in its place.
-    `system` is where a package of the operating system installs the file, perhaps compressed anew: that package
-    answers for it, and its checksum is not compared.
+    `files` is its path below `$HYPERNAS_DATA` and below the cache, and for an embedded source also inside the installed
+    `distribution`. `size` is in bytes (approximate without a checksum, 0 if unknown). `sha256` is empty if unknown;
+    `md5` may then hold the digest or its known beginning. `made_from` names the source from which this one is
+    converted, `fetch` the source that `hypernas data fetch` downloads instead. `system` is where an operating-system
+    package installs the file, perhaps recompressed. We trust that package and do not compare its checksum.
     """
 
     name: str
@@ -47,12 +46,12 @@ class Source:
 
 @cache
 def sources() -> tuple[Source, ...]:
-    """Every known source, in the order of sources.toml."""
+    """Return all known sources, in the order of sources.toml."""
     return tuple(Source(**entry) for entry in toml_beside(__file__, "sources.toml")["source"])
 
 
 def get_source(name: str) -> Source:
-    """The source called `name`. Raises UserError with the known names for another."""
+    """Return the source called `name`. Raise UserError, listing the known names, if there is none."""
     known = {source.name: source for source in sources()}
     if name not in known:
         raise UserError(f"source must be one of {', '.join(known)}, got {name!r}")
@@ -60,21 +59,21 @@ def get_source(name: str) -> Source:
 
 
 def checkout() -> Path | None:
-    """The folder of the source checkout this module lies in, None for an installed copy."""
+    """Return the folder of the source checkout that contains this module, or None for an installed copy."""
     # hypernas/data/catalogue.py -> the folder that holds the package.
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").is_file() else None
 
 
 def shipped() -> Path:
-    """The folder with `data`, `notebooks` and `book` as the project publishes them: the checkout, else the wheel's."""
+    """Return the folder with the published `data`, `notebooks` and `book`: the checkout, or else the installed copy."""
     return checkout() or Path(__file__).resolve().parents[1] / "shipped"
 
 
 def cache_directory() -> Path:
-    """The user cache: `$XDG_CACHE_HOME/hypernas`, by default `~/.cache/hypernas`.
+    """Return the user cache: `$XDG_CACHE_HOME/hypernas`, by default `~/.cache/hypernas`.
 
-    Without a home, as in a container whose user has no account, it is in the folder for temporary files.
+    Users without a home, as in some containers, get a folder among the temporary files.
     """
     folder = folder_of_variable("XDG_CACHE_HOME")
     if folder is None:
@@ -86,7 +85,7 @@ def cache_directory() -> Path:
 
 
 def folder_of_variable(name: str) -> Path | None:
-    """The folder that an environment variable names, `~` expanded; None where it is not set."""
+    """Return the folder named by an environment variable, with `~` expanded, or None if the variable is not set."""
     value = os.environ.get(name)
     if not value:
         return None
@@ -114,7 +113,10 @@ def _embedded(source: Source) -> Path | None:
 
 
 def locate(source: Source) -> tuple[str, Path] | None:
-    """The first place that holds `source`, as (place, path); None where none does. Reads no byte of it."""
+    """Return the first place that has `source`, as (place, path), or None if no place has it.
+
+    Reads no byte of the file.
+    """
     folder = _data_directory()
     # What the user points at comes first, so that it can replace what is installed.
     places = [("$HYPERNAS_DATA", folder / source.files)] if folder else []
@@ -132,9 +134,9 @@ def check(
     path: Path,
     content: bytes | None = None,
 ) -> None:
-    """Compare the checksum of `path` (or of its `content`, already read) with the known one.
+    """Compare the checksum of `path`, or of its `content` if already read, with the known one.
 
-    Raises UserError where they differ. A source without a known checksum passes, and so does a file of the system's.
+    Raise UserError if they differ. Sources without a known checksum and files of the operating system pass.
     """
     # Some official pages state an md5 alone, one of them only its beginning.
     kind, known = ("sha256", source.sha256) if source.sha256 else ("md5", source.md5)
@@ -158,7 +160,7 @@ def check(
 
 
 def remedy(source: Source, path: Path | None = None) -> str:
-    """What to do to get a good copy of `source`, as the end of a sentence."""
+    """Return how to get a good copy of `source`, as the end of a sentence."""
     if source.embedded and (path is None or path == _embedded(source)):
         return f"install its package again: pip install --force-reinstall --no-deps {source.url}"
     place = f"put {source.files} under $HYPERNAS_DATA or {cache_directory()}"
@@ -168,11 +170,11 @@ def remedy(source: Source, path: Path | None = None) -> str:
 
 
 def find(name: str) -> Path | None:
-    """The checked file of the source `name`, None where it is nowhere.
+    """Return the checked file of the source `name`, or None if it is not found.
 
-    Looks in `$HYPERNAS_DATA`, then the user cache, then inside the installed distribution of an embedded source, then
-    where a package of the system puts it. Raises UserError for an unknown name, and for a file whose checksum is not
-    the known one: a bad file is never passed over in silence.
+    The lookup order is `$HYPERNAS_DATA`, the user cache, the installed distribution of an embedded source, and the
+    place of an operating-system package. Raise UserError if the name is unknown, or if the first file found has the
+    wrong checksum; a bad file is reported, never skipped.
     """
     source = get_source(name)
     found = locate(source)
@@ -183,7 +185,7 @@ def find(name: str) -> Path | None:
 
 
 def status(source: Source) -> str:
-    """One of `missing`, `present (place, checksum good | no checksum known)`, `altered (path)`."""
+    """Return `missing`, `present (place, checksum good | no checksum known)` or `altered (path)`."""
     found = locate(source)
     if found is None:
         return "missing"
@@ -199,8 +201,8 @@ def status(source: Source) -> str:
 def load_npz(path: str | Path, required: Mapping[str, int | tuple[int | None, ...]]) -> dict[str, np.ndarray]:
     """Read the `required` arrays of an npz file, without pickle.
 
-    `required` gives for each array its number of axes, or its shape with None for any length. Raises
-    UserError for a missing, truncated or altered file, a missing array, one of Python objects, a wrong shape.
+    `required` maps each array to its number of axes, or to its shape with None for any length. Raise UserError if the
+    file is missing, truncated or altered, or if an array is missing, contains Python objects or has the wrong shape.
     """
     path = Path(path)
     try:

@@ -1,6 +1,6 @@
-"""An official file of trained modules -> the compact table of the project, in one pass and bounded memory.
+"""Convert an official file of trained modules to our compact table, in one pass and with bounded memory.
 
-A record is JSON: hash, epochs, adjacency matrix as text, operations, base64 of a ModelMetrics protocol buffer.
+A record is JSON: hash, epochs, adjacency matrix as text, operations, and a ModelMetrics protocol buffer in base64.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def _varint(data: bytes, i: int) -> tuple[int, int]:
 
 
 def protobuf(data: bytes) -> Fields:
-    """The fields of a protocol buffer message: number -> values, as int (varint), float (double) or bytes.
+    """Return the fields of a protocol buffer message: number -> values, as int (varint), float (double) or bytes.
 
-    Raises ValueError for bytes that are no such message.
+    Raise ValueError if the bytes are not such a message.
 
     >>> protobuf(bytes([0x10, 0x96, 0x01]))
     {2: [150]}
@@ -84,7 +84,7 @@ def protobuf(data: bytes) -> Fields:
 
 
 class Modules:
-    """The modules met so far and their runs, growing by a row each."""
+    """The modules read so far and their runs, growing row by row."""
 
     def __init__(self) -> None:
         self.rows: dict[bytes, int] = {}
@@ -95,7 +95,7 @@ class Modules:
         self.duplicates = 0
 
     def add(self, payload: bytes) -> None:
-        """Take one record; a repetition of one already taken is counted and passed over. ValueError for a bad one."""
+        """Add one record. A duplicate is counted and skipped. Raise ValueError if the record is malformed."""
         name, epochs, matrix, operations, encoded = json.loads(payload)
         metrics = protobuf(base64.b64decode(encoded, validate=True))
         final = protobuf(metrics[1][2])
@@ -122,7 +122,10 @@ class Modules:
         self.runs[cell] += 1
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The arrays of the compact table, rows by hash. Raises ValueError where runs of 108 epochs are missing."""
+        """Return the arrays of the compact table, rows sorted by hash.
+
+        Raise ValueError if runs of 108 epochs are missing.
+        """
         shape = (len(self.modules), len(EPOCHS))
         # Labels and truth are those of 108 epochs; a file that ends early lacks some.
         short = np.flatnonzero(np.array(self.runs).reshape(shape)[:, -1] < RUNS)
@@ -192,9 +195,10 @@ def convert(
     table: Path,
     progress: Callable[[int], object] = lambda n: None,
 ) -> int:
-    """Write the compact table of the `official` file under a temporary name and rename it; returns the duplicates.
+    """Convert the `official` file to the compact table `table`. Return the number of duplicates.
 
-    `progress` is told the bytes of each part that is read. Raises UserError for a damaged file and a full disk.
+    The table is written under a temporary name and renamed. `progress` is called with the number of bytes of each part.
+    Raise UserError if the file is damaged or the disk is full.
     """
     modules = Modules()
     place = "its beginning"

@@ -1,4 +1,4 @@
-"""`hypernas data fetch`: download into the user cache, go on where a download broke off, verify, convert."""
+"""`hypernas data fetch`: download into the user cache, resume interrupted downloads, verify, convert."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 60
 
 
 def fetchable() -> list[str]:
-    """Names that `fetch` knows: files with an address and a checksum, and what is made of them."""
+    """Return the names that `fetch` accepts: files with an address and a checksum, and tables converted from them."""
     return [source.name for source in sources() if source.fetch or source.made_from or _downloadable(source)]
 
 
@@ -43,10 +43,10 @@ def fetch(
     keep: bool = False,
     progress: bool = True,
 ) -> Path:
-    """The file of the source `name`, downloaded and converted where it is not there yet.
+    """Return the file of the source `name`, after downloading and converting it if necessary.
 
-    `origin` names another official file to convert from; `keep` keeps the official file after the conversion. Raises
-    UserError for an unknown name, a broken download (what has come is kept), a wrong checksum and a full disk.
+    `origin` names another official file to convert from, and `keep` keeps the official file after the conversion. Raise
+    UserError for an unknown name, an interrupted download (the part received is kept), a wrong checksum or a full disk.
     """
     source = get_source(name)
     source = get_source(source.fetch) if source.fetch else source
@@ -100,7 +100,7 @@ def download(
     path: Path,
     progress: bool = True,
 ) -> Path:
-    """Download `source` to `path` by way of `<path>.part`, which a broken download leaves to go on from."""
+    """Download `source` to `path` via `<path>.part`, from which an interrupted download resumes."""
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     done = part.stat().st_size if part.exists() else 0

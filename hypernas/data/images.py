@@ -1,4 +1,4 @@
-"""Auxiliary images, the batches that target networks are trained on: real ones, mixtures, and two controls."""
+"""Auxiliary images, on which target networks are trained: real images, mixtures, and two controls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 
 class Kind(NamedTuple):
-    """What a target network must fit: images (channels, side, side) of so many classes."""
+    """The images that a target network must fit: their size (channels, side, side) and number of classes."""
 
     channels: int
     side: int
@@ -53,12 +53,12 @@ class Images:
 
 
 def image_names() -> list[str]:
-    """Names that `load_images` knows; several joined by `+` name their mixture."""
+    """Return the names that `load_images` accepts; several joined by `+` make a mixture."""
     return sorted(_LOADERS)
 
 
 def check_images(name: str) -> list[str]:
-    """The parts of the mixture `name`, most often one. Raises UserError for an unknown or repeated one."""
+    """Return the parts of the mixture `name`, usually one. Raise UserError if one is unknown or repeated."""
     if own_images.is_own(name):
         return [name]
     parts = name.split("+")
@@ -71,7 +71,7 @@ def check_images(name: str) -> list[str]:
 
 
 def kind_of(name: str) -> Kind:
-    """That of the auxiliary images `name`, known before they are loaded. Raises UserError for an unknown name."""
+    """Return the kind of the auxiliary images `name` without loading them. Raise UserError if the name is unknown."""
     if own_images.is_own(name):
         own = _own(name)
         return Kind(own.train_images.shape[1], own.train_images.shape[2], own.n_classes)
@@ -81,12 +81,13 @@ def kind_of(name: str) -> Kind:
 
 
 def load_images(name: str, n_images: int = 0) -> Images:
-    """The auxiliary images `name`, all for training or `n_images` of them.
+    """Return the auxiliary images `name`, with all or the first `n_images` of its training images.
 
-    `digits` are always there, `cifar10` and `fashion-mnist` where their files are found. `a+b` has the images of both,
-    resized to the smaller side, and the classes of both. `digits-random-labels` and `noise` are controls that hold no
-    class to learn. A path is a folder of class folders, or an npz file. Fewer images are a prefix of more, standardised
-    as all are. Raises UserError for another name, a missing or altered file, and more images than there are.
+    `digits` are always available, `cifar10` and `fashion-mnist` if their files are installed. `a+b` has the images of
+    both, resized to the smaller side, and the classes of both. `digits-random-labels` and `noise` are controls without
+    anything to learn. A path is a folder with one folder of images per class, or an npz file. Smaller sets are prefixes
+    of larger ones and are standardised like the full set. Raise UserError for another name, a missing or altered file,
+    or if there are fewer than `n_images`.
     """
     parts = check_images(name)
     loaded = [_own(part) if own_images.is_own(part) else _LOADERS[part][0]() for part in parts]

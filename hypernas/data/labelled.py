@@ -1,4 +1,4 @@
-"""Benchmark tables that `hypernas label` made: a parquet file with its provenance inside."""
+"""Benchmark tables made by `hypernas label`: a parquet file that includes its provenance."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MOST_SEEDS = 1000
 
 
 def place(space: str) -> Path:
-    """Where the table of `space` is written by default: `data/benchmarks` of the checkout or the working directory."""
+    """Return the default path for the table of `space`, in `data/benchmarks` of the checkout or working directory."""
     return (checkout() or Path.cwd()) / "data" / "benchmarks" / f"{space}.parquet"
 
 
 def find_labelled(space: str) -> Path | None:
-    """The table of `space`: under `$HYPERNAS_DATA/benchmarks`, at `place`, or shipped; None where there is none."""
+    """Return the table of `space` in `$HYPERNAS_DATA/benchmarks`, at `place` or shipped, or None if there is none."""
     folder = folder_of_variable("HYPERNAS_DATA")
     # A table under $HYPERNAS_DATA comes first, then one of one's own, then the one in the wheel.
     places = [place(space)]
@@ -44,7 +44,7 @@ def write_labelled(
     columns: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write the table to a temporary name and rename it. Raises UserError where the folder cannot be written to."""
+    """Write the table under a temporary name and rename it. Raise UserError if the folder cannot be written to."""
     import pyarrow
     import pyarrow.parquet
 
@@ -59,7 +59,7 @@ def write_labelled(
 
 
 def provenance_of(path: Path) -> dict[str, Any]:
-    """How the table at `path` was made. Raises UserError for a file that `hypernas label` did not write."""
+    """Return how the table at `path` was made. Raise UserError if `hypernas label` did not write it."""
     import pyarrow
     import pyarrow.parquet
 
@@ -84,10 +84,10 @@ def _not_ours(path: Path, told: str) -> UserError:
 
 
 def read_labelled(path: Path) -> Table:
-    """The table at `path`: validation accuracy of the first run, mean test accuracy of all, percent.
+    """Return the table at `path`: validation accuracy of the first run, mean test accuracy of all runs, in percent.
 
-    `columns` holds `notation` (B,), `validation_runs` and `test_runs` (B, S), `parameters` (B,). Raises UserError for a
-    damaged file.
+    `columns` holds `notation` (B,), `validation_runs` and `test_runs` (B, S), `parameters` (B,). Raise UserError if the
+    file is damaged.
     """
     import pyarrow
     import pyarrow.parquet
@@ -120,7 +120,7 @@ def read_labelled(path: Path) -> Table:
 
 
 def read_own(space: str, images: str) -> Table:
-    """The table of a space that has none but its own on `images`. Raises MissingTable where there is none."""
+    """Return the labelled table of a space on `images`. Raise MissingTable if there is none."""
     path = find_labelled(space)
     if path is None or provenance_of(path)["images"] != images:
         command = f"hypernas label --space {space}"

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder with a folder of pictures for each class, or an npz file of arrays."""
+"""Your own images: a folder with one folder of pictures per class, or an npz file of arrays."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 
 def is_own(name: str) -> bool:
-    """Whether the name of images is a path."""
+    """Return whether a name of images is a path."""
     return "/" in name or "\\" in name or name.endswith(".npz")
 
 
 def read_own(name: str) -> tuple[Labelled, Labelled, str]:
-    """Training and test images (M, C, H, W) with labels (M,), and a sentence on what they are.
+    """Return training and test images (M, C, H, W) with labels (M,), and a sentence that describes them.
 
-    An npz file holds `x_train`, `y_train`, `x_test`, `y_test`, or `images` and `labels`, of which a fifth, the same
-    whenever it is read, is for test; images are (M, H, W), (M, H, W, C) or (M, C, H, W) with one or three channels. The
-    classes of a folder are its folders in order of their names. Raises UserError for anything else.
+    An npz file holds `x_train`, `y_train`, `x_test`, `y_test`, or `images` and `labels`, of which a fixed fifth becomes
+    the test set. Images are (M, H, W), (M, H, W, C) or (M, C, H, W) with one or three channels. The classes of a folder
+    are its subfolders, sorted by name. Raise UserError for anything else.
     """
     path = Path(name).expanduser()
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Labels that a user measured: a table of notation and accuracy, from memory or from a file."""
+"""Labels that a user measured: a table of notation and accuracy, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 
 def is_labels(labels: Any) -> bool:
-    """Whether something is a table of labels or the path of one, and not the name of a dataset."""
+    """Return whether `labels` is a table of labels or the path of one, as opposed to the name of a dataset."""
     return not isinstance(labels, str) or labels.lower().endswith(SUFFIXES)
 
 
 def read_labels(labels: str | Path | Mapping[str, Any] | pd.DataFrame) -> Table:
-    """A DataFrame, a dictionary of columns, or a CSV, Parquet or JSON lines file with `notation` and `accuracy`.
+    """Return labels from a DataFrame, a dictionary of columns, or a CSV, Parquet or JSON lines file as a table.
 
-    The accuracy is label and truth. All other columns of numbers are kept under their names, for constraints and
-    objectives; `notation` stays as it is given. Raises UserError for a missing column, for a notation or an accuracy
-    that is none, and for fewer than five labels.
+    They need the columns `notation` and `accuracy`. The accuracy is both label and truth. Other numeric columns are
+    kept under their names, for constraints and objectives; `notation` stays as it is. Raise UserError for a missing
+    column, an invalid notation or accuracy, or fewer than five labels.
     """
     import pandas as pd
 
@@ -54,7 +54,7 @@ def read_labels(labels: str | Path | Mapping[str, Any] | pd.DataFrame) -> Table:
 
 
 def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Columns of a CSV, Parquet or JSON lines file. Raises UserError where it cannot be read or has not all of them."""
+    """Read columns of a CSV, Parquet or JSON lines file. Raise UserError if it cannot be read or lacks one of them."""
     frame = _read_file(path)
     for column in columns:
         schema.column(str(path), frame.columns, column)

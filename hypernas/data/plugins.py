@@ -1,7 +1,7 @@
-"""The one door for spaces, predictors and proxies: files of the package, files of the user, entry points of others.
+"""How spaces, predictors and proxies are found: in files of the package, files of the user, and entry points.
 
-A file provides what it has under one agreed name, such as `space = MySpace()` or `METHODS = {"mine": Mine}`. Files are
-looked for in the package's own folder, then in `$HYPERNAS_PLUGINS` (files and folders, separated as in `$PATH`), then
+A file provides its content under one agreed name, such as `space = MySpace()` or `METHODS = {"mine": Mine}`. Files are
+looked up in the package's own folder, then in `$HYPERNAS_PLUGINS` (files and folders, separated as in `$PATH`), then
 among the entry points that installed packages declare.
 """
 
@@ -28,10 +28,10 @@ VARIABLE = "HYPERNAS_PLUGINS"
 
 @dataclass(eq=False)
 class Registry:
-    """What is called by name: `what` it is in sentences, the `package` of ours, the `provides` name in a file.
+    """Things that are found by name: `what` they are called in sentences, our `package`, the `provides` name in a file.
 
-    Where a file assigns a dictionary to `provides`, its literal keys are names; else the file's name is the name.
-    `accept(name, thing)` returns the thing or raises UserError where it is not what it should be.
+    If a file assigns a dictionary to `provides`, its literal keys are the names; otherwise the name of the file is the
+    name. `accept(name, thing)` returns the thing, or raises UserError if it is not valid.
     """
 
     what: str
@@ -41,13 +41,13 @@ class Registry:
     objects: dict[str, Any] = field(default_factory=dict)
 
     def names(self) -> list[str]:
-        """All names in alphabetical order; no file is imported for it."""
+        """Return all names in alphabetical order, without importing any file."""
         return sorted({*self._files(), *_entry_points(self.package), *self.objects})
 
     def get(self, name: Any) -> Any:
-        """What is called `name`, or is provided by the one file at the path `name`.
+        """Return the thing called `name`, or the one provided by the file at the path `name`.
 
-        Raises UserError for an unknown name and for a file that cannot be imported or provides something else.
+        Raise UserError if the name is unknown, or if the file cannot be imported or provides something else.
         """
         if isinstance(name, Path) or (isinstance(name, str) and name.endswith(".py")):
             return self._from_path(Path(name))
@@ -63,7 +63,7 @@ class Registry:
         raise UserError(f"{self.what} must be one of {', '.join(self.names())}, got {name!r}")
 
     def add(self, name: str, thing: Any) -> None:
-        """Let an object of this process be found by its name, as long as no file has that name."""
+        """Register an object of this process under a name; files with that name take precedence."""
         if name not in self._files():
             self.objects[name] = thing
 

@@ -1,4 +1,4 @@
-"""Columns of tables that others made: each value is looked at once, when the table is read."""
+"""Checks for columns of tables that others made; each value is checked once, when the table is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def column(
     columns: Iterable[str],
     name: str,
 ) -> str:
-    """`name`, if it is among the columns. UserError that names those there are."""
+    """Return `name` if it is one of the columns. Otherwise raise UserError that lists them."""
     present = [str(known) for known in columns]
     if name not in present:
         told = ", ".join(present)[:200] or "none"
@@ -35,7 +35,10 @@ def numbers(
     low: float = -math.inf,
     high: float = math.inf,
 ) -> np.ndarray:
-    """Finite numbers from `low` to `high`, as float64 (B,). UserError that names the first row with something else."""
+    """Return finite numbers from `low` to `high` as float64 (B,).
+
+    Raise UserError for the first row with anything else.
+    """
     # The rule as a sentence says it.
     kind = "finite numbers" if math.isinf(high) else f"numbers from {low:g} to {high:g}"
     array = np.empty(len(values), np.float64)
@@ -60,7 +63,7 @@ def texts(
     name: str,
     values: Sequence[Any],
 ) -> np.ndarray:
-    """Words that are not empty, as an array of str (B,). UserError that names the first row with something else."""
+    """Return non-empty texts as an array of str (B,). Raise UserError for the first row with anything else."""
     for row, value in enumerate(values):
         if not isinstance(value, str) or not value.strip():
             told = repr(value)[:80]
@@ -73,6 +76,6 @@ def filled(
     n_rows: int,
     least: int = 1,
 ) -> None:
-    """UserError for a table with fewer than `least` rows."""
+    """Raise UserError if a table has fewer than `least` rows."""
     if n_rows < least:
         raise UserError(f"{table} must have at least {least} rows, got {n_rows}")

@@ -1,7 +1,7 @@
-"""Records of a TFRecord file, read without TensorFlow: framing and checksums.
+"""Read the records of a TFRecord file without TensorFlow, including framing and checksums.
 
-A record is its length (8 bytes, little-endian), the masked crc32c of these 8 bytes, the payload, and the payload's
-masked crc32c (4 bytes each).
+A record consists of its length (8 bytes, little-endian), the masked crc32c of these 8 bytes, the payload, and the
+payload's masked crc32c (4 bytes each).
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def _table() -> np.ndarray:
 
 
 def masked_crc32c(payloads: list[bytes]) -> np.ndarray:
-    """The masked crc32c of each payload: uint32 (R,). All payloads go byte by byte together, aligned at their ends.
+    """Return the masked crc32c of each payload, uint32 (R,).
+
+    All payloads are processed in parallel, aligned at their ends.
 
     >>> hex(masked_crc32c([b"123456789"])[0])
     '0xc78ab0e5'
@@ -56,10 +58,10 @@ def masked_crc32c(payloads: list[bytes]) -> np.ndarray:
 
 
 def records(path: Path, progress: Callable[[int], object] = lambda n: None) -> Iterator[Record]:
-    """The (position in bytes, payload) of every record in turn, each checked against its crc32c.
+    """Yield the (position in bytes, payload) of each record after checking its crc32c.
 
-    Holds at most 2,048 of them in memory; `progress` is told the bytes of each part. Raises UserError for a file that
-    is missing, truncated or altered.
+    At most 2,048 records are in memory. `progress` is called with the number of bytes of each part. Raise UserError if
+    the file is missing, truncated or altered.
     """
     try:
         with path.open("rb") as file:

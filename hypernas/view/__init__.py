@@ -1,1 +1,1 @@
-"""What a reader sees: figures, drawings of architectures, interactive views."""
+"""What the reader sees: figures, drawings of architectures, interactive views."""

@@ -1,4 +1,4 @@
-"""Cells drawn as layered graphs of operations. matplotlib is imported when drawing."""
+"""Draw cells as layered graphs of operations. Importing this module does not import matplotlib."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw_cell(
 ) -> Axes:
     """Draw a cell from left to right: operations `nodes` in topological order, edges (i, j) or (i, j, count).
 
-    A count above one, several skip connections contracted into one edge, is written beside the edge.
+    A count above one, from several skip connections contracted into one edge, is written beside the edge.
     """
     counts: dict[tuple[int, int], int] = {}
     for start, end, *count in edges:
@@ -94,7 +94,7 @@ def _draw_node(
 
 
 def draw_cells(cells: Mapping[str, Any], names: Sequence[str]) -> list[Axes]:
-    """Title -> cell (`ops` into `names`, `adjacency`): drawn one below the other to one scale."""
+    """Draw cells, given as title -> cell (`ops` into `names`, `adjacency`), one below the other at the same scale."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):

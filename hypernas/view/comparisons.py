@@ -1,4 +1,4 @@
-"""Figures of recorded rows: learning curves, paired differences, paper beside ours, cost against quality, searches."""
+"""Figures of recorded rows: learning curves, paired differences, paper versus ours, cost versus quality, searches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LABEL_HEIGHT = 0.06
 
 
 def nothing(text: str = "No rows are recorded yet.") -> Axes:
-    """A small figure that says why there is nothing to draw."""
+    """Return a small figure that says why there is nothing to draw."""
     ax = axes(height=1.0)
     ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
     ax.set_axis_off()
@@ -44,12 +44,12 @@ def nothing(text: str = "No rows are recorded yet.") -> Axes:
 
 
 def no_rows() -> Any:
-    """`nothing`, where a whole figure is wanted."""
+    """Return `nothing` as a whole figure."""
     return nothing().figure
 
 
 def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights of labels moved as little as it takes to have `gap` between neighbours, in the order given.
+    """Return the heights of labels, moved as little as possible so that neighbours are at least `gap` apart.
 
     >>> [round(height, 2) for height in spread_apart([0.5, 0.5, 0.9], 0.2)]
     [0.4, 0.6, 0.9]
@@ -129,12 +129,12 @@ def learning_curves(
     paper: pd.DataFrame | None = None,
     width: float = COLUMN,
 ) -> Figure:
-    """Recorded rows -> a facet a space: the mean Kendall tau of each series over its seeds with its Student's t band.
+    """Draw the mean Kendall tau over seeds of each series with its Student's t band, one facet for each space.
 
-    `by` are the columns that tell series apart, `x` the axis, `paper` (`space, method, n_train, paper`) hollow marks
-    joined to our mean. A dotted line stands where the table's own training labels would rank it, where that is known.
-    Raises UserError for more than six series, and where two rows share series, place and seed:
-    unlike settings must not be averaged.
+    `by` are the columns that distinguish series and `x` is the axis. `paper` (`space, method, n_train, paper`) adds
+    hollow marks joined to our mean. If it is known, a dotted line shows how well the table's own training labels would
+    rank. Raise UserError for more than six series, or if two rows share series, place and seed, because different
+    settings must not be averaged.
     """
     rows = rows[rows["kendall_tau"].notna()].astype({x: float})
     key = ["space", "dataset", *by, x, "seed"]
@@ -262,10 +262,10 @@ def paired_strips(
     lines: pd.DataFrame,
     names: Sequence[str] = (),
 ) -> Axes:
-    """Lines of `claims.answers` of one metric: every pair a dot, the mean with its interval, the estimate in figures.
+    """Draw every paired difference as a dot, with mean, interval and estimate, for `claims.answers` of one metric.
 
-    Blue is higher, red lower, green equal to within ±0.01, grey undecided. `names`, one a line, stand for the claims'
-    own words.
+    Blue is higher, red lower, green equivalent within ±0.01, grey undecided. `names`, one for each line, replace the
+    words of the claims.
     """
     lines = lines.assign(title=list(names) or lines["says"].tolist())
     lines = lines[lines["n_seeds"] > 0].reset_index(drop=True)
@@ -360,9 +360,9 @@ def _draw_estimate(
 
 
 def beside_paper(means: pd.DataFrame) -> pd.DataFrame:
-    """`summary` with the paper's figures -> what `dumbbells` draws: a facet a space, dataset and number of labels.
+    """Return what `dumbbells` draws from a `summary` with the paper's figures: facets by space, dataset and labels.
 
-    What only the paper has is left out.
+    Lines that only the paper has are left out.
     """
     import pandas as pd
 
@@ -380,9 +380,9 @@ def beside_paper(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def searches_beside_paper(rows: pd.DataFrame, space: str, dataset: str) -> pd.DataFrame:
-    """Searches on a dataset and the paper's, as `dumbbells` draws them: `facet, name, ours, paper`.
+    """Return our searches on a dataset and the paper's for `dumbbells`: `facet, name, ours, paper`.
 
-    The paper trains its predictors once, so its figures stand beside the searches that do, `top-k`.
+    The paper trains its predictors once, so its figures stand beside our searches that do the same, `top-k`.
     """
     import pandas as pd
 
@@ -408,9 +408,9 @@ def dumbbells(
     reference: str = "",
     sharex: bool = True,
 ) -> Figure:
-    """Lines of `facet, name, ours, paper` -> a facet each: ours solid, the paper's hollow, joined.
+    """Draw lines of `facet, name, ours, paper`: ours solid, the paper's hollow, joined by a line.
 
-    Names are sorted by ours; a vertical line stands at the name `reference`. Facets of one quantity share their axis.
+    Names are sorted by ours. The name `reference` gets a vertical line. Facets of one quantity share their axis.
     """
     if pairs.empty:
         return no_rows()
@@ -442,7 +442,7 @@ def cost_front(
     x: str,
     y: str,
 ) -> Axes:
-    """A labelled dot a line, `x` (logarithmic) the smaller and `y` the larger the better, and the front of the best."""
+    """Draw each line as a labelled dot, and the front of the best; smaller `x` (logarithmic), larger `y` are better."""
     points = points.dropna(subset=[x, y]).reset_index(drop=True)
     if points.empty:
         return nothing()
@@ -476,7 +476,7 @@ def plane(
     y: str,
     by: str,
 ) -> Figure:
-    """`summary` lines as labelled points, metric x against metric y, a facet a space and size."""
+    """Draw the lines of a `summary` as labelled points, metric x against metric y, a facet for each space and size."""
     means = means.dropna(subset=[f"{x}_mean", f"{y}_mean"])
     facets = list(means.groupby(["space", "n_train"], sort=False))[:MOST_SERIES]
     if not facets:
@@ -506,10 +506,10 @@ def best_so_far(
     ylabel: str = "best accuracy so far, %",
     lowest: float | None = None,
 ) -> Axes:
-    """`search_summary.curves` against the queries, each with its interval over the seeds as a band, named at its end.
+    """Draw `search_summary.curves` against queries, each with a band for its interval over seeds and a label.
 
-    A search that begins with random architectures has its line from there on; before, it is random search. What lies
-    below `lowest` is cut off.
+    A search that begins with random architectures is drawn from where it stops being random search. Anything below
+    `lowest` is cut off.
     """
     curves = curves.dropna(subset=["mean"])
     if curves.empty:
@@ -548,7 +548,7 @@ def seconds_beside(
     ours: Mapping[str, float],
     paper: Mapping[str, float],
 ) -> Axes:
-    """Seconds of each method, ours solid and the paper's hollow, on a logarithmic axis."""
+    """Draw the seconds of each method on a logarithmic axis, ours solid and the paper's hollow."""
     ax = axes(height=0.9 + 0.38 * len(ours))
     for place, (method, seconds) in enumerate(ours.items()):
         style = method_style(method)
@@ -570,7 +570,7 @@ def shares(
     parts: Mapping[str, float],
     unit: str,
 ) -> Axes:
-    """Parts of a whole as bars, each with its value and its share."""
+    """Draw the parts of a whole as bars, each with its value and share."""
     ax = axes(height=0.9 + 0.34 * len(parts))
     total = sum(parts.values())
     ax.barh(range(len(parts)), list(parts.values()), color=BLUE, alpha=0.8)

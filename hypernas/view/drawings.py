@@ -1,4 +1,4 @@
-"""Architectures as plain dicts with places and colours, which the views of `hypernas.view.widgets` draw."""
+"""Architectures as plain dicts with positions and colours, which `hypernas.view.widgets` draws."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_COLOUR = "#F2F2F2"
 
 
 def colours(space: SearchSpace) -> dict[str, str]:
-    """Operation -> colour, for every operation of the space."""
+    """Return operation -> colour for every operation of the space."""
     named = {op: operation_colour(op) for op in space.ops}
     ends = ("input", "output")
     without = [op for op, colour in named.items() if colour == NO_COLOUR and op not in ends]
@@ -104,9 +104,9 @@ def drawing(
     program: Program | None = None,
     image_size: int = 32,
 ) -> dict[str, Any]:
-    """An architecture as a dict of plain values: operations and their colours, cells with places, sequence, notation.
+    """Return an architecture as a dict of plain values: coloured operations, positioned cells, sequence, notation.
 
-    With `program`, as `space.build` makes it, each node with weights gets its output's shape on square images of
+    With a `program` from `space.build`, each node with weights also has the shape of its output on square images of
     `image_size` pixels and the number of its generated weights.
     """
     view: dict[str, Any] = {

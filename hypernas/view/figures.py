@@ -1,4 +1,4 @@
-"""Figures of one run: its losses, and a Pareto front. Those of many rows are in `comparisons`."""
+"""Figures of a single run: its losses and a Pareto front. `comparisons` has those of many rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _frame(data: Any, *columns: str) -> pd.DataFrame:
 
 
 def loss_curves(history: Any) -> Axes:
-    """`history` of a predictor (`epoch, loss_pred, loss_hyper`): both losses, logarithmic."""
+    """Draw both losses of a predictor's `history` (`epoch, loss_pred, loss_hyper`) on a logarithmic axis."""
     frame = _frame(history, "epoch")
     if frame.empty:
         return nothing("There is no run to draw.")
@@ -69,7 +69,7 @@ def pareto(
     x: str,
     y: str,
 ) -> Axes:
-    """Every row a dot, x the smaller and y the larger the better, a line through those none other beats."""
+    """Draw each row as a dot and connect those that no other beats; smaller x and larger y are better."""
     frame = _frame(frame, x, y)
     if frame.empty:
         return nothing()

@@ -1,4 +1,4 @@
-"""What the gallery of architectures shows of each search space: its table at hand, and a few networks of it."""
+"""What the gallery of architectures shows of each search space: its table and some of its networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RARE = 0.1
 
 
 def benchmarks() -> dict[str, Benchmark]:
-    """Each space with its official table where that is present, else with the small one that this project labelled."""
+    """Return each space with its official table if that is installed, or else with the small one that we labelled."""
     tables = {}
     for name in spaces.names():
         for dataset in (spaces.get(name).datasets[0], "digits"):
@@ -52,7 +52,7 @@ def _picture(
 
 
 def best_and_median(benchmark: Benchmark) -> list[dict[str, Any]]:
-    """The best network of a table and the one in its middle, drawn."""
+    """Return drawings of the best network of a table and of the median one."""
     # Networks without an accuracy are sorted last.
     accuracy = np.nan_to_num(np.asarray(benchmark.test), nan=-1.0)
     order = np.argsort(accuracy)
@@ -61,7 +61,10 @@ def best_and_median(benchmark: Benchmark) -> list[dict[str, Any]]:
 
 
 def traits(benchmark: Benchmark) -> tuple[str, str]:
-    """The operations, at most two, that the best 5 % of a table have more of than its average, and those less of."""
+    """Return the operations, at most two, that the best 5 % of a table use more, and those they use less.
+
+    Both are relative to the average of the table.
+    """
     accuracy = np.asarray(benchmark.test, dtype=float)
     known = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(accuracy)))[:LOOKED_AT]
     ops = benchmark.space.ops
@@ -99,7 +102,7 @@ def trade_off(
     n_points: int,
     seed: int,
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Random networks of a table: million weights of their cells against test accuracy, and their drawings."""
+    """Return random networks of a table: weights of their cells in millions, test accuracy, and their drawings."""
     import pandas as pd
 
     accuracy = np.asarray(benchmark.test, dtype=float)

@@ -1,4 +1,4 @@
-"""The interactive pages that show kept predictions: build a cell, and how many labels?"""
+"""The interactive pages that show saved predictions: build a cell, and how many labels?"""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ THOUSAND = 1000
 
 @cache
 def table() -> Benchmark:
-    """The embedded table, whatever other one is present: kept predictions are of it."""
+    """Return the embedded table, to which saved predictions belong, even if another table is installed."""
     space: Any = spaces.get(SPACE)
     return Benchmark(space, space.embedded())
 
 
 def kept_of(method: str) -> dict[int, predictions.Predictions]:
-    """The kept predictions of a method by its number of labels. Raises UserError where they are of another table."""
+    """Return the saved predictions of a method by number of labels. Raise UserError if they belong to another table."""
     known = {}
     for one in predictions.kept(SPACE, DATASET):
         if one.method == method:
@@ -51,7 +51,7 @@ def kept_of(method: str) -> dict[int, predictions.Predictions]:
 
 
 def cell_builder(n_train: int) -> CellBuilder:
-    """Every cell of NAS-Bench-201 with the places that the predictors give it after `n_train` labels."""
+    """Return a view of every cell of NAS-Bench-201 with its predicted ranks after `n_train` labels."""
     from hypernas.view.widgets import CellBuilder
 
     space = table().space
@@ -66,7 +66,7 @@ def cell_builder(n_train: int) -> CellBuilder:
 
 
 def heights(scores: np.ndarray) -> np.ndarray:
-    """Scores (B,) -> 0 for the worst to 1,000 for the best."""
+    """Rescale the ranks of scores (B,) from 0 for the worst to 1,000 for the best."""
     from hypernas.view.widgets.builder import places
 
     place = places(scores)
@@ -79,9 +79,9 @@ def told(
     test: np.ndarray,
     dots: np.ndarray,
 ) -> dict[str, Any]:
-    """Kendall tau and regret of the best of the first ten over the cells `test`, and the heights of `dots`.
+    """Return Kendall tau and regret of the best of ten first choices over the cells `test`, and the heights of `dots`.
 
-    Regret is in percentage points: the accuracy of the best cell of the test set less that of the best one chosen.
+    Regret is in percentage points: the best accuracy in the test set minus the best among the choices.
     """
     first = test[np.argsort(-predicted[test], kind="stable")[:FIRST]]
     return {
@@ -93,7 +93,7 @@ def told(
 
 
 def how_many_labels() -> HowManyLabels:
-    """Each method's kept predictions for each number of labels, over the cells it was not trained on."""
+    """Return a view of each method's saved predictions for each number of labels, on cells it was not trained on."""
     from hypernas.view.widgets import HowManyLabels
 
     accuracy = table().test.numpy()
@@ -110,7 +110,7 @@ def how_many_labels() -> HowManyLabels:
 
 
 def first_choices() -> Html:
-    """Kendall tau, and regret of the best of ten first choices, of every kept training."""
+    """Return a table of Kendall tau and of the regret of the best of ten first choices, for every saved training."""
     from hypernas.lab.markup import html_table
 
     accuracy = table().test.numpy()
@@ -132,7 +132,7 @@ def first_choices() -> Html:
 
 
 def origin() -> Html:
-    """What the kept predictions were made with, as a folded table."""
+    """Return how the saved predictions were made, as a folded table."""
     from hypernas.lab.markup import folded, html_table
 
     lines = []

@@ -19,16 +19,16 @@ SWEEPS = 6
 
 @dataclass(frozen=True)
 class Layout:
-    """`position[i] = (layer, height)` of node i; `route[i, j]`: the points of that edge, with its ends."""
+    """`position[i] = (layer, height)` of node i; `route[i, j]` are the points of that edge, including its ends."""
 
     position: dict[int, tuple[float, float]]
     route: dict[Edge, tuple[tuple[float, float], ...]]
 
 
 def layered(n: int, edges: Iterable[Edge]) -> Layout:
-    """Place n nodes by longest path from a source; a long edge gets a place in each layer it passes.
+    """Place n nodes by longest path from a source; a long edge gets a place in each layer that it passes.
 
-    UserError where an edge does not go from a node to a later one of the n.
+    Raise UserError if an edge does not lead from one of the n nodes to a later one.
 
     >>> layout = layered(3, [(0, 1), (1, 2), (0, 2)])
     >>> layout.position[1], layout.route[0, 2]

@@ -1,4 +1,4 @@
-"""Train once, small enough to wait for: the live runs of the pages, and the button of the q explorer."""
+"""Small live trainings for the pages and for the button of the q explorer."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def train_once(
     progress: bool | Callable[[int, int], None] = False,
     **settings: Any,
 ) -> Row:
-    """A row as in the results, profile `live`, with the curves of training as `history`; it is not recorded.
+    """Train once and return a row of the profile `live` with its training curves as `history`. It is not recorded.
 
-    Settings that are not given are those of the quick profile. Kendall tau is over `n_test` architectures drawn from
-    those not trained on, the accuracy on test images of networks with generated weights over the first `n_networks` of
-    them. `progress(done, total)` is called after every epoch. Raises UserError for a setting out of range.
+    Settings default to those of the quick profile. Kendall tau is over `n_test` architectures drawn from those not
+    trained on. The accuracy of generated networks on test images is averaged over the first `n_networks` of them.
+    `progress(done, total)` is called after every epoch. Raise UserError for a setting out of range.
     """
     asked = Experiment("live", space, dataset, method, n_train, seed, "quick", settings=settings).resolved()
     arguments = dict(asked.settings)
@@ -91,7 +91,7 @@ def compare(
     values: Iterable[Any],
     **others: Any,
 ) -> pd.DataFrame:
-    """`train_once` for each value of one setting (`method`, `context`, `q`, ...), a line each."""
+    """Run `train_once` for each value of one setting (`method`, `context`, `q`, ...) and return one line for each."""
     import pandas as pd
 
     rows = [train_once(**{**others, setting: value}) for value in values]
@@ -99,8 +99,10 @@ def compare(
 
 
 def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows over q, recorded or live -> both losses and weights after the last epoch, the mean over the rows of each
-    reading, q and n_train whose u is learned."""
+    """Return both losses and weights after the last epoch, from rows over q, recorded or live.
+
+    They are averaged over the rows of each reading, q and n_train with learned u.
+    """
     import pandas as pd
 
     from hypernas.view.widgets.q_grid import CURVES, plain_row
@@ -116,7 +118,7 @@ def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def recorded_over_q() -> pd.DataFrame:
-    """The recorded rows of the table `preference`, and of its page the others: those of q = 1.5 belong to all pages."""
+    """Return the recorded rows of the table `preference` and of its page; rows at q = 1.5 belong to several pages."""
     import pandas as pd
 
     rows = pd.concat([frame("preference"), grids.rows("preference")], ignore_index=True)
@@ -124,7 +126,7 @@ def recorded_over_q() -> pd.DataFrame:
 
 
 def without_hypernetwork() -> dict[str, float]:
-    """`space dataset, n_train` -> the mean Kendall tau of HyperNAS-P there, from the page of the components."""
+    """Return `space dataset, n_train` -> mean Kendall tau of HyperNAS-P, from the page of the components."""
     rows = grids.rows("components")
     rows = rows[rows["profile"] == "standard"]
     rows = rows[rows["method"] == "hypernas-p"]
@@ -144,5 +146,5 @@ def train_with_q(
     epochs: int = 10,
     **settings: Any,
 ) -> Row:
-    """`train_once` of HyperNAS with a chosen q: what the button of the q explorer does."""
+    """Run `train_once` for HyperNAS with the given q, as the button of the q explorer does."""
     return train_once("hypernas", n_train, q=q, reading=reading, epochs=epochs, **settings)

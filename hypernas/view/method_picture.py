@@ -1,6 +1,6 @@
-"""The method as two pictures: a training step, any part of it lit, and how the hypernetwork makes a kernel.
+"""The method in two pictures: a training step, of which any part can be highlighted, and how a kernel is generated.
 
-They are the SVG files beside this one. Each group of `training_step.svg` names its part in place of its opacity.
+They are the SVG files beside this one. Each group of `training_step.svg` has the name of its part as its opacity.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ UNLIT = 0.45
 
 
 def training_step(*lit: str) -> Html:
-    """One training step from an architecture to the gradient of both losses; `lit` names the parts to show, else all.
+    """Return a picture of one training step, from an architecture to the gradient of both losses.
 
-    Axes: B architectures, C cells, N nodes, D features, K classes.
+    `lit` names the parts to highlight, by default all. Axes: B architectures, C cells, N nodes, D features, K classes.
     """
     unknown = {*lit} - {*PARTS}
     if unknown:
@@ -30,7 +30,7 @@ def training_step(*lit: str) -> Html:
 
 
 def hypernetwork() -> Html:
-    """From the features of one node to the weights of its convolution, smaller or larger than the head's block."""
+    """Return a picture of how node features become convolution weights, smaller or larger than the head's block."""
     caption = "The hypernetwork: one head per kernel size makes a block; a layer takes a slice of it or tiles it."
     return _figure(_svg("hypernetwork"), caption)
 

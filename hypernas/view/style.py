@@ -1,4 +1,4 @@
-"""The look of the figures: palette, one colour a method, settings. matplotlib and seaborn are imported when drawing."""
+"""The look of the figures: palette, one colour for each method, settings. Importing it does not import matplotlib."""
 
 from __future__ import annotations
 
@@ -100,7 +100,10 @@ COORDINATE = re.compile(r"(?<![\w.#])(-?\d+\.\d\d)\d+")
 
 
 def use_style() -> None:
-    """Set the style for all figures that follow, seaborn's and ours. UserError where they are not installed."""
+    """Set the style of all later figures, based on seaborn's.
+
+    Raise UserError if matplotlib or seaborn is not installed.
+    """
     try:
         import matplotlib
         import seaborn
@@ -116,7 +119,7 @@ def use_style() -> None:
 
 
 def method_style(method: str) -> dict[str, Any]:
-    """Label, colour and marker of a method, the same in every figure; one not listed gets them from its name.
+    """Return label, colour and marker of a method, the same in every figure; unlisted methods get them from their name.
 
     >>> method_style("hypernas-p")
     {'label': 'HyperNAS-P', 'color': '#0072B2', 'marker': '^'}
@@ -131,7 +134,7 @@ def method_style(method: str) -> dict[str, Any]:
 
 
 def value_style(value: Any, others: list[Any]) -> dict[str, Any]:
-    """The same for a value of any setting: its family's colour, else that of its place among the `others`."""
+    """Return the style for a value of any setting: its family's colour, or that of its index among the `others`."""
     if value in METHODS:
         return method_style(value)
     family = next((family for family in FAMILIES if value in family), None)
@@ -140,7 +143,7 @@ def value_style(value: Any, others: list[Any]) -> dict[str, Any]:
 
 
 def axes(height: float | None = None) -> Axes:
-    """The Axes of a new figure in the house style, `height` in inches."""
+    """Return the Axes of a new figure in the house style, `height` in inches."""
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
@@ -154,7 +157,7 @@ def axes(height: float | None = None) -> Axes:
 
 
 def themed_svg(figure: Figure, alt: str) -> str:
-    """A figure as SVG that takes the text colour and the ground of its page, with `alt` for whoever cannot see it."""
+    """Return a figure as SVG that adopts text and background colour of its page, with the alternative text `alt`."""
     file = BytesIO()
     with warnings.catch_warnings():
         # A name longer than its figure: the axes keep their size, and the picture grows to hold the name.
@@ -172,7 +175,7 @@ def themed_svg(figure: Figure, alt: str) -> str:
 
 
 class Picture:
-    """A figure with its caption, as a notebook and a page show it."""
+    """A figure with its caption, as notebooks and pages show it."""
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
 """Views for pages and notebooks: cells, a cell to build, Pareto fronts, numbers of labels, the q dial.
 
-They see only DataFrames, arrays and plain dicts.
+Their inputs are only DataFrames, arrays and plain dicts.
 
-Each view is an anywidget in a live notebook and, from the same code, a self-contained piece of HTML on a static page
-that asks the network for nothing. A drawing of an architecture is the dict that `hypernas.view.drawings` makes.
+Each view is an anywidget in a live notebook. From the same code, a static page gets a self-contained piece of HTML that
+makes no network request. `hypernas.view.drawings` makes the dict that draws an architecture.
 """
 
 from hypernas.view.widgets.builder import CellBuilder

@@ -1,4 +1,4 @@
-"""Build a cell of NAS-Bench-201 by clicks: its three graph forms, its accuracy, and where predictors place it."""
+"""Build a cell of NAS-Bench-201 by clicks, and see its three graph forms, its accuracy and its predicted ranks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STEPS = 500
 
 
 def packed(numbers: np.ndarray) -> str:
-    """Whole numbers below 65,536 as base64 of two bytes each, little end first; `js/6_builder.js` unpacks."""
+    """Encode whole numbers below 65,536 as base64 of two bytes each, little-endian; `js/6_builder.js` decodes them."""
     return b64encode(np.asarray(numbers).astype("<u2").tobytes()).decode()
 
 
 def places(scores: np.ndarray) -> np.ndarray:
-    """The place of each score among all, 1 for the highest; equal scores share the place of the first of them.
+    """Return the rank of each score, 1 for the highest; equal scores share the best of their ranks.
 
     >>> places(np.array([0.2, 0.9, 0.9, 0.5])).tolist()
     [4, 1, 1, 3]
@@ -31,11 +31,11 @@ def places(scores: np.ndarray) -> np.ndarray:
 
 
 class CellBuilder(View):
-    """All cells of a space of six edges, each known by what is chosen on them.
+    """All cells of a space with six edges, each identified by the operations on its edges.
 
-    `edge_ops` (B, E) are names of operations, a row a cell; `accuracy` (B,) in percent; `functions` (B,) is equal for
-    cells that compute the same; `predicted` gives each predictor's scores (B,), equal for equal functions. `operations`
-    are all names with their colours, `edges` the ends of each edge, `first` the cell to begin with.
+    `edge_ops` (B, E) are the names of operations, one row a cell; `accuracy` (B,) is in percent; `functions` (B,) is
+    equal for cells that compute the same function; `predicted` has each predictor's scores (B,), equal for equal
+    functions. `operations` are all names with their colours, `edges` the ends of each edge, `first` the initial cell.
     """
 
     def __init__(

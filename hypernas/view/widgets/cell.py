@@ -1,4 +1,4 @@
-"""The cell view: an architecture as a sequence of cells, one of them a layered graph."""
+"""The cell view: an architecture as a sequence of cells, one of which is shown as a layered graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEEDED = ("operations", "cells", "sequence")
 
 
 def checked_drawing(drawing: Any) -> dict[str, Any]:
-    """`drawing`, if it can be drawn. Raises WrongInput with the rule, the value and what to do."""
+    """Return `drawing`. Raise WrongInput, with the rule, the value and what to do, if it cannot be drawn."""
     rule = f"a drawing must have {', '.join(NEEDED)}"
     if not isinstance(drawing, Mapping):
         raise WrongInput(f"{rule}, got {type(drawing).__name__}; hypernas.view.drawings makes one")
@@ -46,10 +46,10 @@ def _check_cell(cell: Mapping[str, Any], operations: Mapping[str, str]) -> None:
 
 
 class CellView(View):
-    """One drawing, or several to choose from by their `title`.
+    """One drawing, or several to choose from by `title`.
 
-    A drawing is a dict: `operations` (name -> colour), `cells` (each `kind`, `ops`, `position`, `edges`), `sequence`,
-    and where known `notation`, `title`, `details`. Bad input shows a sentence in place of the view.
+    A drawing is a dict: `operations` (name -> colour), `cells` (each with `kind`, `ops`, `position`, `edges`),
+    `sequence`, and optionally `notation`, `title`, `details`. For bad input, the view shows an error in one sentence.
     """
 
     def __init__(self, drawings: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:

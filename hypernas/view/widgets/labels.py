@@ -1,4 +1,4 @@
-"""How many labels? Places predicted against places in truth, for each number of labels that predictions are kept of."""
+"""How many labels? Predicted against true ranks, for each number of labels with saved predictions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypernas.view.widgets.view import View, WrongInput
 
 
 class HowManyLabels(View):
-    """A cloud of dots a method, for the number of labels that a slider says.
+    """A scatter plot for each method, at the number of labels chosen by a slider.
 
     `truth` are the true heights of the dots, from 0 for the worst of `total` architectures to 1,000 for the best.
-    `runs[name][n_train]` is a dict: `tau`, `regret` in percentage points, `places` (the heights of the same dots as
-    predicted) and `first` (the true heights of the first choices).
+    `runs[name][n_train]` is a dict: `tau`, `regret` in percentage points, `places` (predicted heights of the same dots)
+    and `first` (true heights of the first choices).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Many architectures in few bytes: what those of one graph share is sent once. `js/4_pareto.js` unpacks."""
+"""Many architectures in few bytes: those with the same graph share one copy of it. `js/4_pareto.js` unpacks them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _ops_at(drawing: Mapping[str, Any], nodes: Sequence[Node]) -> list[str]:
 
 
 def pack(drawings: Mapping[int, Mapping[str, Any]], n: int) -> dict[str, Any]:
-    """Drawings by the number of their point, of n -> `graphs`, and `drawn`: a short text a point, or 0."""
+    """Pack drawings, given by the index of their point among n, as `graphs` and `drawn`: a short text a point, or 0."""
     groups: dict[str, list[int]] = {}
     for i, drawing in drawings.items():
         # Graphs that differ in operations alone are one template and a short text each.
@@ -94,7 +94,7 @@ def pack_within(
     n: int,
     limit: int,
 ) -> dict[str, Any]:
-    """As `pack`, with as many of the drawings, in their order, as `limit` bytes hold."""
+    """Same as `pack`, for as many drawings, in order, as fit into `limit` bytes."""
     pairs = list(drawings.items())
     while pairs:
         packed = pack(dict(pairs), n)

@@ -1,4 +1,4 @@
-"""The Pareto view: points, cost against quality, the front, and the cell of the point one looks at."""
+"""The Pareto view: points, cost against quality, the front, and the cell of the point under the pointer."""
 
 from __future__ import annotations
 
@@ -89,10 +89,11 @@ def _front_first(
 
 
 class ParetoView(View):
-    """Every row of `frame` a point: column `x` the smaller and `y` the larger the better, column `name` its name.
+    """Each row of `frame` as a point: smaller is better in column `x`, larger in column `y`; column `name` is its name.
 
-    `drawings`, one a row or by row number, link a point to its cell; those that would make the page heavy are left out,
-    the front's last. `selected` is the pinned row, -1 for none. Bad input shows a sentence in place of the view.
+    `drawings`, one for each row or by row number, link points to cells. If they make the page too heavy, some are left
+    out, those of the front last. `selected` is the pinned row, -1 for none. For bad input, the view shows an error in
+    one sentence.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The q explorer: recorded runs over q, and in a live notebook runs that are trained where it stands."""
+"""The q explorer: recorded runs over q and, in a live notebook, new runs trained on the spot."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MIME = "application/vnd.jupyter.widget-view+json"
 class QExplorer(View):
     """Runs over q: both loss curves, the task weights, Kendall tau with its interval, the front of both tasks.
 
-    `rows` are experiments' rows (`q, reading, n_train, kendall_tau`, and where known `space, dataset, images, learn_u,
-    target_accuracy, target_test_accuracy, seed, profile, epochs, seconds, history`); profile `live` marks those trained
-    in the notebook.
-    `reference` is the Kendall tau without a hypernetwork, by `space dataset, n_train`; a sentence compares with it.
-    `train(q=, reading=, n_train=, progress=)` -> row adds the button Train here, with `sizes` to choose n_train from.
+    `rows` are rows of experiments (`q, reading, n_train, kendall_tau`, and optionally
+    `space, dataset, images, learn_u, target_accuracy, target_test_accuracy, seed, profile, epochs, seconds, history`).
+    The profile `live` marks those trained in the notebook. `reference` maps `space dataset, n_train` to the Kendall tau
+    without a hypernetwork, with which a sentence compares. `train(q=, reading=, n_train=, progress=)` -> row adds the
+    button Train here, with `sizes` as choices of n_train.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class QExplorer(View):
             self.box = VBox([self.controls.box, self])
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Show one more run, and open the view at it. Raises ValueError for a row that cannot be shown."""
+        """Add one run and open the view at it. Raise ValueError if the row cannot be shown."""
         plain = plain_row({"profile": "live", **row})
         self.rows.append(plain)
         self.data = grid(self.rows, newest=plain, note=self.note) | {"reference": self.reference}

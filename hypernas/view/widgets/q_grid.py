@@ -1,4 +1,4 @@
-"""Rows of experiments over q -> the runs of the q explorer: averaged over seeds, with curves thinned to fit a page."""
+"""Turn rows of experiments over q into the runs of the q explorer: seeds averaged, curves thinned to fit a page."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _missing(value: Any) -> bool:
 
 
 def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with all fields the explorer reads. Raises WrongInput for a missing or wrong one.
+    """Return a row with all fields that the explorer reads. Raise WrongInput if one is missing or wrong.
 
-    Of the target networks it is the accuracy on held-out images, where the row has it.
+    The accuracy of target networks is that on held-out images if the row has it.
     """
     absent = [name for name in NEEDED if name not in row]
     if absent:
@@ -76,7 +76,7 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rows_of(frame: pd.DataFrame | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a frame or a list. Raises WrongInput where there are none."""
+    """Return the rows of a frame or a list. Raise WrongInput if there are none."""
     records: list[Any] = frame.to_dict("records") if hasattr(frame, "to_dict") else list(frame)
     if not records:
         raise WrongInput("no recorded grid over q exists yet; train here, or record one with hypernas experiment")
@@ -150,7 +150,7 @@ def _run(
 
 
 def runs(rows: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:
-    """One run a setting, in the order of their first rows: means over seeds, tau with its interval."""
+    """Return one run for each setting, in the order of their first rows: means over seeds, tau with its interval."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(_setting(row), []).append(row)
@@ -162,7 +162,10 @@ def grid(
     newest: Mapping[str, Any] | None = None,
     note: str = "",
 ) -> dict[str, Any]:
-    """The explorer's data; `newest` is the row it opens with. Curves get as many points as the page can carry."""
+    """Return the explorer's data; `newest` is the row it opens with.
+
+    Curves get as many points as the page can carry.
+    """
     settings = list(dict.fromkeys(_setting(row) for row in rows))
     opened = None if newest is None else settings.index(_setting(newest))
     data: dict[str, Any] = {}

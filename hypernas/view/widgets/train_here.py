@@ -1,4 +1,7 @@
-"""The controls of a live notebook: choose q, train, see the point. ipywidgets, because a kernel does the work."""
+"""The controls of a live notebook: choose q, train, see the point.
+
+They use ipywidgets because a kernel does the work.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ import ipywidgets as controls
 
 
 class TrainHere:
-    """`train(q=, reading=, n_train=, progress=)` -> a row, which `add` takes; `progress(done, total)` moves the bar."""
+    """A button that calls `train(q=, reading=, n_train=, progress=)` and passes the row to `add`.
+
+    `progress(done, total)` moves the bar.
+    """
 
     def __init__(
         self,
@@ -60,7 +66,7 @@ class TrainHere:
         self.said.value = f"epoch {done} of {total}"
 
     def press(self, _: Any = None) -> None:
-        """Train with what is chosen; what goes wrong is said beside the bar."""
+        """Train with the chosen settings; errors are shown beside the bar."""
         self.button.disabled = True
         self.bar.value = 0
         self.bar.bar_style = ""

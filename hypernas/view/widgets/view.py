@@ -1,4 +1,4 @@
-"""What the views share: their data, one script and style sheet, and the twin for static pages."""
+"""What the views share: their data, one script and style sheet, and the static version for pages."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _numbers = itertools.count(1)
 
 
 class WrongInput(ValueError):
-    """Input that no view can be made of; the text is the sentence shown in its place."""
+    """Input from which no view can be made; the text is the sentence shown instead."""
 
 
 @cache
 def script() -> str:
-    """The functions of `js/`, indentation and comment lines left out."""
+    """Return the functions of `js/` without indentation and comment lines."""
     lines = [
         line.strip() for path in sorted((HERE / "js").glob("*.js")) for line in path.read_text("utf-8").splitlines()
     ]
@@ -42,12 +42,12 @@ def style() -> str:
 
 
 def compact_json(data: Any) -> str:
-    """JSON without spaces and without NaN. Raises ValueError for a number that is not finite."""
+    """Return JSON without spaces. Raise ValueError if a number is not finite."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def inline_json(data: Any) -> str:
-    """JSON that may stand in a script of a page: no `<` ends it early.
+    """Return JSON that is safe inside a script of a page: no `<` can end the script early.
 
     >>> inline_json({"a": "</script>"})
     '{"a":"\\\\u003c/script>"}'
@@ -56,9 +56,9 @@ def inline_json(data: Any) -> str:
 
 
 def static_html(data: dict[str, Any], instead: str) -> str:
-    """A view as one piece of HTML: the script inline, `instead` (HTML) where scripts do not run.
+    """Return a view as one piece of HTML with the script inline; `instead` (HTML) is shown where scripts do not run.
 
-    Style and code are the same in every view; a page with several may keep the first copy alone.
+    Style and code are the same in every view, so a page with several may keep only the first copy.
     """
     name = f"hn-{next(_numbers)}-{abs(hash(compact_json(data))):x}"
     call = f'hypernasViews(document.getElementById("{name}"),{inline_json(data)})'
@@ -70,7 +70,7 @@ def static_html(data: dict[str, Any], instead: str) -> str:
 
 
 class View(anywidget.AnyWidget):
-    """A widget whose output also carries its twin for static pages; `data` is what the script draws."""
+    """A widget whose output also contains its static version; `data` is what the script draws."""
 
     _esm = script() + "\nexport default { render };"
     _css = style()
@@ -78,7 +78,7 @@ class View(anywidget.AnyWidget):
     selected = traitlets.Int(-1).tag(sync=True)
 
     def instead(self) -> str:
-        """HTML for a viewer that runs no script."""
+        """Return HTML for a viewer that runs no script."""
         return f"<p>{html.escape(self.data.get('sentence') or 'An interactive view, which needs scripts.')}</p>"
 
     def static_html(self) -> str:
