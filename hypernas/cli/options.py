@@ -33,7 +33,7 @@ class UserPath(click.Path):
 
 
 def together(*options: Option) -> Option:
-    """Several options as one, in their order."""
+    """Return a decorator that adds several options in this order."""
 
     def decorate(command: Any) -> Any:
         for option in reversed(options):
@@ -44,7 +44,7 @@ def together(*options: Option) -> Option:
 
 
 def with_defaults(*rows: tuple[str, Any, str]) -> Option:
-    """Options by name, default, which says the type too, and help."""
+    """Return a decorator that adds options given as (name, default, help); the default also sets the type."""
     return together(*(click.option(f"--{name}", default=default, show_default=True, help=text)
                       for name, default, text in rows))  # fmt: skip
 

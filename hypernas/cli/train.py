@@ -1,4 +1,4 @@
-"""The command `hypernas train`."""
+"""The command `hypernas train` trains a found network in full."""
 
 from __future__ import annotations
 

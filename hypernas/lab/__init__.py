@@ -1,1 +1,1 @@
-"""Experiments: benchmarks, what makes a row, rows on disk, and what may be said of them."""
+"""Experiments: benchmarks, how rows are made and stored, and which claims they support."""

@@ -1,4 +1,4 @@
-"""A search space and the table of accuracies that goes with it."""
+"""A search space together with a table of accuracies."""
 
 from __future__ import annotations
 
@@ -70,14 +70,13 @@ def _distinct(space: SearchSpace, table: Table) -> Table:
 class Benchmark:
     """All architectures of a space with their accuracies on one dataset, in percent.
 
-    `validation` (B,) is the training label, `test` (B,) what is predicted; `table.source` says which table it is.
-    `dataset` is one of the space's, or the images of a table that `hypernas label` made; by default the first of the
-    space's whose table is present, else that of the labelled one.
+    `validation` (B,) is the training label, `test` (B,) the accuracy to predict; `table.source` names the table.
+    `dataset` is one of the space's datasets, or the images of a table made by `hypernas label`. It defaults to the
+    first of the space's datasets whose table is installed, or else to that of the labelled table.
 
-    In place of a dataset's name there may be labels of one's own: a `Table`, a DataFrame with the columns `notation`
-    and `accuracy`, or the path of a CSV, Parquet or JSON lines file of these. `space` is a name, the path of a file
-    that provides a space, or a space. Raises UserError for an unknown space or dataset, and for a table that is
-    missing or damaged.
+    Instead of a dataset you may pass your own labels: a `Table`, a DataFrame with the columns `notation` and
+    `accuracy`, or the path of a CSV, Parquet or JSON lines file with these. `space` is a name, the path of a file that
+    provides a space, or a space. Raise UserError for an unknown space or dataset, and for a missing or damaged table.
     """
 
     def __init__(self, space: str | Path | SearchSpace, dataset: Any = None) -> None:
@@ -99,7 +98,7 @@ class Benchmark:
         return len(self.test)
 
     def graphs(self, graph_form: str = "contracted") -> GraphBatch:
-        """All architectures as graphs; `graph_form` is raw, pruned or contracted."""
+        """Return all architectures as graphs; `graph_form` is raw, pruned or contracted."""
         check_graph_form(graph_form)
         if graph_form not in self._graphs:
             # The space's own `graphs` reads its official table; labels of any origin are read by their notation.
@@ -113,11 +112,14 @@ class Benchmark:
 
     @cached_property
     def function_ids(self) -> np.ndarray:
-        """An integer (B,), equal for architectures that compute the same function (equal contracted graphs)."""
+        """Return an integer (B,) for each architecture, equal for those that compute the same function.
+
+        These are the architectures with equal contracted graphs.
+        """
         return self.graphs("contracted").function_ids()
 
     def split(self, n_train: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Indices (n_train,) to train on, drawn among the rows with a label, and all others to test on."""
+        """Return the indices (n_train,) to train on, drawn from the rows with a label, and the others, to test on."""
         n_train, seed = typed("n_train", n_train, int), checked("seed", typed("seed", seed, int))
         pool = np.flatnonzero(np.isfinite(self.table.validation))
         if not 2 <= n_train <= len(pool):

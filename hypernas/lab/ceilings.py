@@ -1,6 +1,6 @@
-"""How well a table's own training labels rank its test accuracies: no predictor of those labels can be asked for more.
+"""How well a table's own training labels rank its test accuracies, which is the most one can ask of a predictor.
 
-The numbers are kept in `ceilings.toml`, since not every reader has the tables; a test computes them anew.
+The numbers are stored in `ceilings.toml`, because not every reader has the tables; a test recomputes them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from hypernas.training.files import toml_beside
 
 @cache
 def ceilings() -> dict[str, dict[str, float]]:
-    """space -> dataset -> Kendall tau between the training labels and the test accuracies, over all labelled rows.
+    """Return space -> dataset -> Kendall tau between training labels and test accuracies, over all labelled rows.
 
-    Tables whose labels are their test accuracies have none: there it is 1.
+    Tables whose labels are their test accuracies are left out: their ceiling is 1.
     """
     return toml_beside(__file__, "ceilings.toml")
 
 
 def ceiling(space: str, dataset: str) -> float | None:
-    """The ceiling of a table, None where none is known."""
+    """Return the ceiling of a table, or None if it is unknown."""
     return ceilings().get(space, {}).get(dataset)

@@ -1,7 +1,7 @@
-"""Claims, listed in `claims.toml`, held against recorded rows: paired runs, an interval in each space, and a badge.
+"""Test the claims in `claims.toml` against recorded rows: paired runs, an interval in each space, and a badge.
 
-This is the one place that compares two methods. A verdict box, a line of the claims page, the front page and the README
-all print what `answers` says.
+This is the only place that compares two methods. Verdict boxes, the claims page, the front page and the README all
+print what `answers` returns.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ NUMBERS = ("n_seeds", "difference", "low", "high", "differences")
 
 @dataclass(frozen=True)
 class Claim:
-    """`one` side of a page's rows is higher in `metric` than the `other`, or than the figures `paper` less `margin`.
+    """`one` side of a page's rows is higher in `metric` than the `other`, or than the figures `paper` minus `margin`.
 
-    Of the metric `label_factor`, which says how many times the labels of `one` the `other` needs for the same Kendall
-    tau, the claim is a factor of at least `least`. A claim about cost names what `hypernas bench` has `measured`, and
-    says that it is at least `least`.
+    The metric `label_factor` says how many times the labels of `one` the `other` needs for the same Kendall tau; the
+    claim is a factor of at least `least`. A claim about cost names what `hypernas bench` has `measured`, which must be
+    at least `least`.
     """
 
     page: str
@@ -66,13 +66,13 @@ class Claim:
 
     @property
     def threshold(self) -> float:
-        """What a difference must be above for the claim to hold."""
+        """The value that a difference must exceed for the claim to hold."""
         return self.least - self.margin
 
 
 @cache
 def claims() -> list[Claim]:
-    """Every claim, in the order of the pages."""
+    """Return all claims in the order of the pages."""
     every: list[Claim] = []
     for page, entries in toml_beside(__file__, "claims.toml").items():
         every += [Claim(page, **entry) for entry in entries]
@@ -117,10 +117,10 @@ def _partners(rows: pd.DataFrame, claim: Claim, metric: str) -> pd.DataFrame:
 
 
 def pairs(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
-    """Every run of the claim's one side with its partner: what the run is, its seed, and `difference`.
+    """Return every run of the claim's one side with its partner: what the run is, its seed, and `difference`.
 
-    Partners agree in seed, and so in the training set, and in every setting that both have and the claim does not name.
-    A quoted figure is the partner of every seed. Raises UserError where a run has two partners.
+    Partners have the same seed, and therefore the same training set, and agree in every setting that both have and that
+    the claim does not name. A quoted figure is the partner of every seed. Raise UserError if a run has two partners.
     """
     if claim.measured:
         return _measurements(claim.measured)
@@ -179,7 +179,10 @@ def _label_factors(both: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(differences: pd.Series, claim: Claim) -> dict[str, Any]:
-    """The mean difference of at least `FEWEST_PAIRS` pairs with its Student's t interval, and what may be said."""
+    """Return the mean difference with its Student's t interval, and what follows from it.
+
+    Needs `FEWEST_PAIRS` pairs.
+    """
     values = differences.to_numpy(float)
     low, high = student_interval(values)
     line: dict[str, Any] = {
@@ -216,7 +219,7 @@ def _answer(line: Mapping[str, Any], claim: Claim) -> str:
 
 
 def badge(answers_of_spaces: Collection[str]) -> str:
-    """What the spaces say together.
+    """Combine the answers of the spaces into one badge.
 
     >>> badge([HIGHER, HIGHER]), badge([HIGHER, LOWER]), badge([EQUIVALENT, LOWER]), badge([HIGHER, FEW])
     ('holds', 'partly', 'no', 'open')
@@ -273,7 +276,7 @@ def _claim_line(claim: Claim, units: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
-    """The claims of a page: a line for the whole (`level` claim), a line a space, a line a size.
+    """Return the answers to the claims of a page: one line for the whole (`level` claim), one per space, one per size.
 
     Columns `page, says, source, metric, margin, level, space, where, n_seeds, difference, low, high, differences,
     answer`; `differences` lists the values behind the interval. `answer` is one of `BADGES` for the whole and of

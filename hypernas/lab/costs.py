@@ -1,6 +1,6 @@
-"""What scoring costs, and all ratios of the efficiency pages, measured in one run on whatever machine it runs.
+"""The cost of scoring, and all ratios of the efficiency pages, measured in one run on the current machine.
 
-Nothing here is a result of the method; a page shows these numbers with the machine they were measured on.
+None of these numbers is a result of the method; pages show them together with the machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def encoder_flop(
     n_layers: int = 6,
     width: int = 72,
 ) -> float:
-    """FLOP of the products V W of Eq. 1 over all cells, layers and both directions, on real nodes alone."""
+    """Return the FLOP of the products V W of Eq. 1 over all cells, layers and both directions, on real nodes only."""
     rows = torch.arange(len(graphs))[:, None]
     of_unique_cells = graphs.mask.sum(-1)
     # Sequences are padded with -1, which is no cell.
@@ -66,7 +66,7 @@ def sampled(
     n: int,
     seed: int = DEVELOPMENT_SEED,
 ) -> GraphBatch:
-    """n random architectures of a space in the form the predictors see."""
+    """Return n random architectures of a space in the form that predictors see."""
     drawn_from = spaces.get(space)
     rng = np.random.default_rng(seed)
     architectures = [drawn_from.sample(rng) for _ in range(n)]
@@ -79,10 +79,10 @@ def scoring(
     device: str = "cpu",
     precision: torch.dtype | None = None,
 ) -> dict[str, float]:
-    """Score all of `graphs` with a fresh HyperNAS-P (6 x 72), its GCN in float32 unless a `precision` is given.
+    """Score all of `graphs` with an untrained HyperNAS-P (6 x 72) whose GCN runs in float32 or in `precision`.
 
-    `per_second` architectures, `over_paper` that rate over Table 11's, `flop_rate` the achieved one, `sgemm_share`
-    of a large product in the same run, `memory_over_table` the peak memory of the call over the size of the graphs.
+    Returns `per_second` architectures, `over_paper` that rate relative to Table 11's, the achieved `flop_rate`, its
+    share `sgemm_share` of a large product in the same run, and `memory_over_table`, peak memory relative to the graphs.
     """
     torch.manual_seed(0)
     model = ArchitecturePredictor(n_operations(graphs), 6, 72, "sum").to(device)
@@ -112,7 +112,7 @@ def latency(
     graphs: GraphBatch,
     repeats: int = 20,
 ) -> float:
-    """Median seconds to predict one architecture with a method trained for a single epoch."""
+    """Return the median seconds to predict one architecture with a method trained for one epoch."""
     return _seconds_of_one(_fitted(method, graphs), graphs, repeats)
 
 
@@ -145,7 +145,7 @@ def full_training(
     epochs: int = 10,
     images: str = "digits",
 ) -> float:
-    """Seconds to train one random architecture with weights of its own, as `hypernas label` does with each."""
+    """Return the seconds to train one random architecture with its own weights, as `hypernas label` does."""
     rng = np.random.default_rng(DEVELOPMENT_SEED)
     notation = spaces.get(space).sample(rng).notation
     recipe = Labelling(space, images, epochs=epochs, seeds=1, cells_per_stage=1)
@@ -158,10 +158,10 @@ def bench(
     device: str = "cpu",
     part: str = "",
 ) -> dict[str, Any]:
-    """All ratios of the efficiency pages in one run, by name, or those of one of `PARTS`.
+    """Measure all ratios of the efficiency pages in one run, by name, or those of one of `PARTS`.
 
-    What needs a table that is missing is left out. On a GPU also scoring in bfloat16, and the minutes of a whole
-    training at the paper's settings where CIFAR-10 is present. Raises UserError for a device that is not there.
+    Ratios whose table is missing are left out. On a GPU, this also measures scoring in bfloat16 and, if CIFAR-10 is
+    installed, the minutes of a whole training at the paper's settings. Raise UserError if the device does not exist.
     """
     check_device(device)
     ratios: dict[str, Any] = {"device": device_name(device), "threads": torch.get_num_threads()}
@@ -256,7 +256,7 @@ def record(
     device: str,
     part: str = "",
 ) -> None:
-    """Keep what `bench` found as the row of its machine in the table `bench`."""
+    """Record the result of `bench` as the row of its machine in the table `bench`."""
     settings = {"pairs": pairs, "machine": found["device"], "threads": found["threads"]}
     if part:
         settings["part"] = part
@@ -275,7 +275,7 @@ def record(
 
 
 def recorded() -> pd.DataFrame:
-    """The recorded ratios of `bench`, a row each and a column a machine; of several the newest."""
+    """Return the recorded ratios of `bench`, one row each, one column a machine; the newest run counts."""
     import pandas as pd
 
     newest: dict[str, dict[str, float]] = {}

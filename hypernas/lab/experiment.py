@@ -42,7 +42,7 @@ KEEP_CHECKPOINTS_DAYS = 30
 class Experiment:
     """One question to a predictor: after `n_train` labels of this benchmark, how well does it rank the rest?
 
-    `settings` are those that differ from the defaults; `resolved()` holds them all.
+    `settings` are those that differ from the defaults; `resolved()` has all of them.
     """
 
     table: str
@@ -56,7 +56,7 @@ class Experiment:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def resolved(self) -> Experiment:
-        """The same experiment with all its settings. Raises UserError for a wrong name, type or range."""
+        """Return the same experiment with all its settings. Raise UserError for a wrong name, type or range."""
         kinds = {"n_train": int, "seed": int, "profile": str, "protocol": str}
         plain = {name: checked(name, typed(name, getattr(self, name), kind)) for name, kind in kinds.items()}
         accepted, space = self.accepted(), spaces.get(self.space)
@@ -68,33 +68,36 @@ class Experiment:
 
     @property
     def predictor(self) -> str | None:
-        """The name of what learns from the labels."""
+        """The name of the predictor that learns from the labels."""
         return self.method
 
     def key(self) -> str:
-        """What the recorded row is found by: the canonical JSON of the resolved experiment."""
+        """The key of the recorded row: the canonical JSON of the resolved experiment."""
         return row_key(dataclasses.asdict(self.resolved()))
 
     def table_digest(self) -> str | None:
-        """Which table answers here and now, None where none is present."""
+        """The digest of the installed table that answers the experiment, or None if no table is installed."""
         return _table_digest(self.space, self.dataset)
 
     def accepted(self) -> dict[str, Any]:
-        """The settings that may be chosen, and their defaults; `n_test` rows of the test set are ranked, 0 for all."""
+        """Return the settings that may be chosen, with defaults.
+
+        `n_test` rows of the test set are ranked, 0 for all.
+        """
         return OF_AN_EXPERIMENT | settings_of(self.method)
 
     def check(self, device: str = "cpu") -> None:
-        """Raise UserError where this resolved experiment could not run."""
+        """Raise UserError if this resolved experiment cannot run."""
         predictors.get(self.method)(**arguments(self, False, device), seed=self.seed)
         _benchmark(self.space, self.dataset).split(self.n_train, self.seed)
 
     @property
     def together(self) -> bool:
-        """Whether several seeds can run at once; those of the plain engine run one after the other."""
+        """Whether several seeds can run at once; those of the plain engine run one after another."""
         return predictors.can_fit_many(self.method) and self.settings.get("engine") != "plain"
 
     def family(self) -> str:
-        """What resolved experiments that may train at once have in common."""
+        """What resolved experiments must share to train at once."""
         if not self.together:
             return dataclasses.replace(self, seed=0).key()
         own = predictors.settings_of_each(self.method)
@@ -109,10 +112,7 @@ class Experiment:
         progress: bool,
         device: str,
     ) -> Iterator[Row]:
-        """Train resolved experiments that may train at once, and give the row of each.
-
-        A training that was stopped goes on where it was; its seconds are those of all its parts.
-        """
+        """Yield the rows of resolved experiments that differ only in the seed."""
         benchmark = _benchmark(group[0].space, group[0].dataset)
         graphs = benchmark.graphs(group[0].settings["graph_form"])
         made = stamp(device)
@@ -158,18 +158,18 @@ def _table_digest(space: str, dataset: str) -> str | None:
 
 
 def forget_tables() -> None:
-    """Open every table anew when it is next asked for: one may have been written since."""
+    """Reopen every table on its next use, because one may have been written in the meantime."""
     _benchmark.cache_clear()
     _table_digest.cache_clear()
 
 
 def recorded_row(experiment: Experiment) -> Row | None:
-    """The row of a resolved experiment on the table that is present, on whatever table where none is."""
+    """Return the row of a resolved experiment on the installed table, or on any table if none is installed."""
     return Results.of(experiment.table).find(experiment.key(), experiment.table_digest())
 
 
 def checkpoint_for(group: list[Experiment], device: str) -> Checkpoint | None:
-    """Where a training of minutes keeps its state, under a name for experiment, seeds and code; None: nowhere."""
+    """Return where a training of minutes saves its state, named by experiment, seeds and code; None if nowhere."""
     folder = cache_directory() / "checkpoints"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def checkpoint_for(group: list[Experiment], device: str) -> Checkpoint | None:
 
 
 def clean_checkpoints() -> None:
-    """Remove checkpoints that nobody came back to, and what a killed process had half written."""
+    """Remove abandoned checkpoints and the partial files of killed processes."""
     try:
         for path in (cache_directory() / "checkpoints").glob("*.pt*"):
             age_days = (time.time() - path.stat().st_mtime) / 86400
@@ -199,7 +199,7 @@ def arguments(
     device: str,
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
-    """The keyword arguments of the method but its seed. Raises UserError for a device that it cannot use."""
+    """Return the keyword arguments of the method, except its seed. Raise UserError if it cannot use the device."""
     accepted = inspect.signature(predictors.get(experiment.method)).parameters
     if device != "cpu" and "device" not in accepted:
         raise UserError(f"device must be cpu for {experiment.method}, got {device!r}")

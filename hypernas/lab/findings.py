@@ -1,4 +1,4 @@
-"""The table of findings of the front page and of the README, from the claims that `verdicts.toml` lists for it."""
+"""The table of findings for the front page and the README, from the claims that `verdicts.toml` lists for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _taus(rows: pd.DataFrame, asked: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def findings() -> list[dict[str, str]]:
-    """The table of findings: `claim`, `page`, `paper`, `ours` and `verdict`, in the paper's order."""
+    """Return the table of findings: `claim`, `page`, `paper`, `ours` and `verdict`, in the order of the paper."""
     entries = wording()["front"]
     names = dict.fromkeys(entry["page"] for entry in entries)
     pages = {name: Page(name) for name in names}
@@ -105,7 +105,7 @@ UNTESTED = (
 
 
 def findings_html() -> Html:
-    """The table of findings for the book, each claim a link to its page."""
+    """Return the table of findings for the book; each claim links to its page."""
     rows = []
     for line in findings():
         link = Html(f'<a href="notebooks/{line["page"]}.html">{plain(line["claim"])}</a>')
@@ -116,7 +116,10 @@ def findings_html() -> Html:
 
 
 def findings_markdown() -> str:
-    """The same for the README, whose source stays readable: all of it is our own words and numbers."""
+    """Return the table of findings for the README.
+
+    It is not escaped, because all of it is our own words and numbers.
+    """
     columns = ["claim", "paper", "ours", "verdict"]
     lines = [[line[column] for column in columns] for line in findings()]
     rows = []

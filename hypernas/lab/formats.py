@@ -1,4 +1,4 @@
-"""Values as text: the one way to write a number, an interval, and anything that came from a row, a table or a file."""
+"""Format values as text: the only place that formats numbers, intervals, and values from rows, tables or files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ MOST_NUMBERS = 100_000
 
 
 def number(value: float | None, metric: str = "kendall_tau", sign: bool = False) -> str:
-    """A value of a metric with the digits that it deserves, "–" where it is missing; what rounds to 0 has no sign.
+    """Return a value of a metric with the appropriate digits, "–" if it is missing.
+
+    A value that rounds to 0 has no sign.
 
     >>> number(0.6784), number(91.26, "target_test_accuracy"), number(-1234.0, "n_parameters", sign=True)
     ('0.678', '91.3', '−1,234')
@@ -49,7 +51,7 @@ def number(value: float | None, metric: str = "kendall_tau", sign: bool = False)
 
 
 def estimate(line: Mapping[Any, Any], metric: str = "kendall_tau") -> str:
-    """`difference` of a line with its interval `low`, `high` in brackets where it has one.
+    """Return the `difference` of a line, followed by its interval `low`, `high` in brackets if it has one.
 
     >>> estimate({"difference": 0.0071, "low": 0.0041, "high": 0.0101})
     '+0.007 [+0.004, +0.010]'
@@ -63,7 +65,7 @@ def estimate(line: Mapping[Any, Any], metric: str = "kendall_tau") -> str:
 
 
 def repeats(n: int, metric: str) -> str:
-    """How often something was run: costs have runs, everything else has seeds.
+    """Return how often something was run: costs have runs, everything else has seeds.
 
     >>> repeats(1, "paper_training_minutes"), repeats(5, "kendall_tau")
     ('1 run', '5 seeds')
@@ -73,7 +75,7 @@ def repeats(n: int, metric: str) -> str:
 
 
 def plain(value: Any) -> str:
-    """Any value as text that is text in HTML and in Markdown, whatever it holds; "–" where it is missing.
+    """Return any value as text that is safe in HTML and Markdown, "–" if it is missing.
 
     >>> plain("<img src=x onerror=alert>")
     '&#60;img src=x onerror=alert&#62;'
@@ -87,7 +89,7 @@ def plain(value: Any) -> str:
 
 
 def whole_numbers(name: str, text: str) -> list[int]:
-    """`0,2,5:8` -> [0, 2, 5, 6, 7]. Raises UserError for anything else and for an empty range."""
+    """`0,2,5:8` -> [0, 2, 5, 6, 7]. Raise UserError for anything else and for an empty range."""
     numbers: list[int] = []
     for part in text.split(","):
         first, colon, end = part.partition(":")
@@ -105,7 +107,7 @@ def whole_numbers(name: str, text: str) -> list[int]:
 
 
 def in_words(seconds: float) -> str:
-    """A duration in its largest useful unit.
+    """Return a duration in its largest useful unit.
 
     >>> in_words(3), in_words(400), in_words(20000)
     ('3 s', '7 min', '5.6 h')

@@ -1,4 +1,4 @@
-"""`hypernas train`: the whole training of one found network on images, with the settings of DARTS (Liu et al. 2019)."""
+"""`hypernas train`: train one found network in full on images, with the settings of DARTS (Liu et al. 2019)."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ FORM = "an architecture's file must hold its notation, or a JSON object with it 
 
 @dataclass(frozen=True)
 class Descent(CosineSchedule):
-    """Settings of DARTS on CIFAR-10: SGD with momentum, the rate along a cosine to 0, gradients of at most norm `clip`.
+    """Settings of DARTS on CIFAR-10: SGD with momentum, a cosine schedule to 0, gradient norm clipped to `clip`.
 
-    The network's drop path grows linearly from 0 towards `drop_path`.
+    The drop path of the network grows linearly from 0 towards `drop_path`.
     """
 
     epochs: int = 600
@@ -63,8 +63,10 @@ class Descent(CosineSchedule):
 
 @dataclass(frozen=True)
 class FullTraining(Recipe):
-    """What the training is made of; the defaults are those of DARTS on CIFAR-10. 0 images are all, no auxiliary weight
-    leaves the auxiliary head out."""
+    """Settings of a full training; the defaults are those of DARTS on CIFAR-10.
+
+    0 images means all of them. An auxiliary weight of 0 leaves the auxiliary head out.
+    """
 
     images: str = "cifar10"
     n_images: int = 0
@@ -79,9 +81,9 @@ class FullTraining(Recipe):
 
 
 def read_architecture(path: Path, space: str) -> tuple[Any, Architecture]:
-    """The search space and the architecture of a file: a genotype's text, or a line of `hypernas search --json`.
+    """Return search space and architecture of a file: the text of a genotype, or a line of `hypernas search --json`.
 
-    Raises UserError for a file of another kind, and for a space whose networks cannot be trained as published.
+    Raise UserError for any other file, and for a space whose networks cannot be trained as published.
     """
     try:
         text = path.read_text(encoding="utf-8").strip()
@@ -118,10 +120,11 @@ def fit(
     identity: str,
     progress: Any,
 ) -> list:
-    """Train a `TrainableNetwork` where it is; returns one dict an epoch: `loss`, `train_accuracy`, one value each.
+    """Train a `TrainableNetwork` in place. Return a dictionary for each epoch with `loss` and `train_accuracy`.
 
-    A training that resumes from `checkpoint` gives the bits of one that was never stopped, on a CPU. Raises UserError
-    for images that the network cannot read, and for a last batch of one image, which cannot be normalised.
+    On a CPU, a training that resumes from `checkpoint` gives the same bits as one that was never interrupted. Raise
+    UserError if the network cannot read the images, or if the last batch has a single image, which cannot be
+    normalised.
     """
     x, y = images.train_images, images.train_labels
     if len(y) % recipe.batch == 1:
@@ -151,7 +154,7 @@ def accuracy(
     images: Tensor,
     labels: Tensor,
 ) -> float:
-    """Percent of images (M, C, H, W) that the network names right with its running statistics."""
+    """Return the accuracy in percent on images (M, C, H, W), using the network's running statistics."""
     network.eval()
     device = next(network.parameters()).device
     parts = [network(_colour(part).to(device)).argmax(1).cpu() for part in images.split(TEST_BATCH)]
@@ -159,7 +162,7 @@ def accuracy(
 
 
 def checkpoint_of(path: Path, key: str) -> Path:
-    """Where the state of a training is kept: beside the architecture's file, one file for each seed and recipe.
+    """Return the file for the state of a training, beside that of the architecture, for each seed and recipe.
 
     >>> checkpoint_of(Path("found.txt"), "key of a row").name
     'found.txt.133c3d44.checkpoint'
@@ -174,7 +177,7 @@ def cost(
     n_images: int,
     device: str,
 ) -> str:
-    """How much is to be trained, about how long, and on what, as one sentence."""
+    """Return a sentence that says how much is to be trained, on what, and for about how long."""
     # The time of an epoch does not depend on these.
     free = {"architecture", "epochs", "learning_rate", "drop_path"}
     sizes = {name: value for name, value in row["settings"].items() if name not in free}
@@ -197,10 +200,10 @@ def run(
     progress: Any = False,
     tell: Callable[[str], None] | None = None,
 ) -> Row:
-    """The recorded row of the training of the network in file `path`; a training that was stopped goes on.
+    """Return the recorded row of training the network in the file `path`; an interrupted training resumes.
 
-    Its state is kept beside the file (see `checkpoint_of`) and stays there: it holds the weights. With `force` a
-    training that is finished is done again. `tell` is called with what the work costs, before it starts.
+    Its state is saved beside the file (see `checkpoint_of`) and stays there, because it contains the weights. With
+    `force`, a finished training is repeated. `tell` is called with the expected cost before the training starts.
     """
     chosen, architecture = read_architecture(path, space)
     check_device(device)

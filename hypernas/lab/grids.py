@@ -1,4 +1,4 @@
-"""The experiments of each page, listed in `grids.toml`: the same list for its notebook and for `hypernas grid`."""
+"""The experiments of each page, listed in `grids.toml`, for both its notebook and `hypernas grid`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def names() -> list[str]:
 
 
 def grid(name: str, profile: str = "standard", only: Mapping[str, str] | None = None) -> list[Experiment]:
-    """All experiments of a page, seeds innermost; of these those whose place or setting has the text that `only` says.
+    """Return all experiments of a page, seeds innermost, restricted to the places or settings in `only`.
 
-    Raises UserError for an unknown name, and where none is left.
+    Raise UserError if the name is unknown, or if no experiment is left.
 
     >>> len(grid("nasbench101", only={"method": "np", "n_train": "100"}))
     10
@@ -102,10 +102,10 @@ def _place(row: Any) -> tuple[Any, ...]:
 
 
 def recorded(experiments: list[Experiment], here: bool = False) -> list[Row | None]:
-    """The recorded row of each experiment, None where there is none.
+    """Return the recorded row of each experiment, or None.
 
-    A page shows a row whatever table it was made from, and says which. With `here` only a row of the table that is
-    present counts, where one is: the others would be trained anew.
+    A page shows rows from any table, and says which. With `here`, only rows from the installed table count, if there is
+    one, because the others would be trained again.
     """
     rows: dict[tuple[str, str | None], Row] = {}
     for table in {experiment.table for experiment in experiments}:
@@ -130,9 +130,9 @@ def recorded(experiments: list[Experiment], here: bool = False) -> list[Row | No
 
 
 def every_seed(experiments: list[Experiment]) -> list[Experiment]:
-    """The experiments with all seeds that anybody may have recorded, not just as many as their page computes.
+    """Return the experiments with every seed that may be recorded, not only those that their page computes.
 
-    Two pages that compare the same methods at one place so have the same rows, and say the same.
+    Two pages that compare the same methods in the same place therefore have the same rows and state the same numbers.
     """
     every = []
     for experiment in experiments:
@@ -144,7 +144,7 @@ def every_seed(experiments: list[Experiment]) -> list[Experiment]:
 
 
 def rows(name: str) -> pd.DataFrame:
-    """The recorded rows of a page, each with every setting the page is about."""
+    """Return the recorded rows of a page, each with all settings that the page is about."""
     keys = set().union(*_blocks()[name])
     asked = keys - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
     completed = []
@@ -161,7 +161,7 @@ def rows(name: str) -> pd.DataFrame:
 
 
 def state(name: str) -> str:
-    """How much of a page is recorded, and what computes the rest, as one sentence."""
+    """Return a sentence that says how much of a page is recorded and how to compute the rest."""
     answers = recorded(grid(name))
     total = len(answers)
     n = total - answers.count(None)
@@ -174,7 +174,7 @@ def state(name: str) -> str:
 
 
 def plan(experiments: list[Experiment]) -> Iterator[str]:
-    """One line for the experiments that differ in the seed only: what they are, and how many are recorded."""
+    """Yield a line for each group of experiments that differ only in the seed, with how many are recorded."""
     groups: dict[str, list[bool]] = {}
     answers = recorded(experiments, here=True)
     for experiment, row in zip(experiments, answers, strict=True):
@@ -188,7 +188,7 @@ def plan(experiments: list[Experiment]) -> Iterator[str]:
 
 
 def record(name: str, profile: str = "standard", device: str = "cpu") -> None:
-    """Compute the rows of a page that are missing, each recorded at once; nothing in the `quick` profile."""
+    """Compute and record the missing rows of a page, one by one; the `quick` profile computes nothing."""
     if profile in RECORDED_PROFILES:
         for _ in run_many(grid(name, profile), device=device):
             pass

@@ -1,4 +1,4 @@
-"""Records of a long run in a file, a line each, so that a stop loses none."""
+"""Save the records of a long run in a file, one a line, so that an interruption loses none."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypernas.training.files import replaced
 
 
 class Journal:
-    """The `records` of the run that `identity` names: those of the file at `path`, and those added; no path, no file.
+    """The `records` of the run named by `identity`: those in the file at `path`, and those added.
 
-    The first line of the file is the identity. A line that a kill tore is left out. Raises UserError for a file that
-    is no journal, for that of another run, and for one that cannot be written, with `remedy` as the end of the
-    sentence; the file stays as it was.
+    No path means no file. The first line of the file is the identity. A line that was cut off by a kill is ignored.
+    Raise UserError, ending with `remedy`, if the file is not a journal, belongs to another run, or cannot be written;
+    the file stays as it was.
     """
 
     def __init__(self, path: Path | None, identity: Any, remedy: str) -> None:

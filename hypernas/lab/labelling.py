@@ -1,4 +1,4 @@
-"""`hypernas label`: sample architectures, train each on images with weights of its own, write a benchmark table."""
+"""`hypernas label`: sample architectures, train each with its own weights on images, write a benchmark table."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Labelling(Recipe):
-    """What is trained, and how: each of `n` architectures once a seed, `n_validation` training images held out."""
+    """Settings of a labelling: each of `n` architectures is trained once per seed.
+
+    `n_validation` training images are held out.
+    """
 
     space: str
     images: str = "digits"
@@ -61,7 +64,7 @@ class Labelling(Recipe):
 
 
 def sample_distinct(space: Any, n: int) -> list[str]:
-    """Notations of n architectures by the space's sampler, no two of one function. UserError where it has fewer."""
+    """Return the notations of n sampled architectures with different functions. Raise UserError if there are fewer."""
     rng = np.random.default_rng(SAMPLER_SEED)
     notations: dict[int, str] = {}
     in_vain = 0
@@ -86,7 +89,7 @@ def _programs(recipe: Labelling, notations: Sequence[str]) -> list[Program]:
 
 
 def train_group(recipe: Labelling, notations: Sequence[str]) -> list[Record]:
-    """Train some architectures side by side -> a record each: accuracies of its runs (S,) percent, parameters."""
+    """Train some architectures side by side. Return for each its accuracies (S,) in percent and its parameters."""
     images = load_images(recipe.images)
     order = np.random.default_rng(0).permutation(len(images.train_labels))
     held, kept = order[: recipe.n_validation], order[recipe.n_validation :]
@@ -122,9 +125,9 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def cost(recipe: Labelling, missing: Sequence[str], workers: Workers) -> str:
-    """How many networks are to be trained, about how long, and on what, as one sentence.
+    """Return a sentence that says how many networks are to be trained, on what, and for about how long.
 
-    Where that is little beside the whole, a group of them is trained for an epoch to know.
+    If that takes little time compared with the whole, it trains one group for an epoch to estimate this.
     """
     n_groups = math.ceil(len(missing) / GROUP)
     duration = ""
@@ -154,13 +157,11 @@ def label(
     workers: Workers | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train what is not trained yet and write the table `out`. Stopped at any moment, the same call goes on from there.
+    """Train what is not trained yet and write the table `out`. An interrupted call resumes when repeated.
 
-    It runs on `workers`, by default on one process of one thread a core. `tell` is called with what the work costs,
-    before it starts.
-
-    Raises UserError for a journal of other settings, and for a table of other settings unless `force`, with which the
-    table is made anew whatever it holds.
+    It runs on `workers`, by default one single-threaded process per core. `tell` is called with the expected cost
+    before it starts. Raise UserError if the journal has other settings, or if the table has other settings; `force`
+    replaces the table.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Work that one process has taken, seen by every other that shares the folder: two machines do nothing twice."""
+"""Leases on work, visible to all processes that share a folder, so that two machines do not do the same work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ELSEWHERE = "another process"
 
 
 class Leases:
-    """Leases in a folder, a small file each, renewed by a thread while the context lasts and given back at its end."""
+    """Leases in a folder, one small file each, which a thread renews until the context ends and returns them."""
 
     def __init__(
         self, folder: Path, expiry_seconds: float = EXPIRY_SECONDS, renewal_seconds: float = RENEWAL_SECONDS
@@ -62,7 +62,7 @@ class Leases:
                     path.unlink(missing_ok=True)
 
     def take(self, names: Iterable[str]) -> bool:
-        """Take all of the work called `names`, or none of it where another process has a part."""
+        """Take all of the work called `names`, or none of it if another process holds a part."""
         paths = [self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lease" for name in names]
         with FileLock(self.folder / ".lock"):
             now = self._now()
@@ -107,7 +107,7 @@ class Leases:
 
 
 class Named(Protocol):
-    """A job of which all processes that share its results know what it is called."""
+    """A job with a name that all processes that share its results know."""
 
     def names(self) -> list[str]: ...
 
@@ -119,10 +119,10 @@ def share(
     jobs: Iterable[Named],
     recorded: Callable[[Any], Any],
 ) -> Iterator[Done]:
-    """Each job once among all processes with these leases, as `runner.map` yields it.
+    """Run each job once among all processes with these leases, and yield it as `runner.map` does.
 
-    A job that another process has done comes with what `recorded` finds of it, None where nothing is. Its lease is held
-    until the next job is asked for, so that who asks has recorded the result by then.
+    A job that another process has done comes with the result of `recorded`, which may be None. Its lease is held until
+    the next job is requested, so the caller has recorded the result by then.
     """
     waiting = deque(jobs)
     while waiting:

@@ -1,4 +1,4 @@
-"""HTML and Markdown of a page. Whatever came from a row, a table or a file becomes text here, and nowhere else."""
+"""HTML and Markdown for pages. Values from rows, tables and files are escaped as they enter a page, only here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONG_TABLE = 20
 
 
 class Html(str):
-    """Text that is markup already: a notebook shows it, and a table takes it as it is."""
+    """Text that is already markup: notebooks render it, and tables insert it unescaped."""
 
     def _repr_html_(self) -> str:
         return str(self)
@@ -23,7 +23,7 @@ def _cell(value: Any) -> str:
 
 
 def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "", above: str = "") -> Html:
-    """A table; a cell that is not `Html` is text, whatever is in it. `above` is a first row of the head."""
+    """Return a table. Cells that are not `Html` are escaped. `above` is an additional first row of the head."""
     lines = []
     for row in rows:
         cells = [f"<td>{_cell(cell)}</td>" for cell in row]
@@ -38,7 +38,7 @@ def html_table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str 
 
 
 def markdown_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """The same as Markdown."""
+    """Return the same table as Markdown."""
     rule = [Html("---") for _ in head]
     text = ""
     for line in [head, rule, *rows]:

@@ -1,4 +1,4 @@
-"""Rank correlations, regret and Student's t intervals: numbers in, numbers out."""
+"""Rank correlations, regret and Student's t intervals, on plain numbers."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def _constant(values: np.ndarray) -> bool:
 
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
-    """Kendall's tau-b of a (n,) and b (n,), in O(n log n), ties counted.
+    """Return Kendall's tau-b of a (n,) and b (n,), accounting for ties, in O(n log n).
 
-    Where one side is constant no pair is ordered and the tau is 0.
+    If one side is constant, no pair is ordered and tau is 0.
 
     >>> round(kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]), 6)
     0.666667
@@ -67,7 +67,7 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def spearman_rho(a: ArrayLike, b: ArrayLike) -> float:
-    """Spearman's rho of a (n,) and b (n,), tied values at their mean rank; 0 where one side is constant.
+    """Return Spearman's rho of a (n,) and b (n,) with mean ranks for ties; 0 if one side is constant.
 
     >>> round(spearman_rho([1, 2, 3, 4], [1, 2, 4, 3]), 6)
     0.8
@@ -84,7 +84,7 @@ def regret(
     true: ArrayLike,
     k: int = 1,
 ) -> float:
-    """Best of `true` less the best of `true` among the k highest predictions, in the units of `true`.
+    """Return the best of `true` minus the best of `true` among the k highest predictions, in the units of `true`.
 
     predicted (n,), true (n,) -> float >= 0; equal predictions keep their order.
     """
@@ -98,10 +98,10 @@ def regret(
 
 
 def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval (low, high) for the mean of `values` (m,), in their units.
+    """Return Student's t interval (low, high) for the mean of `values` (m,), in their units.
 
-    Exact for normal values of any number; a percentile bootstrap of three to ten values is too narrow. NaN where there
-    is no spread to tell an interval from: for fewer than two values, and for equal ones.
+    It is exact for any number of normal values; a percentile bootstrap of three to ten values is too narrow. NaN if
+    there is no spread: for fewer than two values, and for equal values.
 
     >>> low, high = student_interval([0.01, 0.02, 0.03])
     >>> round(low, 3), round(high, 3)
@@ -126,7 +126,7 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float, float]:
-    """Mean of a - b over paired runs (m,), (m,) and its 95 % Student's t interval: (mean, low, high)."""
+    """Return (mean, low, high) of a - b over paired runs (m,), (m,), with the 95 % Student's t interval."""
     first, second = _pair(a, b)
     difference = first - second
     low, high = student_interval(difference)

@@ -1,4 +1,4 @@
-"""Notebooks executed with many parameters, listed in a YAML file: `hypernas grid book/grid.yml`.
+"""Execute notebooks with many parameters, listed in a YAML file: `hypernas grid book/grid.yml`.
 
     output: notebooks              # folder of the executed notebooks, beside this file
     parameters: {profile: quick}   # of every notebook that has them
@@ -7,8 +7,8 @@
       - notebook: ../notebooks/nasbench201.ipynb
         parameters: {n_train: [39, 78], seed: 0:5}
 
-Values are written as after `hypernas run -p`; a list is one run for each of its values. A parameter that is a list
-itself is quoted: `grid: "[1.0, 2.0]"`.
+Values are written as for `hypernas run -p`. A list means one run for each of its values, so quote a parameter that is a
+list itself: `grid: "[1.0, 2.0]"`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ EXECUTED, UNCHANGED, FAILED, NOT_RUN = "executed", "unchanged", "failed", "not r
 
 @dataclass(frozen=True)
 class Execution:
-    """A job of the runner: a notebook, its text, its parameters, and the file that comes of it.
+    """A job of the runner: a notebook, its text, its parameters, and the file that it produces.
 
-    `values` are the parameters that the grid names, `changed` those of them that differ from the notebook's own.
+    `values` are the parameters that the grid names, `changed` those that differ from the notebook's own.
     """
 
     notebook: Path
@@ -82,12 +82,12 @@ class Execution:
         return [self.name]
 
     def digest(self) -> str:
-        """What the executed notebook depends on; own rows and tables outside the project are left out."""
+        """A digest of all that the executed notebook depends on, except the user's own rows and tables."""
         made_from = [self.source, json.dumps(self.changed, sort_keys=True), library_digest()]
         return hashlib.sha256("\0".join(made_from).encode()).hexdigest()
 
     def stamp(self) -> dict[str, Any]:
-        """What the executed notebook that is there says of itself, nothing where there is none."""
+        """The record that an existing executed notebook keeps of its execution; empty if there is none."""
         try:
             stamp = json.loads(self.done.read_bytes())["metadata"][STAMP]
         except (OSError, ValueError, KeyError, TypeError):
@@ -95,7 +95,7 @@ class Execution:
         return stamp if isinstance(stamp, dict) else {}
 
     def seconds(self) -> float | None:
-        """How long it took last time, None where it never ran."""
+        """How long the last execution took, or None if there was none."""
         seconds = self.stamp().get("seconds")
         return float(seconds) if isinstance(seconds, int | float) else None
 
@@ -105,7 +105,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Told:
-    """What became of an execution, for how many seconds, and where."""
+    """The outcome of an execution, its duration, and where the file is."""
 
     execution: Execution
     state: str
@@ -127,7 +127,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Grid:
-    """The executions of a file, and those of them that are to be run."""
+    """The executions of a file, and which of them are to be run."""
 
     path: Path
     executions: list[Execution]
@@ -135,7 +135,7 @@ class Grid:
     folder: Path
 
     def cost(self, workers: Workers) -> str:
-        """How many notebooks are to run, about how long, and on what, as one sentence."""
+        """Return a sentence that says how many notebooks are to be run, on what, and for about how long."""
         n, total = len(self.missing), len(self.executions)
         if not n:
             return f"{total} of {total} notebooks are executed already and would not change"
@@ -149,7 +149,7 @@ class Grid:
 
 @cache
 def library_digest() -> str:
-    """SHA-256 over the library and over the rows and tables that the project ships."""
+    """Return the SHA-256 over the library and over the rows and tables that the project ships."""
     # Here, since the package of tables imports torch, which a worker that executes notebooks does not need.
     from hypernas.data.catalogue import shipped
 
@@ -171,11 +171,11 @@ def read(
     only: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> Grid:
-    """The grid of a file, checked: all that could not run is told before the first notebook does.
+    """Return the grid of a file after checking it, so that all errors are reported before the first notebook runs.
 
-    `given` takes the place of common parameters, `only` leaves the runs with these values, `notebook` one of them.
-    Raises UserError for a file that is no grid, for wrong parameters, and for files that would be replaced though no
-    grid made them.
+    `given` replaces common parameters. `only` keeps the runs with these values, or with this `notebook`. Raise
+    UserError if the file is not a grid, for wrong parameters, and for files that would be replaced although no grid
+    made them.
     """
     content = _content(path)
     base = path.parent
@@ -324,7 +324,7 @@ def _matches(execution: Execution, only: Mapping[str, str]) -> bool:
 
 
 def execute(job: Execution) -> str:
-    """The work of a job: the executed notebook as text. Raises NotebookFailed with what ran until then."""
+    """Run a job: return the executed notebook as text. Raise NotebookFailed with what ran until then."""
     _remove_scratch_of_the_dead()
     with TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as name:
         folder = Path(name)
@@ -350,10 +350,10 @@ def _remove_scratch_of_the_dead() -> None:
 
 
 def carry_out(grid: Grid, workers: Workers | None = None, force: bool = False) -> Iterator[Told]:
-    """What becomes of every execution, those first that need none; one that fails stops no other.
+    """Yield the outcome of every execution, starting with those that need no run; a failure does not stop the others.
 
-    Only this process writes: an executed notebook appears whole, under its name, when it is done. The folder's
-    `report.md` says at the end, also after an interruption, what came of each.
+    Only this process writes files: an executed notebook appears complete, under its name, once it is done. At the end,
+    even after an interruption, `report.md` in the folder lists the outcome of each.
     """
     workers = (workers or Workers()).at_most(len(grid.missing))
     started = datetime.now(UTC)
@@ -426,7 +426,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def report(grid: Grid, told: Sequence[Told], workers: str, started: datetime) -> str:
-    """A page in Markdown: how many ran, failed and were left as they are; then a line for each."""
+    """Return a page in Markdown: how many notebooks ran, failed or were skipped, then a line for each."""
     took = (datetime.now(UTC) - started).total_seconds()
     lines = []
     for one in told:
@@ -446,7 +446,7 @@ def _shown_file(one: Told) -> Path:
 
 
 def counts(told: Iterable[Told]) -> str:
-    """How many of each state, as one sentence.
+    """Return a sentence with the number in each state.
 
     >>> counts([])
     '0 executed, 0 unchanged, 0 failed, 0 not run'

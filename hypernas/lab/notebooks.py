@@ -29,7 +29,7 @@ NUMBER = r"-?\d+(?:\.\d+)?"
 
 
 class NotebookFailed(RuntimeError):
-    """A cell of a notebook raised an error; the sentence names the file that was kept, `reason` is the error alone."""
+    """A cell of a notebook raised an error. The sentence names the file that was kept; `reason` is the error alone."""
 
     reason = ""
     # What ran, where no file was kept.
@@ -93,7 +93,7 @@ def _read(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A line of a notebook's `parameters` cell: its type, None where nothing says it, default and comment."""
+    """A line of a notebook's `parameters` cell: its type (None if unknown), default and comment."""
 
     name: str
     kind: type | None
@@ -101,7 +101,7 @@ class Parameter:
     comment: str
 
     def checked(self, value: Any) -> Any:
-        """A value of the parameter's type. Raises UserError for one of another type, and for one out of range."""
+        """Return a value of the parameter's type. Raise UserError if it has another type or is out of range."""
         value = typed(self.name, value, self.kind)
         checked(self.name, value)
         _in_range(self.name, value, self.comment)
@@ -112,7 +112,7 @@ class Parameter:
 
 
 def parameters_of(path: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook by name. Raises UserError for a file that is no notebook."""
+    """Return the parameters of a notebook by name. Raise UserError if the file is not a notebook."""
     notebook = _read(path)
     try:
         known = _papermill().inspect_notebook(notebook)
@@ -132,10 +132,10 @@ def known_parameter(path: Path, known: Mapping[str, Parameter], name: str) -> Pa
 
 
 def check_parameters(path: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `chosen` differs from the notebook's `parameters` cell, with the types of that cell.
+    """Return those of `chosen` that differ from the notebook's `parameters` cell, with the types of that cell.
 
-    Raises UserError for a name that the cell does not have, a value of another type, and one out of range:
-    the range in the parameter's comment, and the rules of `hypernas.training.settings.RULES` under the same names.
+    Raise UserError if the cell lacks a name, or if a value has another type or is out of range: the range in the
+    parameter's comment, and the rules of `hypernas.training.settings.RULES` for the same names.
     """
     known = parameters_of(path)
     values = {}
@@ -158,7 +158,7 @@ def _rename_cells(path: Path, name: str) -> None:
 
 
 def checked_name(name: str) -> str:
-    """The name of an executed notebook. Raises UserError for one that is a path or no name at all."""
+    """Return the name of an executed notebook. Raise UserError if it is a path or not a valid name."""
     if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", name) or len(name.encode()) > LONGEST_NAME:
         rule = f"the name of an executed notebook must be a file name of at most {LONGEST_NAME} bytes without folders"
         raise UserError(f"{rule}, got {name!r}: choose the folder with -o")
@@ -166,7 +166,7 @@ def checked_name(name: str) -> str:
 
 
 def check_replaces_its_own(done: Path, values: Mapping[str, Any]) -> None:
-    """Raise UserError where `done` stands already and was executed with other parameters than `values`."""
+    """Raise UserError if `done` already exists and was executed with parameters other than `values`."""
     if not done.exists():
         return
     try:
@@ -237,7 +237,7 @@ def _pass_on(errors: IO[bytes]) -> None:
 
 
 def cost(done: Path) -> str:
-    """What is to run, about how long, and on what, as one sentence; `done` is what it ran to last time."""
+    """Return a sentence that says what is to be run, on what, and for about how long; `done` is its last output."""
     try:
         seconds = float(json.loads(done.read_bytes())["metadata"]["papermill"]["duration"])
         duration = f", about {in_words(seconds)} by its last run"
@@ -255,11 +255,11 @@ def run(
     force: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Path:
-    """Execute a notebook with `parameters` -> `folder/<name>.ipynb`, by default under its own name.
+    """Execute a notebook with `parameters` and return `folder/<name>.ipynb`, by default under its own name.
 
-    The file appears when it is done. Raises UserError for wrong parameters and, unless `force`, where the file is there
-    with others, and NotebookFailed for an error in a cell; what ran until then is kept as `<name>.failed.ipynb`. `tell`
-    is called with what the work costs, before it starts.
+    The file appears once it is done. Raise UserError for wrong parameters and, unless `force`, if the file exists with
+    others. Raise NotebookFailed for an error in a cell; what ran until then is kept as `<name>.failed.ipynb`. `tell` is
+    called with the expected cost before the notebook starts.
     """
     path, folder = Path(path).expanduser(), Path(folder).expanduser()
     stem = checked_name(path.stem if name is None else name)

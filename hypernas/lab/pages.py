@@ -1,6 +1,6 @@
-"""A page of the book: its recorded rows, its verdict, its tables and where the numbers are from, as HTML.
+"""A page of the book as HTML: its recorded rows, its verdict, its tables and the origin of its numbers.
 
-Numbers come from `claims` and `summary`, words from `verdicts.toml`; `markup` makes text of whatever came from a row.
+Numbers come from `claims` and `summary`, words from `verdicts.toml`; `markup` escapes whatever came from a row.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NOT_A_NAME = {"space", "dataset", "n_train", "n_seeds", "seconds", "paper", "pap
 
 @cache
 def wording() -> Mapping[str, Any]:
-    """`verdicts.toml`: `names`, `pages` and `front`."""
+    """Return `verdicts.toml`: `names`, `pages` and `front`."""
     return toml_beside(__file__, "verdicts.toml")
 
 
 def display_number(value: float | None) -> str:
-    """A number of any size to three digits, without powers of ten.
+    """Return a number of any size with three digits, without powers of ten.
 
     >>> display_number(28800.0), display_number(0.0451), display_number(1000.0), display_number(None)
     ('28,800', '0.0451', '1,000', '–')
@@ -45,7 +45,7 @@ def display_number(value: float | None) -> str:
 
 
 def display_name(value: Any) -> str:
-    """How a value of a row is written for a reader.
+    """Return a value of a row as a reader sees it.
 
     >>> display_name("hypernas-p"), display_name("few_shot"), display_name(1.5)
     ('HyperNAS-P', 'few shot', '1.5')
@@ -67,7 +67,7 @@ def badge_html(badge: str) -> Html:
 
 
 def place_name(where: Any) -> str:
-    """Where a line of `answers` belongs, for a reader: its space, dataset, labels and other settings.
+    """Return the place of a line of `answers` for a reader: its space, dataset, labels and other settings.
 
     >>> place_name("nasbench101, 50, standard")
     'NAS-Bench-101, 50 labels'
@@ -81,9 +81,9 @@ def place_name(where: Any) -> str:
 
 
 def in_numbers(lines: pd.DataFrame, named: bool = False) -> str:
-    """The spaces of a claim, or the size that decides it, each with estimate and number of seeds.
+    """Return the spaces of a claim, or the size that decides it, each with estimate and number of seeds.
 
-    A lone space has its name only where `named`: most pages are about one.
+    A single space is named only if `named`, because most pages are about one.
     """
     whole = lines.iloc[0].to_dict()
     units = [whole]
@@ -99,7 +99,7 @@ def in_numbers(lines: pd.DataFrame, named: bool = False) -> str:
 
 
 def verdict_html(lines: pd.DataFrame, meaning: str) -> Html:
-    """The box: badge and claim, the number with its interval, and what it means. `lines` are those of one claim."""
+    """Return the verdict box for the `lines` of one claim: badge, claim, the number with its interval, `meaning`."""
     whole = lines.iloc[0]
     answer = whole["answer"]
     within = " (equal to within ±0.01)" if answer == claims.EQUIVALENT else ""
@@ -117,7 +117,7 @@ def verdict_html(lines: pd.DataFrame, meaning: str) -> Html:
 
 
 def claims_table(answers: pd.DataFrame, linked: bool = False) -> Html:
-    """Every claim of `claims.answers`: what it says, in numbers, and its badge; `linked` to its page."""
+    """Return every claim of `claims.answers` with its words, numbers and badge; if `linked`, each links to its page."""
     rows = []
     for (page, _), lines in answers.groupby(["page", "says"], sort=False):
         whole = lines.iloc[0]
@@ -131,7 +131,7 @@ def claims_table(answers: pd.DataFrame, linked: bool = False) -> Html:
 
 
 def tally(answers: pd.DataFrame) -> Html:
-    """How many claims have which badge, as a box."""
+    """Return a box that counts the claims with each badge."""
     badges = answers.loc[answers["level"] == claims.CLAIM, "answer"]
     counts = badges.value_counts()
     # In the order of the badges, from what holds to what the table cannot tell.
@@ -142,7 +142,7 @@ def tally(answers: pd.DataFrame) -> Html:
 
 
 def sizes_table(answers: pd.DataFrame) -> Html:
-    """The same size by size, for whoever wants to know where."""
+    """Return the answers size by size, for readers who want to know where a claim holds."""
     sizes = answers[answers["level"] == claims.SIZE]
     rows = []
     for line in sizes.to_dict("records"):
@@ -152,7 +152,7 @@ def sizes_table(answers: pd.DataFrame) -> Html:
 
 
 def cases_table() -> Html:
-    """What to use in which case, and why, with the gains that the recorded rows show."""
+    """Return what to use in which case, and why, with the gains in the recorded rows."""
     rows = []
     for entry in wording()["use"]:
         page = Page(entry["page"])
@@ -167,7 +167,7 @@ def cases_table() -> Html:
 
 
 def series_columns(means: pd.DataFrame) -> list[str]:
-    """The columns of a summary in which its lines differ, apart from the place: what a row of a table is named by."""
+    """Return the columns, except the place, in which the lines of a summary differ; they name the rows of a table."""
     ends = tuple(f"_{statistic}" for statistic in STATISTICS)
     own = [name for name in means.columns if name not in NOT_A_NAME and not name.endswith(ends)]
     n_values = means[own].nunique(dropna=False)
@@ -230,7 +230,10 @@ def _place_names(places: Sequence[Place]) -> list[str]:
 
 
 def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
-    """`summary` pivoted: a row a series, a column a space and size; best bold, constant settings left out."""
+    """Return a `summary` pivoted to a row per series and a column per space and size.
+
+    The best is bold, and constant settings are left out.
+    """
     mean = f"{metric}_mean"
     means = means[means[mean].notna() | means["paper"].notna()]
     if not means["n_seeds"].any():
@@ -277,7 +280,7 @@ def _frame_cell(value: Any, digits: int) -> Any:
 
 
 def frame_table(frame: pd.DataFrame, digits: int = 2) -> Html:
-    """A frame as it is, without columns that hold nothing; numbers with at most so many digits behind the point."""
+    """Return a frame as a table without empty columns; numbers have at most `digits` decimals."""
     frame = frame.dropna(axis=1, how="all")
     rows = []
     for line in frame.itertuples(index=False, name=None):
@@ -291,9 +294,9 @@ FREE = ("params", "flops")
 
 
 def proxies_verdict(rows: pd.DataFrame) -> Html:
-    """The box of the page on zero-cost proxies: the best of them in each place less the better of the two free ones.
+    """Return the box for zero-cost proxies: the best proxy in each place minus the better of the two free ones.
 
-    Badge and interval come from `claims`, as in every other box; a pair is a draw of weights and images.
+    Badge and interval come from `claims`, as in every other box; a pair is one draw of weights and images.
     """
     leads = proxy_leads(rows)
     if leads.empty:
@@ -315,7 +318,7 @@ def proxies_verdict(rows: pd.DataFrame) -> Html:
 
 
 def proxy_leads(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line a space and dataset: `where`, `best` (the best proxy), and what `claims` says of its lead over `FREE`."""
+    """Return `where`, `best` (the best proxy) and what `claims` says of its lead over `FREE`, by space and dataset."""
     import pandas as pd
 
     lines = []
@@ -335,7 +338,7 @@ def proxy_leads(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def provenance(rows: pd.DataFrame, work: str = "training") -> Html:
-    """Where rows are from, as one folded line: how many, hours, devices and tables; commits and dates inside."""
+    """Return the origin of rows as one folded line: number, hours, devices, tables; commits and dates are inside."""
     if rows.empty:
         return Html("<p>No rows are recorded yet.</p>")
     values = {}
@@ -360,7 +363,7 @@ def provenance(rows: pd.DataFrame, work: str = "training") -> Html:
 class Page:
     """The recorded rows of one page of `grids.toml` and what they say.
 
-    A `profile` above quick computes missing rows first. Raises UserError for a page without claims.
+    A `profile` above quick first computes missing rows. Raise UserError if the page has no claims.
     """
 
     def __init__(
@@ -380,25 +383,25 @@ class Page:
 
     @cached_property
     def answers(self) -> pd.DataFrame:
-        """`claims.answers` of the page."""
+        """The result of `claims.answers` for the page."""
         return claims.answers(self.rows, self.name)
 
     def answer(self, says: str) -> pd.DataFrame:
-        """The lines of one claim. Raises UserError for a claim that the page does not make."""
+        """Return the lines of one claim. Raise UserError if the page does not make it."""
         lines = self.answers[self.answers["says"] == says]
         if lines.empty:
             raise UserError(f"the claim must be one of the page {self.name}, got {says!r}: see claims.toml")
         return lines
 
     def spaces(self, *says: str) -> pd.DataFrame:
-        """The lines of these claims that are about a space each: what a figure of differences shows."""
+        """Return the lines of these claims for each space, as a figure of differences shows them."""
         import pandas as pd
 
         lines = pd.concat([self.answer(claim) for claim in says])
         return lines[lines["level"] == claims.SPACE].reset_index(drop=True)
 
     def verdict(self) -> Html:
-        """The box that the page opens with."""
+        """Return the verdict box at the top of the page."""
         words = wording()["pages"][self.name]
         lines = self.answer(words["claim"])
         answer = lines.iloc[0]["answer"]
@@ -412,7 +415,7 @@ class Page:
         metrics: Sequence[str] = RANKINGS,
         figures: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
-        """`summary` of the rows of the standard profile, told apart by the settings `first` too."""
+        """Return the `summary` of the rows of the standard profile, also split by the settings `first`."""
         return summary(self.standard, figures, metrics, [*PLACE, *first])
 
     def table(
@@ -421,11 +424,11 @@ class Page:
         first: Iterable[str] = (),
         figures: pd.DataFrame | None = None,
     ) -> Html:
-        """Methods and settings against labels."""
+        """Return a table of methods and settings against numbers of labels."""
         return means_table(self.means(first, [metric], figures), metric)
 
     def claims(self) -> Html:
-        """All claims of the page, and folded the same size by size."""
+        """Return all claims of the page and, folded, the same size by size."""
         n = self.answers["says"].nunique()
         # One interval in twenty misses the truth.
         missing = max(1, round(n / 20))
@@ -434,7 +437,7 @@ class Page:
         return Html(claims_table(self.answers) + note + by_size)
 
     def details(self) -> Html:
-        """Provenance, how much of the page is recorded, and how to run it again."""
+        """Return the origin of the rows, how much of the page is recorded, and how to run it again."""
         state = grids.state(self.name).replace("`", "")
         command = f"hypernas run notebooks/{self.name}.ipynb --profile standard -o executed"
         run = folded("Run this page", f"<p>{plain(state)}</p><pre>{plain(command)}</pre>")
@@ -447,7 +450,7 @@ def quoted(
     methods: Sequence[str] = (),
     metric: str = "kendall_tau",
 ) -> pd.DataFrame:
-    """The paper's figures of a table for one space, of these methods where some are named."""
+    """Return the paper's figures of a table for one space, restricted to `methods` if given."""
     figures = paper_figures(name, metric)
     figures = figures[figures["space"] == space]
     if not methods:

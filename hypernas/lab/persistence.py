@@ -1,7 +1,7 @@
-"""Trained predictors as files, read without trusting them.
+"""Save trained predictors to files, and read them without trusting them.
 
 A saved predictor is one safetensors file. Its tensors are the training set, `graphs.ops` to `graphs.sequence` and
-`accuracy`, and the weights, `weights.<name>`; predictors without weights are fitted to the training set again. Its
+`accuracy`, and the weights, `weights.<name>`. Predictors without weights are fitted to the training set again. The
 metadata are `hypernas`, a JSON object with the fields of `FIELDS`, and `digest`, the SHA-256 of that text and of all
 tensors.
 """
@@ -58,9 +58,9 @@ DTYPES = {"adjacency": torch.uint8, "mask": torch.bool}
 
 
 def save(predictor: Any, path: str | Path) -> None:
-    """Write a fitted predictor of any registered method; the file is whole and can be read, or it is not there.
+    """Write a fitted predictor of any registered method to a file, either completely or not at all.
 
-    Raises UserError for one that is not fitted or has no name, and for a place that cannot be written.
+    Raise UserError if it is not fitted or has no name, or if the file cannot be written.
     """
     path = _path(path)
     data = _content(predictor)
@@ -78,11 +78,11 @@ def load(
     device: str = "cpu",
     space: SearchSpace | str | Path | None = None,
 ) -> Any:
-    """The predictor that `save` wrote, ready to predict.
+    """Return the predictor written by `save`, ready to predict.
 
-    `space` is its search space or the file of one, by default the registered one of the name in the file. Raises
-    UserError for a file of another kind or with a bit that has changed, and where its method, space or images are not
-    here.
+    `space` is its search space or the file of one, by default the registered space with the name in the file. Raise
+    UserError for any other file, for a file of which a single bit has changed, and if its method, space or images are
+    not available.
     """
     path = _path(path)
     told, tensors = _read(path)
@@ -110,7 +110,7 @@ def load(
 
 
 def space_of(path: str | Path) -> SearchSpace:
-    """The search space of a saved predictor. Raises UserError where none of its name is here."""
+    """Return the search space of a saved predictor. Raise UserError if no space with its name is available."""
     return _space(_path(path), _read(_path(path))[0])
 
 

@@ -1,4 +1,4 @@
-"""For a space and labels of one's own: an honest estimate of a predictor, the predictor itself, and what it ranks."""
+"""For your own space and labels: an honest estimate of a predictor, the predictor itself, and its ranking."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """Kendall taus of a method on architectures that it was not fitted to, one a fold, and the seconds it took.
+    """Kendall taus of a method on architectures that it was not fitted to, one for each fold, and its seconds.
 
-    `share` is how many architectures a fold tests for each one that it trains on.
+    `share` is the number of test architectures per training architecture in a fold.
     """
 
     method: str
@@ -54,22 +54,22 @@ class Estimate:
         return float(np.mean(self.taus))
 
     def interval(self) -> tuple[float, float]:
-        """Of the mean tau, 95 %."""
+        """Return the 95 % interval of the mean tau."""
         low, high = corrected_interval(self.taus, self.share)
         return max(low, -1.0), min(high, 1.0)
 
     def above(self, other: Estimate) -> tuple[float, float, float]:
-        """By how much this tau is above that of another method on the same folds: mean, 95 % interval."""
+        """Return by how much this tau exceeds another method's on the same folds: mean and 95 % interval."""
         differences = np.subtract(self.taus, other.taus)
         low, high = corrected_interval(differences, self.share)
         return float(differences.mean()), low, high
 
 
 def corrected_interval(values: Sequence[float] | np.ndarray, share: float) -> tuple[float, float]:
-    """Student's t interval of a mean over cross-validation folds whose training sets overlap, 95 %.
+    """Return Student's 95 % t interval of a mean over cross-validation folds whose training sets overlap.
 
-    Overlap makes folds agree more than new data would; Nadeau and Bengio (2003) add `share`, test over training size,
-    to the 1/K of the variance of a mean.
+    Overlap makes folds agree more than new data would. Nadeau and Bengio (2003) therefore add `share`, test over
+    training size, to the factor 1/K in the variance of a mean.
 
     >>> [round(end, 2) for end in corrected_interval([0.7, 0.8, 0.75, 0.85, 0.9], 0.25)]
     [0.65, 0.95]
@@ -84,10 +84,10 @@ def corrected_interval(values: Sequence[float] | np.ndarray, share: float) -> tu
 
 
 class Practice:
-    """A space, labels of one's own, and the settings that predictors get for them.
+    """A space, your own labels, and the settings for predictors.
 
-    `labels` is a DataFrame or the path of a file with `notation` and `accuracy`; `settings` are those of the methods
-    that have them. Raises UserError for labels that are none, fewer than 5 among them.
+    `labels` is a DataFrame or the path of a file with `notation` and `accuracy`. `settings` apply to the methods that
+    have them. Raise UserError if the labels are invalid or fewer than 5.
     """
 
     def __init__(self, space: Any, labels: Any, settings: dict[str, Any] | None = None, seed: int = 0) -> None:
@@ -101,16 +101,16 @@ class Practice:
             raise UserError(f"{rule}, got {n}: train more")
 
     def experiment(self, method: str) -> Experiment:
-        """The settings of a method here: its own, those of the space, and the ones given that it has."""
+        """Return the settings of a method: its own, those of the space, and the given ones that it has."""
         place = (self.benchmark.space.name, self.benchmark.dataset, method)
         accepted = {"graph_form", *settings_of(method)}
         given = {name: value for name, value in self.settings.items() if name in accepted}
         return Experiment("practice", *place, len(self.labels), self.seed, settings=given).resolved()
 
     def candidates(self, method: str) -> list[str]:
-        """The methods that `method` names: one, several with commas, or by `auto` all that run no networks.
+        """Return the methods that `method` names: one, several with commas, or for `auto` all that run no networks.
 
-        Raises UserError for an unknown one, and for a setting that none of them has.
+        Raise UserError for an unknown method, and for a setting that none of them has.
         """
         if method == AUTO:
             names = [name for name in predictors.names() if not runs_networks(name)]
@@ -136,7 +136,10 @@ class Practice:
         return predictors.get(method)(**keywords, seed=self.seed)
 
     def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rows to fit to and rows to test on; all folds are equally large, a rest is in every training set."""
+        """Return rows to fit to and rows to test on.
+
+        All folds have the same size; leftover rows are in every training set.
+        """
         n = len(self.labels)
         k = int(np.clip(n // LEAST_IN_A_FOLD, 2, FOLDS))
         size = n // k
@@ -148,7 +151,7 @@ class Practice:
         return folds
 
     def estimate(self, method: str, device: str = "cpu") -> Estimate:
-        """Cross-validate a method: fitted to the labels outside of each fold, judged by its tau inside of it."""
+        """Cross-validate a method: fit it to the labels outside each fold and compute its tau inside."""
         experiment = self.experiment(method)
         graphs = self.benchmark.graphs(experiment.settings["graph_form"])
         start = time.perf_counter()
@@ -169,7 +172,7 @@ class Practice:
         return Estimate(method, tuple(taus), share, seconds)
 
     def cost(self, method: str, seconds: float, device: str = "cpu") -> str:
-        """What `estimates` and then `fit` take: trainings, about how long and on what, as one sentence."""
+        """Return a sentence with the cost of `estimates` and `fit`: number of trainings, on what, about how long."""
         names = list(dict.fromkeys([FLOOR, *self.candidates(method)]))
         folds = len(self.folds())
         n_trainings = folds * len(names) + 1
@@ -191,9 +194,9 @@ class Practice:
         return words
 
     def estimates(self, method: str, seconds: float = math.inf, device: str = "cpu") -> Iterator[Estimate]:
-        """That of the floor first, then one for each candidate, as soon as it is there.
+        """Yield the estimate of the baseline, then that of each candidate as soon as it is there.
 
-        Of several candidates no further one begins once they have taken so many `seconds`; one is always tried.
+        Once they have taken `seconds`, no further candidate is started; at least one is always tried.
         """
         spent, candidates = 0.0, self.candidates(method)
         tried = False
@@ -206,7 +209,7 @@ class Practice:
             yield estimate
 
     def fit(self, method: str, device: str = "cpu") -> Any:
-        """The method fitted to all labels."""
+        """Return the method fitted to all labels."""
         experiment = self.experiment(method)
         graphs = self.benchmark.graphs(experiment.settings["graph_form"])
         return self._new(method, experiment, device).fit(graphs, self.labels)
@@ -231,13 +234,13 @@ def _typical_seconds(method: str, n_labels: int) -> float | None:
 
 
 def best(estimates: Sequence[Estimate], candidates: Sequence[str]) -> Estimate:
-    """The candidate with the highest tau among those that were tried; of equal ones the first."""
+    """Return the candidate with the highest tau among those that were tried, or the first of equal ones."""
     tried = [estimate for estimate in estimates if estimate.method in candidates]
     return max(tried, key=lambda estimate: estimate.tau)
 
 
 def verdict(estimate: Estimate, floor: Estimate, n_candidates: int) -> str:
-    """What the estimate says about using the method, in a sentence or two."""
+    """Return one or two sentences on what the estimate means for using the method."""
     if estimate.method == floor.method:
         words = f"{FLOOR} is the floor itself: nothing that was tried ranks better."
     else:
@@ -255,9 +258,9 @@ def verdict(estimate: Estimate, floor: Estimate, n_candidates: int) -> str:
 
 
 def read_architectures(path: str | Path) -> list[str]:
-    """The notations of a file: a line each, or the column `notation` of a CSV, Parquet or JSON lines file.
+    """Return the notations in a file: one a line, or the column `notation` of a CSV, Parquet or JSON lines file.
 
-    Raises UserError for a file that cannot be read or has none.
+    Raise UserError if the file cannot be read or has none.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() in (".csv", ".parquet", ".jsonl"):
@@ -276,14 +279,14 @@ def read_architectures(path: str | Path) -> list[str]:
 
 
 def predict(path: str | Path, notations: Sequence[str], device: str = "cpu", space: Any = None) -> pd.DataFrame:
-    """What a saved predictor says of architectures: columns `accuracy`, in percent, and `notation`, as given."""
+    """Return the predictions of a saved predictor: columns `accuracy`, in percent, and `notation`, as given."""
     predictor = load(path, device, space)
     accuracy = predictor.predict(list(notations)).tolist()
     return pd.DataFrame({"accuracy": accuracy, "notation": list(notations)})
 
 
 def sample(space: Any, n: int, seed: int = 0) -> list[str]:
-    """Notations of n different random architectures of a space; fewer, where drawing finds no more.
+    """Return notations of n different random architectures of a space, or fewer if drawing finds no more.
 
     Architectures that compute the same function count as one.
     """
@@ -304,7 +307,7 @@ def sample(space: Any, n: int, seed: int = 0) -> list[str]:
 
 
 def labelled(space: Any, dataset: str | None, n: int, seed: int = 0) -> pd.DataFrame:
-    """n random rows of a space's own table as `notation` and `accuracy`, in place of labels of one's own."""
+    """Return n random rows of a space's own table as `notation` and `accuracy`, as a substitute for your own labels."""
     benchmark = Benchmark(space, dataset)
     rows, _ = benchmark.split(n, seed)
     graphs = benchmark.graphs("raw")[rows]
@@ -314,6 +317,6 @@ def labelled(space: Any, dataset: str | None, n: int, seed: int = 0) -> pd.DataF
 
 
 def ranked(path: str | Path, notations: Sequence[str], top: int = 0, **options: Any) -> pd.DataFrame:
-    """`predict`, the highest accuracy first, at most `top` rows where that is above 0; equal ones keep their order."""
+    """Return `predict` sorted by accuracy, highest first; if `top` is above 0, only so many. Ties keep their order."""
     table = predict(path, notations, **options).sort_values("accuracy", ascending=False, kind="stable")
     return table.head(top) if top else table

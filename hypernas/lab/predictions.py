@@ -1,7 +1,7 @@
-"""Predictions for every architecture of a table, one small file a training: what the interactive pages draw from.
+"""Predictions for every architecture of a table, one small file per training, which the interactive pages draw.
 
-A row of results says how well a method ranks. A reader who wants to see *which* architectures it ranks too high needs
-the predictions themselves, so those of one seed a method and size are kept.
+A row of results says how well a method ranks. To see *which* architectures it ranks too high, one needs the predictions
+themselves, so we keep those of one seed for each method and size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TITLE = "predictions"
 
 @dataclass(frozen=True)
 class Predictions:
-    """`predicted` (B,), percent, for all architectures of a table in its order, and what made them.
+    """`predicted` (B,) in percent for all architectures of a table, in its order, and how they were made.
 
     `about` holds the resolved experiment, the table's source and digest, device, version, commit and date.
     """
@@ -47,7 +47,7 @@ class Predictions:
         return self.about["n_train"]
 
     def save(self, folder: Path) -> Path:
-        """Write one npz file under a name that says what it is; the file stands whole or not at all."""
+        """Write one npz file, completely or not at all, under a name that describes it."""
         names = [str(self.about[name]) for name in ("space", "dataset", "method", "n_train", "seed")]
         path = folder / f"{'-'.join(names)}.npz"
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def shipped_folder() -> Path:
 
 
 def read(path: Path) -> Predictions:
-    """One kept file. Raises UserError for a damaged one."""
+    """Return the predictions in a file. Raise UserError if it is damaged."""
     arrays = load_npz(path, {"predicted": 1, "about": (1,)})
     try:
         about = json.loads(str(arrays["about"][0]))
@@ -71,7 +71,7 @@ def read(path: Path) -> Predictions:
 
 
 def kept(space: str, dataset: str, folder: Path | None = None) -> Iterator[Predictions]:
-    """The kept predictions of a table, smaller training sets first."""
+    """Yield the saved predictions of a table, smaller training sets first."""
     files = (folder or shipped_folder()).glob(f"{space}-{dataset}-*.npz")
     every = [read(path) for path in files]
     yield from sorted(every, key=lambda one: (one.n_train, one.method))

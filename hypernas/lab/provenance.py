@@ -1,4 +1,4 @@
-"""What a recorded number was made with: commit, version, machine."""
+"""How a recorded number was made: commit, version, machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARY = Path(__file__).parents[1]
 
 @cache
 def commit() -> str:
-    """Short hash of the checkout, `+dirty` where the library differs from it, `unknown` outside git."""
+    """Return the short hash of the checkout, with `+dirty` if the library differs from it, or `unknown` outside git."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(LIBRARY), *words]
@@ -41,7 +41,7 @@ def version() -> str:
 
 
 def device_name(device: str) -> str:
-    """Model of the GPU, or model of the CPU and the number of threads."""
+    """Return the model of the GPU, or the model of the CPU and the number of threads."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -52,6 +52,6 @@ def device_name(device: str) -> str:
 
 
 def stamp(device: str) -> dict[str, str]:
-    """What every row says of its making: device, version, commit, and the time now as `started`."""
+    """Return what every row records about its making: device, version, commit, and the current time as `started`."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     return {"device": device_name(device), "version": version(), "commit": commit(), "started": started}

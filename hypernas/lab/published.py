@@ -1,4 +1,4 @@
-"""Published networks: built and counted where their architecture is written down, beside the quoted figures."""
+"""Published networks, built and counted if their architecture is printed, beside the quoted figures."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ STEM, RESOLUTION, CLASSES = 16, 224, 1000
 
 @dataclass(frozen=True)
 class Network:
-    """One published network: its `notations` in a search space, or its `blocks` outside of it, or neither.
+    """One published network: its `notations` in a search space, its `blocks` outside of one, or neither.
 
-    More than one notation means that what is printed leaves something open. `last` are the widths after the blocks,
-    `images` the datasets that it is for, where the space has networks for several.
+    More than one notation means that the printed description is ambiguous. `last` are the widths after the blocks,
+    `images` the datasets that it is for, if the space has networks for several.
     """
 
     method: str
@@ -43,7 +43,7 @@ class Network:
     images: Sequence[str] = ()
 
     def counts(self) -> Iterator[tuple[str, str, int, int]]:
-        """Dataset, notation, parameters and multiply-adds of the network on one of its images."""
+        """Yield dataset, notation, parameters and multiply-adds of the network on one of its images."""
         space: Any = spaces.get(self.space)
         for images, notation in product(self.images or [""], self.notations):
             yield images or IMAGENET, notation, *space.count(space.parse(notation), *[images] * bool(images))
@@ -55,7 +55,7 @@ class Network:
 
 
 def parse_blocks(text: str) -> list[Block]:
-    """Blocks in the notation of `published.toml`. Raises UserError for another one.
+    """Parse blocks in the notation of `published.toml`. Raise UserError for anything else.
 
     >>> parse_blocks("k5 m72 c40 s2 se")
     [Block(kernel=5, middle=72, c_out=40, stride=2, squeeze=24, activation='relu')]
@@ -73,12 +73,12 @@ def parse_blocks(text: str) -> list[Block]:
 
 @cache
 def networks() -> tuple[Network, ...]:
-    """Every network of `published.toml`, in its order."""
+    """Return every network of `published.toml`, in its order."""
     return tuple(Network(**entry) for entry in toml_beside(__file__, "published.toml")["network"])
 
 
 def table(space: str) -> pd.DataFrame:
-    """The published networks of a search space: a line an architecture, one without counts where none is known.
+    """Return the published networks of a search space, one line per architecture, or without counts if it is unknown.
 
     Columns: method; dataset; `quoted_` parameters_m, flops_m, test_accuracy, top1_accuracy, top5_accuracy, queries, as
     `data/paper.csv` has them; `counted_parameters_m` and `counted_flops_m`; note; notation. Raises UserError for
@@ -110,7 +110,7 @@ def table(space: str) -> pd.DataFrame:
 
 
 def sizes(networks: pd.DataFrame) -> pd.DataFrame:
-    """`table` -> parameters and multiply-adds in millions where both are known: `facet, name, ours, paper`."""
+    """Return parameters and multiply-adds in millions where a `table` has both: `facet, name, ours, paper`."""
     import pandas as pd
 
     names = networks["method"].map(display_name)

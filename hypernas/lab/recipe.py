@@ -9,10 +9,10 @@ from hypernas.training.settings import checked
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a job beside experiments: labelling a space, training one network in full, scoring untrained ones.
+    """Settings of jobs other than experiments: labelling a space, a full training, scoring untrained networks.
 
-    A subclass adds its fields. Raises UserError for a value that breaks the rule for its name in `settings.RULES`; None
-    stands for a size that the space decides later.
+    A subclass adds its fields. Raise UserError if a value breaks the rule for its name in `settings.RULES`. None stands
+    for a size that the space decides later.
     """
 
     def __post_init__(self) -> None:

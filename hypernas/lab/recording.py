@@ -1,4 +1,4 @@
-"""Rows of experiments: which are recorded, which train at once, where; each is recorded as soon as it exists."""
+"""Rows of experiments: which are recorded, which train at once, and where; each is recorded as soon as it exists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIKE = ("space", "method", "n_train", "profile")
 
 
 class Outcome(NamedTuple):
-    """A row, and whether it was trained now or recorded before; or experiments without one, and why."""
+    """A row, and whether it was trained now or recorded before; or experiments without a row, and the reason."""
 
     row: Row | None
     trained: bool = False
@@ -37,19 +37,19 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """A job of the runner: experiments that train at once, on a device."""
+    """A job of the runner: experiments that train at once on a device."""
 
     experiments: tuple[Experiment, ...]
     device: str
     progress: bool = False
 
     def names(self) -> list[str]:
-        """What the work of each is called, for all processes that share the results."""
+        """Return the name of each experiment's work, for all processes that share the results."""
         return [f"{experiment.key()} {experiment.table_digest()}" for experiment in self.experiments]
 
 
 def train_together(job: Training) -> list[Row]:
-    """The work of a job: its rows."""
+    """Run a job and return its rows."""
     group = list(job.experiments)
     return list(group[0].measure(group, job.progress, job.device))
 
@@ -57,9 +57,9 @@ def train_together(job: Training) -> list[Row]:
 def run_many(
     experiments: Iterable[Experiment], force: bool = False, progress: bool = True, device: str = "cpu"
 ) -> Iterator[Row]:
-    """The row of every experiment, those that are recorded first; the others are recorded as soon as they exist.
+    """Yield the row of every experiment, recorded ones first; the others are recorded as soon as they exist.
 
-    With `force` all are trained. Raises UserError before the first training for an experiment that could not run.
+    With `force`, all are trained. Raise UserError before the first training if an experiment cannot run.
     """
     outcomes = carry_out(plan(experiments, force, device), progress=progress)
     return (outcome.row for outcome in outcomes if outcome.row is not None)
@@ -67,7 +67,7 @@ def run_many(
 
 @dataclass(frozen=True)
 class Plan:
-    """Resolved experiments and those of them that are to be trained, checked before the first of them is."""
+    """Resolved experiments and those that are to be trained, all checked before the first training."""
 
     planned: list[Experiment]
     missing: list[Experiment]
@@ -75,7 +75,7 @@ class Plan:
     device: str
 
     def seconds(self) -> float | None:
-        """About how long the missing take one after the other, by recorded rows like them; None without such."""
+        """The estimated time for the missing experiments one after another, from similar recorded rows, or None."""
         typical: dict[tuple[object, ...], float] = {}
         for table in {experiment.table for experiment in self.missing}:
             taken: dict[tuple[object, ...], list[float]] = {}
@@ -87,7 +87,7 @@ class Plan:
         return None if None in known else sum(seconds for seconds in known if seconds is not None)
 
     def cost(self, workers: Workers) -> str:
-        """How many rows are to be trained, about how long, and on what, as one sentence."""
+        """Return a sentence that says how many rows are to be trained, on what, and for about how long."""
         n, total = len(self.missing), len(self.planned)
         if not n:
             return f"{total} of {total} rows are recorded already"
@@ -98,7 +98,7 @@ class Plan:
 
 
 def plan(experiments: Iterable[Experiment], force: bool = False, device: str = "cpu") -> Plan:
-    """What is recorded and what is to be trained. Raises UserError for an experiment that could not run."""
+    """Return what is recorded and what is to be trained. Raise UserError if an experiment cannot run."""
     check_device(device)
     planned = [experiment.resolved() for experiment in experiments]
     missing = [experiment for experiment in planned if force or recorded_row(experiment) is None]
@@ -116,11 +116,11 @@ def carry_out(
     together: int | None = None,
     keep_going: bool = False,
 ) -> Iterator[Outcome]:
-    """The row of every experiment of a plan, the recorded ones first.
+    """Yield the row of every experiment of a plan, recorded ones first.
 
-    At most `together` models train at once, by default as many as the device likes. With `keep_going` an experiment
-    that fails is told and stops nothing else. Of several processes with the same experiments and results each trains a
-    part, and none a row twice.
+    At most `together` models train at once, by default as many as suit the device. With `keep_going`, an experiment
+    that fails is reported and does not stop the others. If several processes have the same experiments and results,
+    each trains a part, and none trains a row twice.
     """
     if not plan.force:
         tell_of_other_tables(plan.missing)
@@ -189,7 +189,7 @@ def _forget(trained: list[Experiment], device: str) -> None:
 
 
 def tell_of_other_tables(missing: Iterable[Experiment]) -> None:
-    """One sentence where experiments without a row have one that another table answered."""
+    """Warn in one sentence if experiments without a row have one from another table."""
     others = [row for row in (Results.of(each.table).find(each.key()) for each in missing) if row is not None]
     if others:
         sources = "; ".join(dict.fromkeys(str(row.get("source")) for row in others))
@@ -203,10 +203,11 @@ def tell_of_other_tables(missing: Iterable[Experiment]) -> None:
 def training_groups(
     planned: list[Experiment], missing: list[Experiment], most: int, device: str
 ) -> Iterator[tuple[Experiment, ...]]:
-    """The missing experiments, in groups that train at once.
+    """Yield the missing experiments in groups that train at once.
 
-    Groups are those of all that is planned: a run that was stopped trains the same models together as one that was not,
-    and gives the same digits. Where a training was stopped with some of its rows recorded, all of it goes on.
+    The groups are formed from everything planned, so an interrupted run trains the same models together as an
+    uninterrupted one and gives the same digits. If a training was interrupted with some of its rows recorded, all of it
+    runs again.
     """
     absent = {id(experiment) for experiment in missing}
     for group in _groups(planned, most):
@@ -237,6 +238,9 @@ def _groups(planned: list[Experiment], most: int) -> Iterator[list[Experiment]]:
 
 
 def run(experiment: Experiment, force: bool = False, progress: bool = True, device: str = "cpu") -> Row:
-    """The row of one experiment: read where it is recorded, unless `force`, else trained and recorded."""
+    """Return the row of one experiment.
+
+    It is read if recorded, unless `force`; otherwise it is trained and recorded.
+    """
     (row,) = run_many([experiment], force, progress, device)
     return row

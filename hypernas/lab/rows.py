@@ -33,12 +33,12 @@ UNKNOWN: Identity = ("", None)
 
 
 def shipped_results() -> Path:
-    """The rows that the project publishes: `data/results` of the checkout, in the wheel a copy that is only read."""
+    """Return the folder of published rows: `data/results` of the checkout, or the read-only copy of an installation."""
     return shipped() / "data" / "results"
 
 
 def results_directory() -> Path:
-    """Where own rows are: `$HYPERNAS_RESULTS`, else the user's folder for data of programs."""
+    """Return the folder of your own rows: `$HYPERNAS_RESULTS`, or else one in the user's data folder."""
     named = folder_of_variable("HYPERNAS_RESULTS")
     if named is not None:
         return named
@@ -55,14 +55,14 @@ def _alone() -> bool:
 
 
 def record_into_checkout() -> None:
-    """From here on rows are recorded as shipped ones. Raises UserError outside a checkout."""
+    """From now on, record rows among the published ones. Raise UserError outside a checkout."""
     if checkout() is None:
         raise UserError("--record writes into data/results of a checkout, and this is an installed copy: leave it out")
     os.environ["HYPERNAS_RESULTS"] = str(shipped_results())
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: keys sorted, no spaces, no NaN.
+    """Return the unique JSON text of a value: keys sorted, no spaces, no NaN.
 
     >>> canonical_json({"q": 1.5, "epochs": 20})
     '{"epochs":20,"q":1.5}'
@@ -71,7 +71,7 @@ def canonical_json(value: Any) -> str:
 
 
 def row_key(row: Mapping[str, Any]) -> str:
-    """What a row is an answer to: its experiment, the whole settings object included."""
+    """Return what a row answers: its experiment, including the complete settings."""
     return canonical_json([row[name] for name in KEY])
 
 
@@ -122,10 +122,10 @@ def _content(path: Path) -> _Content:
 
 
 class Results:
-    """The rows of one results file, layered over those of the files `below`, which are only read.
+    """The rows of one results file, layered over those of the files `below`, which are read-only.
 
-    A change writes the whole file to a temporary name and renames it, under a lock between processes:
-    whenever a writer is killed, the old file or the new one stands.
+    Every change writes the whole file under a temporary name and renames it, under a lock between processes. If a
+    writer is killed, either the old or the new file remains.
     """
 
     def __init__(self, path: str | Path, below: Iterable[Path] = ()) -> None:
@@ -133,7 +133,7 @@ class Results:
 
     @classmethod
     def of(cls, table: str) -> Results:
-        """The file of `table` in the results directory, over the one that is shipped."""
+        """Return the rows of `table` in the results directory, over the published ones."""
         if not re.fullmatch(r"[a-z0-9_]+", table):
             raise UserError(f"a table's name must be small letters, digits and _, got {table!r}")
         name = f"{table}.jsonl"
@@ -148,14 +148,14 @@ class Results:
         return [_content(path) for path in (self.path, *self.below)]
 
     def rows(self) -> list[Row]:
-        """All rows, the shipped ones first; where an own one has the same identity, it stands in its place."""
+        """Return all rows, published ones first; your own row replaces a published one with the same identity."""
         merged: dict[Identity, Row] = {}
         for content in reversed(self._layers()):
             merged.update(content.rows)
         return [dict(row) for row in merged.values()]
 
     def find(self, key: str, table_digest: str | None = None) -> Row | None:
-        """The row of an experiment on the table with this digest; without one, on whatever table it was made."""
+        """Return the row of an experiment on the table with this digest, or on any table if no digest is given."""
         for content in self._layers():
             if table_digest is None:
                 row = content.first.get(key)
@@ -166,7 +166,7 @@ class Results:
         return None
 
     def require_writable(self) -> None:
-        """Raise UserError where the file could not be written, before time is spent on a row for it."""
+        """Raise UserError if the file cannot be written, before time is spent on a row for it."""
         folder = self.path.parent
         while not folder.exists():
             folder = folder.parent
@@ -174,14 +174,14 @@ class Results:
             raise UserError(f"the results directory must be writable, {folder} is not: set $HYPERNAS_RESULTS")
 
     def add(self, row: Mapping[str, Any], replace: bool = False) -> Row:
-        """Record `row` and return the row that now stands under its identity."""
+        """Record `row` and return the row that is now stored under its identity."""
         return self.add_all([row], replace)[0]
 
     def add_all(self, rows: Iterable[Mapping[str, Any]], replace: bool = False) -> list[Row]:
-        """Record rows in one write, all of them or none -> the rows that now stand under their identities.
+        """Record all rows in one write, or none. Return the rows that are now stored under their identities.
 
-        A row already recorded stays, so that of two processes with one experiment the first counts;
-        with `replace` the new one supersedes it. NaN and infinite numbers are recorded as null.
+        Rows that are already recorded stay, so of two processes with the same experiment the first counts; with
+        `replace`, the new row replaces the old. NaN and infinite numbers are recorded as null.
         """
         new = {row_identity(row): row for row in map(_recordable, rows)}
         self.require_writable()
@@ -230,7 +230,7 @@ def _write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def flat(rows: Iterable[Row]) -> pd.DataFrame:
-    """Rows as a frame, one column a field and one a setting (lists as JSON text)."""
+    """Return rows as a frame with one column per field and one per setting (lists as JSON text)."""
     import pandas as pd
 
     # These columns are there even where no row is, in this order.
@@ -249,7 +249,7 @@ def flat(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def tables() -> list[str]:
-    """Names of the tables that have rows, own or shipped."""
+    """Return the names of the tables that have rows, your own or published."""
     folders = [results_directory()]
     if not _alone():
         folders.append(shipped_results())
@@ -260,12 +260,12 @@ def tables() -> list[str]:
 
 
 def frame(name: str) -> pd.DataFrame:
-    """All rows of a table."""
+    """Return all rows of a table as a frame."""
     return flat(Results.of(name).rows())
 
 
 def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
-    """Figures of a table in `data/paper.csv`: space, dataset, method, n_train, paper, paper_source."""
+    """Return the figures of a table in `data/paper.csv`: space, dataset, method, n_train, paper, paper_source."""
     import pandas as pd
 
     path = shipped() / "data" / "paper.csv"
@@ -281,9 +281,9 @@ def paper_figures(name: str, metric: str = "kendall_tau") -> pd.DataFrame:
 
 
 def table(name: str) -> pd.DataFrame:
-    """Ours beside the paper's figures (`summary`), a line for each method, n_train, graph form, profile and setting.
+    """Return a `summary` beside the paper's figures, a line for each method, n_train, graph form, profile and setting.
 
-    Of Kendall tau, or of the accuracies of a table that has none. Raises UserError for a table that nobody knows.
+    It is about Kendall tau, or about accuracies if the table has no tau. Raise UserError if the table is unknown.
     """
     rows = frame(name)
     filled = rows.dropna(axis=1, how="all").columns
@@ -300,12 +300,12 @@ def table(name: str) -> pd.DataFrame:
 
 
 def headline(lines: pd.DataFrame) -> str:
-    """The metric that lines of `summary` are about."""
+    """Return the metric that the lines of a `summary` are about."""
     return next((name for name in HEADLINES if f"{name}_mean" in lines), "kendall_tau")
 
 
 def markdown(lines: pd.DataFrame) -> str:
-    """`summary` as Markdown: ours as `mean ± std (n)`, its interval, the quoted figure."""
+    """Return a `summary` as Markdown: ours as `mean ± std (n)`, its interval, the quoted figure."""
     metric = headline(lines)
     if lines.empty:
         return "No rows yet."

@@ -1,7 +1,7 @@
-"""One runner for all work that takes long: in this process, on the cores of this machine, or on a cluster (Dask).
+"""One runner for all long work: in this process, on the cores of this machine, or on a cluster (Dask).
 
-A job is any value that can be pickled, and the work a function of it that lies in a module. Results come back through
-the process that asked, the only one that records them, so that workers need no place to write to.
+A job is any value that can be pickled, and the work is a function of it in a module. Results return to the process that
+asked, and only that process records them, so workers need no place to write to.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ ANSWER_SECONDS = 20
 
 @dataclass(frozen=True)
 class Workers:
-    """Where jobs run: in this process, in `workers` processes here, or on the workers of the `scheduler` at an address.
+    """Where jobs run: in this process, in `workers` local processes, or on the workers of a `scheduler` address.
 
-    `threads` is for PyTorch in each of them, 0 what it takes by itself here and one in a worker. A job waits for a
-    worker that offers the `resources`, such as `{"GPU": 1}`. One that fails is tried again `retries` times; one whose
-    worker was lost is always done again.
+    `threads` sets PyTorch's threads in each of them; 0 means its default here and one thread in a worker. A job waits
+    for a worker that offers the `resources`, such as `{"GPU": 1}`. Jobs that fail are retried `retries` times; those
+    whose worker was lost are always retried.
     """
 
     workers: int = 1
@@ -68,7 +68,7 @@ class Workers:
         return self.workers == 1 and not self.scheduler
 
     def at_most(self, n_jobs: int) -> Workers:
-        """The same with no more processes than there is work for: each takes seconds to start."""
+        """Return the same with no more processes than jobs, because each takes seconds to start."""
         return dataclasses.replace(self, workers=max(min(self.workers, n_jobs), 1))
 
     def __str__(self) -> str:
@@ -78,14 +78,14 @@ class Workers:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def begin_to_start(workers: Workers, imported: Sequence[str] = IMPORTED) -> None:
-    """Have the imports of the workers begin now, beside those of this process; a `Runner` does it where nobody has.
+    """Start the imports of the workers now, alongside those of this process; a `Runner` does so if nobody has.
 
-    Importing torch reads the number of threads and glibc that of arenas, so both are in the environment by then.
+    Importing torch reads the number of threads, and glibc that of arenas, so both are in the environment by then.
     """
     if workers.in_process or workers.scheduler or START_METHOD != "forkserver":
         return
@@ -113,7 +113,7 @@ def _environment(workers: Workers) -> dict[str, str]:
 
 
 class Done(NamedTuple):
-    """A job with its result, or the error that ended it; where it ran, and for how many seconds."""
+    """A job with its result or the error that ended it, where it ran, and for how many seconds."""
 
     job: Any
     result: Any = None
@@ -123,7 +123,7 @@ class Done(NamedTuple):
 
 
 class Runner:
-    """Runs jobs on `workers`, which have `imported` some modules; a context manager, at whose end they are gone."""
+    """Runs jobs on `workers` that have `imported` some modules. A context manager; the workers end with it."""
 
     def __init__(self, workers: Workers | None = None, imported: Sequence[str] = IMPORTED) -> None:
         self.workers, self.imported = workers or Workers(), imported
@@ -145,7 +145,10 @@ class Runner:
         self._open.close()
 
     def map(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Done]:
-        """Each job as soon as it is done, one that failed with its error; jobs are drawn when a worker has room."""
+        """Yield each job as soon as it is done, or with the error if it failed.
+
+        Jobs are drawn when a worker has room.
+        """
         if self._client is None:
             return (_here(work, job, self.workers.threads) for job in jobs)
         return self._elsewhere(work, iter(jobs))
@@ -183,7 +186,7 @@ class Runner:
             logging.getLogger("hypernas").warning("What runs is shown at %s", link)
 
     def dashboard(self) -> str:
-        """The address of Dask's page of what is running, "" where there is none: its scheduler needs bokeh for it."""
+        """The address of Dask's status page, or "" if there is none, because its scheduler needs bokeh for it."""
         if self._client is None or self._client.run_on_scheduler(importlib.util.find_spec, "bokeh") is None:
             return ""
         return str(self._client.dashboard_link)

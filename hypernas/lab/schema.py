@@ -1,7 +1,7 @@
-"""The fields of a row: what it answers (`QUESTION`), by which settings, and the facts that were measured.
+"""The fields of a row: what it answers (`QUESTION`), with which settings, and the measured facts.
 
-Every field but `settings` is described here, with its unit. Rows are averaged over what `FACTS` names and told apart by
-everything else, so a fact that is missing here would split every mean: `Results` refuses to record one.
+Every field except `settings` is described here, with its unit. Rows are averaged over the fields in `FACTS` and kept
+apart by all others. A fact missing here would split every mean, so `Results` refuses to record it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ LARGEST = 2**63 - 1
 
 
 def fault(row: Any) -> str:
-    """What makes a value no row, as the end of a sentence; "" for a row."""
+    """Return why a value is not a row, as the end of a sentence, or "" if it is one."""
     if not isinstance(row, dict):
         return "it is no object"
     for name in KEY:

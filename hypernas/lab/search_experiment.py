@@ -1,4 +1,4 @@
-"""Searches as experiments: what is searched, by what, under which limits, and the row of what was found."""
+"""Searches as experiments: what is searched, by which method, within which limits, and the row of the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def domain(
     dataset: str,
     oracle: str,
 ) -> Pool | WholeSpace:
-    """What is searched. Raises UserError for a table or a surrogate that is not there."""
+    """Return the candidates of a search. Raise UserError if the table or surrogate is not available."""
     if oracle == "table":
         return Pool(Benchmark(space, dataset))
     whole = spaces.get(space)
@@ -56,12 +56,12 @@ def _or_table(error: MissingTable, space: str) -> MissingTable:
 
 
 def oracle_of(space: str) -> str:
-    """What answers the queries by default: the surrogate of a whole space where there is one, else the table."""
+    """Return the default source of accuracies: the surrogate of a whole space if there is one, or else the table."""
     return "surrogate" if spaces.get(space).provides("oracle") else "table"
 
 
 def first_dataset(space: str, oracle: str | None = None) -> str:
-    """The dataset that is searched by default."""
+    """Return the default dataset to search."""
     whole = (oracle or oracle_of(space)) == "surrogate"
     return spaces.get(space).datasets[0] if whole else Benchmark(space).dataset
 
@@ -71,7 +71,7 @@ class Search(Experiment):
     """One question: what does `method` find with `n_train` queries?
 
     Settings are the method's own, those of its `predictor`, the limits and the `oracle`: the table of the dataset, or
-    the surrogate of the whole space where there is one. All of them are recorded but the predictor's defaults.
+    the surrogate of the whole space if there is one. All are recorded except the predictor's defaults.
     """
 
     @property
@@ -80,7 +80,7 @@ class Search(Experiment):
 
     @property
     def predictor(self) -> str | None:
-        """The name of the predictor, None for a method without one. Raises UserError for an unknown one."""
+        """The name of the predictor, or None if the method has none. Raise UserError if it is unknown."""
         name = self.settings.get("predictor", self.own_settings.get("predictor"))
         if name is not None and name not in predictors.names():
             raise UserError(f"predictor must be one of {', '.join(predictors.names())}, got {name!r}")
@@ -95,13 +95,13 @@ class Search(Experiment):
         return (settings_of(self.predictor) if "predictor" in own and self.predictor else {}) | own
 
     def resolved(self) -> Search:
-        """The same search with its settings. Raises UserError for a wrong name, type or range."""
+        """Return the same search with its settings. Raise UserError for a wrong name, type or range."""
         resolved = super().resolved()
         settings = self.always() | dict(resolved.settings)
         return Search(**{**vars(resolved), "settings": settings})
 
     def task(self, device: str = "cpu") -> Task:
-        """The task of this resolved search, nothing asked yet. Raises UserError for a device that cannot be used."""
+        """Return the task of this resolved search, before any query. Raise UserError if the device cannot be used."""
         keywords: dict[str, Any] = {}
         if name := self.predictor:
             known = settings_of(name)
@@ -128,7 +128,7 @@ class Search(Experiment):
             return None
 
     def check(self, device: str = "cpu") -> None:
-        """Raise UserError where this resolved search could not run."""
+        """Raise UserError if this resolved search cannot run."""
         if self.protocol != "clean":
             raise UserError(f"protocol must be clean for a search, got {self.protocol!r}")
         task = self.task(device)
@@ -155,7 +155,7 @@ class Search(Experiment):
         return False
 
     def answers(self, task: Task, progress: bool = False) -> Iterator[Answer]:
-        """Every query of this resolved search with the best so far."""
+        """Yield every query of this resolved search with the best so far."""
         own = {name: self.settings[name] for name in self.own_settings}
         return search(task, bound(self.method, own), progress)
 
@@ -165,7 +165,7 @@ class Search(Experiment):
         progress: bool,
         device: str,
     ) -> Iterator[Row]:
-        """The row of each resolved search."""
+        """Yield the row of each resolved search."""
         for asked in group:
             made, start, task = stamp(device), time.perf_counter(), asked.task(device)
             answers = list(asked.answers(task, progress))
@@ -189,7 +189,7 @@ def live(
     seed: int = 0,
     **settings: Any,
 ) -> Row:
-    """A row as in the results, of the quick profile where nothing else is said; it is not recorded."""
+    """Return a row as in the results, by default of the quick profile. It is not recorded."""
     asked = Search(TABLE, space, dataset, method, queries, seed, "quick", settings=settings).resolved()
     asked.check()
     return next(asked.measure([asked], False, "cpu"))

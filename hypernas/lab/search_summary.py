@@ -1,4 +1,4 @@
-"""What searches found: the row of one; many rows as curves of the best so far, and beside the paper's Table 7."""
+"""The results of searches: the row of one, and many rows as best-so-far curves and beside the paper's Table 7."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ WHO = ["method", "predictor", "first"]
 
 
 def report(task: Task, answers: Sequence[Answer]) -> Row:
-    """What a search found, and how; test accuracies are read here for the first time, and decide nothing.
+    """Return what a search found, and how. Test accuracies are read only here and influence nothing.
 
-    `curve` has a line [queries, validation accuracy, test accuracy] for every new best, `front` a line [multiply-adds,
-    validation accuracy] for everything asked that nothing smaller beats, `elsewhere` the accuracies of the found
-    architecture on the other datasets of the space, [validation, test], null where a table has none.
+    `curve` has a line [queries, validation accuracy, test accuracy] for every new best. `front` has a line
+    [multiply-adds, validation accuracy] for every queried architecture that no smaller one beats. `elsewhere` has the
+    accuracies [validation, test] of the found architecture on the other datasets of the space, null if a table has
+    none.
     """
     last = answers[-1]
     architecture = task.domain.architecture(last.best)
@@ -110,11 +111,11 @@ def _shown_validation(benchmark: Benchmark, row: Any) -> float | None:
 
 
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of searches (`results.flat`) -> the best validation accuracy after every query, over the seeds.
+    """Return the best validation accuracy after every query over seeds, from rows of searches (`results.flat`).
 
-    A line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % interval low, high (t);
-    `n_random` is how many random ones the search begins with, 0 without a predictor.
-    UserError where two rows share these and the seed: different settings must not be averaged.
+    There is a line for each method, predictor, first and number of queries: `n_seeds`, mean, 95 % t interval low, high.
+    `n_random` is the number of random queries at the beginning, 0 without a predictor. Raise UserError if two rows
+    share these and the seed, because different settings must not be averaged.
     """
     import pandas as pd
 
@@ -151,7 +152,7 @@ def _with_who(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_so_far(row: Any) -> dict[int, float]:
-    """A row of a search -> number of queries -> the validation accuracy of the best architecture after them."""
+    """Return number of queries -> validation accuracy of the best architecture so far, from a row of a search."""
     curve = row["curve"]
     steps = json.loads(curve) if isinstance(curve, str) else curve
     # A step is [queries, validation accuracy, test accuracy].
@@ -164,7 +165,7 @@ def best_so_far(row: Any) -> dict[int, float]:
 
 
 def fronts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of searches -> `million multiply-adds` and `validation accuracy, %` of all that stands on their fronts."""
+    """Return `million multiply-adds` and `validation accuracy, %` of all points on the fronts of rows of searches."""
     import pandas as pd
 
     points = []
@@ -175,9 +176,9 @@ def fronts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
-    """Rows of searches as Table 7 has them, below its own: a column a dataset and part, mean ± std over the seeds.
+    """Return rows of searches in the form of Table 7, below the paper's: mean ± std over seeds by dataset and part.
 
-    The datasets other than the one searched are those on which the same architecture was looked up at the end.
+    On datasets other than the one searched, the same architecture was looked up at the end.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What every search space promises, as checks that say in a sentence what is broken: `hypernas check space`."""
+"""What every search space promises, as checks that explain in a sentence what is broken: `hypernas check space`."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ NO_NOTATIONS = (
 
 
 class Broken(Exception):
-    """A promise that a space does not keep, in a sentence."""
+    """A promise that a space breaks, explained in a sentence."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One promise, and what is broken of it; "" where it is kept."""
+    """One promise and how it is broken; "" if it is kept."""
 
     promise: str
     broken: str
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass
 class Subject:
-    """A space and what all checks look at."""
+    """A space and the objects that all checks use."""
 
     space: SearchSpace
     samples: list[Architecture]
@@ -69,7 +69,7 @@ PROMISES: dict[str, Promise] = {}
 
 
 def promise(sentence: str) -> Callable[[Promise], Promise]:
-    """Register a check under the sentence that it checks."""
+    """Register a check under the promise that it tests."""
 
     def register(check: Promise) -> Promise:
         PROMISES[sentence] = check
@@ -84,7 +84,7 @@ def require(kept: bool, sentence: str) -> None:
 
 
 def findings(space: SearchSpace) -> Iterator[Finding]:
-    """Each promise in turn, checked with a fixed seed. An error of any kind counts as a broken promise."""
+    """Yield the result of each check, with a fixed seed. Any error counts as a broken promise."""
     try:
         subject = subject_of(space)
     except Exception as error:  # a space of the user can raise anything
@@ -111,7 +111,7 @@ def _told(error: Exception) -> str:
 
 
 def refuses(call: Callable[[], Any]) -> str:
-    """The sentence of the UserError that a call must raise."""
+    """Return the sentence of the UserError that a call must raise."""
     try:
         call()
     except UserError as error:
@@ -363,7 +363,7 @@ space = Space()
 
 
 def template(name: str) -> str:
-    """The text of a new space called `name`. Raises UserError for a name that no Python file can have."""
+    """Return the source of a new space called `name`. Raise UserError if a Python file cannot have this name."""
     if not name.isidentifier() or name != name.lower():
         raise UserError(f"a space must be named in small letters, digits and _, as my_space, got {name!r}")
     return TEMPLATE.replace("@NAME@", name)

@@ -1,4 +1,4 @@
-"""Rows of experiments averaged over their seeds, nothing else in which they differ averaged away."""
+"""Average rows of experiments over their seeds, and over nothing else in which they differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACE = ["space", "dataset", "method", "n_train"]
 
 
 def told_apart(rows: pd.DataFrame, first: Iterable[str]) -> list[str]:
-    """The columns `first`, and after them each other one in which rows differ that agree in all before it."""
+    """Return the columns `first`, then every other column in which rows differ that agree in all previous ones."""
     columns = list(first)
     for column in rows.columns:
         # What is the same in all rows tells none apart; to see that is cheaper than to group.
@@ -29,7 +29,7 @@ def told_apart(rows: pd.DataFrame, first: Iterable[str]) -> list[str]:
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """Student's t interval (95 %) of the mean of a series; NaN for less than two values."""
+    """Return Student's 95 % t interval of the mean of a series; NaN for fewer than two values."""
     return student_interval(values.dropna().to_numpy(float))
 
 
@@ -53,11 +53,11 @@ def summary(
     metrics: Sequence[str] = tuple(METRICS),
     first: Iterable[str] = PLACE,
 ) -> pd.DataFrame:
-    """Rows averaged over their seeds beside figures (`paper`, `paper_source`) that agree in what both name.
+    """Return rows averaged over seeds, beside the `figures` (`paper`, `paper_source`) that agree in all shared columns.
 
-    Columns: `first`, every setting in which rows differ that agree in these, of each metric mean, std (NaN for one
-    seed) and the 95 % Student's t interval low, high of the mean; n_seeds of the first metric, seconds, paper,
-    paper_source. Figures without a run of ours stand with n_seeds 0.
+    Columns: `first`; every setting in which rows differ that agree in these; mean, std (NaN for one seed) and the 95 %
+    Student's t interval low, high of each metric; n_seeds of the first metric; seconds, paper, paper_source. Figures
+    without a run of ours have n_seeds 0.
     """
     import pandas as pd
 

@@ -1,7 +1,7 @@
 """Which table a row was made from: a digest of its labels and architectures, part of every row's identity.
 
-Rows recorded before there was a digest name their table by the sentence `source`; `known_tables.json` holds the digest
-of every table that such a sentence stands for. Later rows state theirs, so that nothing has to be added to it.
+Rows recorded before digests existed name their table by the sentence `source`; `known_tables.json` maps such sentences
+to digests. Later rows store the digest themselves, so that file needs no additions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DIGITS = 16
 
 
 def digest(table: Table) -> str:
-    """A name for the labels and the architectures of a table, whatever its columns are called or how they are stored.
+    """Return an identifier of a table's labels and architectures, independent of column names and storage.
 
     >>> table = Table("", "measured", {"op": np.array([1, 2])}, np.array([90.0, 91.0]), np.array([90.5, 91.5]))
     >>> renamed = Table("", "measured", {"ops": np.array([1, 2], np.uint8)}, table.validation, table.test)
@@ -37,7 +37,7 @@ def digest(table: Table) -> str:
 
 
 def sentence_digest(source: str) -> str:
-    """The digest of what has no table: a surrogate, whose file has a checksum of its own, goes by its sentence."""
+    """Return the digest of a source without a table, such as a surrogate, from the sentence that names it."""
     return hashlib.sha256(source.encode()).hexdigest()[:DIGITS]
 
 
@@ -58,7 +58,7 @@ def _known() -> dict[str, dict[str, str]]:
 
 
 def digest_of_row(row: Mapping[str, Any]) -> str | None:
-    """The digest that a row states, else that of the table its `source` names; None where nobody knows it."""
+    """Return the digest that a row states, or that of the table in its `source`, or None if it is unknown."""
     stated = row.get("table_digest")
     if stated:
         return str(stated)

@@ -1,4 +1,4 @@
-"""Yardsticks of one machine: seconds, ratios of runs in turn, memory, the rate of a large matrix product."""
+"""Yardsticks for a machine: seconds, ratios of alternating runs, memory, the speed of a large matrix product."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROCESS = Path("/proc/self")
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    """Wall seconds of one call, the GPU's work included."""
+    """Return the wall seconds of one call, including the GPU's work."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -30,9 +30,9 @@ def paired_ratio(
     fast: Callable[[], Any],
     pairs: int = 3,
 ) -> dict[str, float]:
-    """`slow` over `fast` in time: the median ratio of `pairs` pairs, its range, the median seconds of both.
+    """Return the time of `slow` over `fast`: median ratio of `pairs` pairs, its range, the median seconds of both.
 
-    The two run in turn, A B A B, so that a drift of the machine's speed cancels.
+    The two alternate, A B A B, so that drifts in the machine's speed cancel.
     """
     if pairs < 1:
         raise UserError(f"pairs must be at least 1, got {pairs}")
@@ -49,16 +49,16 @@ def paired_ratio(
 
 
 def sgemm_rate(device: str = "cpu") -> float:
-    """FLOP a second of a large single-precision product, 2048 wide or 8192 on a GPU: the machine's own yardstick."""
+    """Return the FLOP per second of a large float32 product, 2048 wide or 8192 on a GPU, as the machine's yardstick."""
     n = 2048 if device == "cpu" else 8192
     a = torch.randn(n, n, device=device)
     return 2 * n**3 / min(seconds_of(lambda: a @ a) for _ in range(6))
 
 
 def peak_memory(work: Callable[[], Any], device: str = "cpu") -> float:
-    """Bytes that `work` holds at its peak beyond what was held before; NaN where the system does not tell.
+    """Return the bytes that `work` adds to memory at its peak; NaN if the system does not report it.
 
-    On a CPU it is the memory of the process as Linux counts it.
+    On a CPU, this is the memory of the process as counted by Linux.
     """
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()

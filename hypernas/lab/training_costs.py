@@ -1,4 +1,4 @@
-"""What training HyperNAS costs: ratios and parts; measured when asked."""
+"""The cost of training HyperNAS: ratios and parts, measured on request."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def epoch(
     n_seeds: int = 1,
     **settings: Any,
 ) -> Callable[[], None]:
-    """One epoch, or `epochs`, over n architectures of NAS-Bench-201, prepared: only the training is in the call."""
+    """Return a function that trains one epoch, or `epochs`, over n architectures of NAS-Bench-201, already set up."""
     seeds = [DEVELOPMENT_SEED + i for i in range(n_seeds)]
     sets = [_training_set(n, seed) for seed in seeds]
     arguments = {"epochs": 1} | settings
@@ -68,7 +68,10 @@ def training_ratio(
     pairs: int = 3,
     **settings: Any,
 ) -> dict[str, float]:
-    """HyperNAS, one epoch over n architectures on the digits: the plain loop over the fast pass."""
+    """Return the time of the plain loop over that of the fast pass.
+
+    Both train HyperNAS for one epoch over n architectures on the digits.
+    """
     ratio = _plain_over_fast("hypernas", n, 1, pairs, settings)
     milliseconds = 1000 * ratio["fast_seconds"]
     return ratio | {"milliseconds_per_architecture": milliseconds / n}
@@ -80,7 +83,10 @@ def seeds_ratio(
     pairs: int = 3,
     **settings: Any,
 ) -> dict[str, float]:
-    """HyperNAS-P, one epoch over n architectures: the plain loop seed by seed over `n_seeds` seeds together."""
+    """Return the time of the plain loop, seed by seed, over that of `n_seeds` seeds together.
+
+    Both train HyperNAS-P for one epoch over n architectures.
+    """
     return _plain_over_fast("hypernas-p", n, n_seeds, pairs, settings)
 
 
@@ -105,7 +111,7 @@ def _plain_over_fast(
 
 @dataclass(kw_only=True, eq=False)
 class Nudged(HyperNAS):
-    """HyperNAS from weights of which each is moved to one of its two neighbours in floating point, drawn by `nudge`."""
+    """HyperNAS whose initial weights are each moved to a neighbouring floating-point number, drawn by `nudge`."""
 
     nudge: int = 0
 
@@ -127,11 +133,11 @@ def agreement(
     n_test: int = 3000,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """Kendall tau between the predictions of two trainings of HyperNAS with one seed, on NAS-Bench-201.
+    """Return Kendall tau between the predictions of two trainings of HyperNAS with the same seed on NAS-Bench-201.
 
-    `fast_and_plain` is the fast pass and the plain loop in float32, `fast_and_plain_float64` the same in float64;
-    `rounding` the fast pass with itself after every weight was moved by its last bit, the mean of so many `nudges`, and
-    `rounding_least` the least: a yardstick, and no bound.
+    `fast_and_plain` compares the fast pass and the plain loop in float32, `fast_and_plain_float64` in float64.
+    `rounding` compares the fast pass with itself after every weight was moved by its last bit, averaged over `nudges`,
+    and `rounding_least` is the least of these: a yardstick, not a bound.
     """
     kinds: list[Callable[..., HyperNAS]] = [
         HyperNAS,
@@ -174,9 +180,9 @@ def _taus_with_the_first(
 
 
 def paper_training(device: str, n: int = 156) -> float:
-    """Seconds of a whole training at the paper's settings, CIFAR-10 images included, target networks in bfloat16.
+    """Return the seconds of a whole training at the paper's settings, on CIFAR-10 images, with bfloat16 networks.
 
-    It is an experiment as any other, whose row is recorded, or read where it is.
+    It is an experiment like any other: its row is read if recorded, and recorded otherwise.
     """
     asked = Experiment("precision", "nasbench201", "cifar10", "hypernas", n, 0, "paper", settings=LOW)
     return float(run(asked, progress=False, device=device)["seconds"])
@@ -187,7 +193,7 @@ def parts(
     repeats: int = 5,
     **settings: Any,
 ) -> dict[str, float]:
-    """Milliseconds an architecture of each part of one step of n architectures, the least of `repeats`."""
+    """Return the milliseconds per architecture of each part of one step of n architectures, the least of `repeats`."""
     method = predictors.get("hypernas")(seed=DEVELOPMENT_SEED, **settings)
     graphs, _ = _training_set(n)
     run = method.new_pass([method.new_model(graphs)], [graphs])

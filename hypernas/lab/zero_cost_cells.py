@@ -1,4 +1,4 @@
-"""The architectures that zero-cost proxies are asked about, and what their scores are worth."""
+"""The architectures that zero-cost proxies score, and how good their scores are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Score = tuple[float | None, float]  # None where it is not finite; seconds
 
 @cache
 def benchmarks(space: str) -> tuple[Benchmark, ...]:
-    """The benchmark of each dataset of the space whose table is present. Raises UserError where there is none."""
+    """Return the benchmark of each dataset of the space whose table is installed. Raise UserError if there is none."""
     present = []
     for dataset in spaces.get(space).datasets:
         try:
@@ -34,7 +34,10 @@ def benchmarks(space: str) -> tuple[Benchmark, ...]:
 
 
 class Cells:
-    """The first n architectures of a fixed permutation of a benchmark's rows; twins have one of the `ids` (n,)."""
+    """The first n architectures of a fixed permutation of a benchmark's rows.
+
+    Duplicates share one of the `ids` (n,).
+    """
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class Cells:
         self.ids: list[int] = self.graphs.function_ids().tolist()
 
     def architectures(self) -> dict[int, Architecture]:
-        """One architecture for each different id."""
+        """Return one architecture for each distinct id."""
         first: dict[int, Architecture] = {}
         for i, identity in enumerate(self.ids):
             if identity not in first:
@@ -72,7 +75,7 @@ class Cells:
         return {name.replace("_", ""): scores for name, scores in published.items()}
 
     def published(self, method: str) -> dict[int, float]:
-        """The score of others that the table holds of a method, for every id that it holds one of."""
+        """Return the published score of a method for each id that has one in the table."""
         if method not in self._published:
             return {}
         scores = self._published[method]
@@ -82,7 +85,7 @@ class Cells:
 
 
 def repeated(chosen: Sequence[Cells], method: str) -> float | None:
-    """Spearman rho between the scores that two datasets' tables hold of a method: how far others' repeat themselves."""
+    """Return Spearman's rho between the scores of a method in two datasets' tables: do published scores repeat?"""
     tables = [cells.published(method) for cells in chosen]
     tables = [table for table in tables if table]
     if len(tables) < 2:
@@ -100,9 +103,10 @@ def judged(
     method: str,
     scores: Mapping[int, Score],
 ) -> Row:
-    """Rank correlations of the finite scores with test accuracy, and of `PUBLISHED` different ones with others' scores.
+    """Return rank correlations of the finite scores with test accuracy and with published scores.
 
-    Seconds are those of the different architectures; twins are scored once and ranked each.
+    The latter use `PUBLISHED` distinct architectures. Seconds are those of the distinct architectures; duplicates are
+    scored once and ranked individually.
     """
     values = np.array([scores[identity][0] for identity in cells.ids], dtype=np.float64)
     finite = np.isfinite(values)

@@ -1,4 +1,4 @@
-"""`hypernas zero-cost`: score untrained networks of a space, set the ranks beside the accuracies, record the rows."""
+"""`hypernas zero-cost`: score untrained networks of a space, compare the ranks with accuracies, record the rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MEASURED = ("published_rho", "published_repeat_rho", "n_not_finite", "seconds_pe
 
 @dataclass(frozen=True)
 class UntrainedNetworks(Recipe):
-    """The networks that are scored and what they are shown; None is the space's own size, images "" what is there.
+    """The networks to score and the images they see. None means the space's own size, "" the images that are installed.
 
     NOTE[PAPER]: paper follows ParZC's set-up without saying on which networks; we score the network that the space
     builds (NAS-Bench-201's is the table's, of NAS-Bench-101 it has 16 channels, not 128) without operations that reach
@@ -63,7 +63,7 @@ class UntrainedNetworks(Recipe):
     graph_form: str = "pruned"
 
     def resolved(self) -> UntrainedNetworks:
-        """The same with every size."""
+        """Return the same with every size filled in."""
         own = inspect.signature(spaces.get(self.space).build).parameters
         sizes = ("channels", "cells_per_stage", "stem_stride")
         unset = {name: own[name].default for name in sizes if getattr(self, name) is None}
@@ -76,7 +76,7 @@ class UntrainedNetworks(Recipe):
         seed: int,
         n_classes: int,
     ) -> TrainableNetwork:
-        """The untrained network for colour images, as PyTorch draws weights after `seed`."""
+        """Return the untrained network for colour images, with PyTorch's random weights for `seed`."""
         build: Any = spaces.get(self.space).build
         program = build(architecture, self.channels, self.cells_per_stage, self.stem_stride)
         torch.manual_seed(seed)
@@ -87,7 +87,7 @@ _images = cache(load_images)
 
 
 def batch_of(recipe: UntrainedNetworks, seed: int) -> tuple[Tensor, Tensor, Images]:
-    """The images (batch, 3, side, side), resized where they are of another size, and labels that a seed draws."""
+    """Return images (batch, 3, side, side), resized if necessary, and labels, drawn by a seed, and the whole set."""
     images = _images(recipe.images)
     if recipe.batch > len(images.train_labels):
         n = len(images.train_labels)
@@ -106,7 +106,10 @@ def score(
     architectures: Sequence[Architecture],
     device: str,
 ) -> list[Score]:
-    """The score of each untrained network, None where it is not finite, and its seconds; channels lie last."""
+    """Return the score of each untrained network, None if it is not finite, and its seconds.
+
+    Channels are stored last.
+    """
     shown, labels, images = batch_of(recipe, seed)
     shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
     found: list[Score] = []
@@ -133,7 +136,7 @@ def _unrounded() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Scoring:
-    """A job of the runner: some architectures, by id, that a method scores after one initialisation."""
+    """A job of the runner: some architectures, by id, to be scored by a method after one initialisation."""
 
     recipe: UntrainedNetworks
     method: str
@@ -143,13 +146,13 @@ class Scoring:
 
 
 def score_some(job: Scoring) -> dict[int, Score]:
-    """The work of a job: the scores by id."""
+    """Run a job and return the scores by id."""
     scores = score(job.recipe, job.method, job.seed, list(job.architectures.values()), job.device)
     return dict(zip(job.architectures, scores, strict=True))
 
 
 def kept_scores(identity: Any, keep: bool = True) -> Journal:
-    """Scores in the user cache, in the file that `identity` names; records are `[id, score, seconds]`."""
+    """Return the journal of scores in the user cache that `identity` names; records are `[id, score, seconds]`."""
     name = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
     path = cache_directory() / "zero_cost" / f"{name}.scores.jsonl" if keep else None
     return Journal(path, identity, "set $XDG_CACHE_HOME")
@@ -160,11 +163,11 @@ def run(
     device: str = "cpu", force: bool = False, keep: bool = True, progress: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[Row]:  # fmt: skip
-    """A row a method, initialisation and dataset, methods outermost; a recorded one is read, unless `force`.
+    """Yield a row for each method, initialisation and dataset, methods outermost.
 
-    Scores are kept in the user cache, so that a stopped call goes on where it was, but for a library with changes that
-    are not committed. With `keep` off nothing is read or written. Raises UserError before the first score for what
-    could not run. `tell` is called with what the work costs, before it starts.
+    Recorded ones are read unless `force`. Scores are saved in the user cache, so that an interrupted call resumes,
+    unless the library has uncommitted changes. If `keep` is false, nothing is read or written. Raise UserError before
+    the first score if something cannot run. `tell` is called with the expected cost before it starts.
     """
     check_device(device)
     recipe, asked = recipe.resolved(), list(product(methods, seeds))
@@ -191,7 +194,7 @@ def cost(
     workers: Workers,
     device: str,
 ) -> str:
-    """How many networks are to be scored, about how long, and on what, as one sentence."""
+    """Return a sentence that says how many networks are to be scored, on what, and for about how long."""
     if not missing:
         return f"{total} of {total} methods and seeds are recorded already"
     taken: dict[str, float] = {}
@@ -209,7 +212,7 @@ def cost(
 
 
 def rows() -> pd.DataFrame:
-    """All recorded rows as a frame, whose columns are there when no row is."""
+    """Return all recorded rows as a frame, whose columns exist even if there are no rows."""
     recorded = frame(TABLE)
     return recorded.reindex(columns=list(dict.fromkeys([*recorded.columns, *MEASURED])))
 
@@ -219,7 +222,7 @@ def record(
     profile: str,
     device: str = "cpu",
 ) -> None:
-    """Compute the rows of these spaces that are missing, each recorded at once; nothing in the `quick` profile."""
+    """Compute and record the missing rows of these spaces, one by one; the `quick` profile computes nothing."""
     for name in names if profile != "quick" else ():
         for _ in run(UntrainedNetworks(name), proxies.names(), N, SEEDS, device=device):
             pass

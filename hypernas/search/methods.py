@@ -292,7 +292,7 @@ def sizes_by_budget(queries: int) -> dict[str, int]:
 
 
 def own_settings(method: str, queries: int) -> dict[str, Any]:
-    """Return a method's keyword arguments and their defaults, as `queries` allow. UserError for an unknown method."""
+    """Return a method's keyword arguments with the defaults for `queries`. Raise UserError if the method is unknown."""
     if method not in METHODS:
         raise UserError(f"a search method must be one of {', '.join(METHODS)}, got {method!r}")
     parameters = inspect.signature(METHODS[method]).parameters.values()

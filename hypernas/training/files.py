@@ -57,5 +57,5 @@ def is_alive(process: int) -> bool:
 
 
 def toml_beside(module: str, name: str) -> dict[str, Any]:
-    """The TOML file `name` in the folder of a `module` of the package, which says its own `__file__`."""
+    """Read the TOML file `name` in the folder of a module, given as its `__file__`."""
     return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))

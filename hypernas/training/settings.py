@@ -173,7 +173,7 @@ def present_device(device: Any) -> str:
 
 
 def check_device(device: Any) -> None:
-    """Raise UserError for a device that this machine does not have."""
+    """Raise UserError if this machine does not have the device."""
     import torch
 
     present = ["cpu"]
