@@ -131,6 +131,14 @@ def test_five_questions_are_asked_in_the_first_screen_and_answered_one_click_awa
         assert answer in " ".join(browser.execute_script(FIRST_SCREEN).split()), link
 
 
+# The docstrings of the library keep the width of its source.
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "library.html"])
+def test_no_line_of_code_is_cut_and_letters_of_figures_are_large_enough(browser, page):
+    show(browser, SITE / page, width=1400)
+    assert browser.execute_script(SMALL_LETTERS, LEAST_LETTER) == []
+    assert browser.execute_script(CUT_CODE) == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_verdict_can_be_read_in_both_themes(browser, theme):
     show(browser, SITE / "notebooks" / "components.html", width=1400, theme=theme)
@@ -155,6 +163,19 @@ return [...document.querySelectorAll('div.cell > .cell_input, div.cell > details
 """
 WIDE_FIGURES = """
 return [...document.querySelectorAll('.hn-figure')].filter((box) => box.scrollWidth > box.clientWidth + 2).length
+"""
+# Letters of a figure in pixels on the screen: a figure that is shrunk into its column shrinks its letters too.
+SMALL_LETTERS = """
+return [...document.querySelectorAll('.hn-figure svg text, .hn-method svg text')]
+  .map((text) => [text.getScreenCTM(), text])
+  .map(([m, text]) => [Math.hypot(m.a, m.b) * parseFloat(getComputedStyle(text).fontSize), text.textContent])
+  .filter(([size]) => size < arguments[0]).slice(0, 5)
+"""
+LEAST_LETTER = 9
+CUT_CODE = """
+return [...document.querySelectorAll('.bd-article .highlight pre')]
+  .filter((code) => !code.closest('details:not([open])') && code.scrollWidth > code.clientWidth + 1)
+  .map((code) => code.textContent.trim().slice(0, 60))
 """
 # Chapters whose lesson is the code itself.
 LESSONS = {
