@@ -240,7 +240,7 @@ def _draw_ceiling(ax: Axes, height: float | None) -> None:
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
         textcoords="offset points",
-        fontsize=8,
+        fontsize=9,
     )
 
 
@@ -451,16 +451,20 @@ def cost_front(
     best = points.iloc[pareto_front(-points[x].to_numpy(float), points[y].to_numpy(float))].sort_values(x)
     ax.plot(best[x], best[y], color=INK, alpha=0.35, drawstyle="steps-post", zorder=1)
     ax.margins(x=0.25)
-    low, high = points[y].min(), points[y].max()
-    heights = spread_apart(points[y].tolist(), 0.045 * (high - low))
+    gap = 0.045 * (points[y].max() - points[y].min())
+    heights = spread_apart(points[y].tolist(), gap)
     for line, height in zip(points.to_dict("records"), heights, strict=True):
         style = method_style(str(line["method"]))
+        # A name goes to the left where it would cover the next dot.
+        beside = points[(points[y] - height).abs() < gap][x] / line[x]
+        side = -1 if beside.between(1, 3, inclusive="neither").any() else 1
         ax.plot(line[x], line[y], style["marker"], color=style["color"], markersize=8)
         ax.annotate(
             style["label"],
             (line[x], height),
-            xytext=(8, 0),
+            xytext=(8 * side, 0),
             textcoords="offset points",
+            ha="left" if side > 0 else "right",
             va="center",
             fontsize=9,
             color=style["color"],
