@@ -243,7 +243,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
     before = store.path.read_bytes()
 
     def broken(_):
-        raise OSError("disk full")
+        raise OSError(28, "disk full")
 
     monkeypatch.setattr(results.os, "fsync", broken)
     with pytest.raises(UserError, match=r"rows\.jsonl must be writable, got disk full"):

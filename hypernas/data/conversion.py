@@ -19,7 +19,7 @@ import numpy as np
 
 from hypernas.data.tfrecord import records
 from hypernas.errors import UserError
-from hypernas.training.files import replaced
+from hypernas.training.files import written
 
 # Epochs after which the official runs were evaluated, each a training of its own.
 EPOCHS = (4, 12, 36, 108)
@@ -214,10 +214,6 @@ def convert(
         rule = f"{official} must hold three runs of every module"
         raise UserError(f"{rule}, but {place} cannot be read ({error}): fetch it again") from error
     # Renamed when whole, so that an interrupted conversion leaves no table that looks like one.
-    try:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(table) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **columns)  # type: ignore[arg-type]
-    except OSError as error:
-        raise UserError(f"{table} must be writable, got {error.strerror}: free space and repeat the command") from error
+    with written(table, "free space and repeat the command") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **columns)  # type: ignore[arg-type]
     return modules.duplicates

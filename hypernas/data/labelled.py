@@ -12,7 +12,7 @@ import numpy as np
 from hypernas.data import Table, schema
 from hypernas.data.catalogue import checkout, folder_of_variable, shipped
 from hypernas.errors import MissingTable, UserError
-from hypernas.training.files import replaced
+from hypernas.training.files import written
 
 # Where in a Parquet file's metadata the provenance stands.
 KEY = b"hypernas"
@@ -49,13 +49,8 @@ def write_labelled(
     import pyarrow.parquet
 
     table = pyarrow.table(dict(columns)).replace_schema_metadata({KEY: json.dumps(provenance).encode()})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary, compression="zstd")
-    except OSError as error:
-        told = error.strerror or error
-        raise UserError(f"{path} must be writable, got {told}: free space or choose --out") from error
+    with written(path, "free space or choose --out") as temporary:
+        pyarrow.parquet.write_table(table, temporary, compression="zstd")
 
 
 def provenance_of(path: Path) -> dict[str, Any]:

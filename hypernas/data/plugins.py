@@ -8,7 +8,6 @@ among the entry points that installed packages declare.
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -22,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from hypernas.errors import UserError
+from hypernas.training.files import short_digest
 
 VARIABLE = "HYPERNAS_PLUGINS"
 
@@ -159,7 +159,7 @@ def _imported(path: Path, package: str) -> ModuleType:
     """The module of a file: of `package` for one of ours, else under a name made of its path."""
     if path.parent == Path(importlib.import_module(package).__path__[0]):
         return importlib.import_module(f"{package}.{path.stem}")
-    name = f"hypernas_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"hypernas_plugin_{path.stem}_{short_digest(str(path), 8)}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -14,7 +14,7 @@ from torch import Tensor
 from hypernas.fast import batched_layers as layers
 from hypernas.fast import batched_target_networks as batched
 from hypernas.fast.encoder import encoder_pass
-from hypernas.fast.heads import HeadOutputs, Limit, head_of, own_kernel
+from hypernas.fast.heads import HeadOutputs, Limit, own_kernel
 from hypernas.fast.plan import Plan, Sources
 from hypernas.fast.program_table import ProgramTable
 from hypernas.fast.stacked_models import StackedModels, below, linear, regress, rows_by_model
@@ -210,8 +210,8 @@ def generate(
         shapes = tuple(plan.groups[i].layer.weight_shape for i in groups)
         taps = tuple(plan.groups[i].runs.kernel for i in groups)
         inputs = [parts[i] for i in groups]
-        weight, bias, limit = head_of(parameters, limits, kernel, "hypernetwork.heads.")
-        made = HeadOutputs.apply(weight, bias, limit, shapes, taps, *inputs)
+        head = below(parameters, f"hypernetwork.heads.{kernel}.")
+        made = HeadOutputs.apply(head["weight"], head["bias"], limits[kernel], shapes, taps, *inputs)
         for group, by_seed in zip(groups, made, strict=True):
             # Made seed by seed, wanted in the order in which the plan runs them.
             order = sources.order[group].to(nodes.device)

@@ -18,24 +18,11 @@ Limit = tuple[int, int]
 Block = tuple[int, int, int]
 
 
-def head_of(
-    parameters: Mapping[str, Tensor],
-    limits: Mapping[int, Limit],
-    kernel: int,
-    prefix: str = "",
-) -> tuple[Tensor, Tensor, Limit]:
-    """Return weight (S, O*I*k*k, W), bias (S, O*I*k*k) and limit (O, I) of the head for a kernel size.
-
-    A size without a head uses that of the largest kernel: a hypernetwork with one head generates a maximal tensor.
-    """
-    own = own_kernel(limits, kernel)
-    weight = parameters[f"{prefix}{own}.weight"]
-    bias = parameters[f"{prefix}{own}.bias"]
-    return weight, bias, limits[own]
-
-
 def own_kernel(limits: Mapping[int, Limit], kernel: int) -> int:
-    """Return the kernel size of the head that generates weights of a kernel size."""
+    """Return the kernel size of the head that makes weights of a kernel size.
+
+    A size without a head has that of the largest kernel: a hypernetwork of one head makes a maximal tensor.
+    """
     return kernel if kernel in limits else max(limits)
 
 

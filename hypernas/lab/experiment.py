@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
 import os
 import time
@@ -26,6 +25,7 @@ from hypernas.lab.rows import Results, Row, canonical_json, row_key, table
 from hypernas.lab.tables import digest
 from hypernas.predictors import runs_networks, settings_of
 from hypernas.predictors.shared.generating import told_of_networks
+from hypernas.training.files import short_digest
 from hypernas.training.labels import LabelScale
 from hypernas.training.loop import Checkpoint
 from hypernas.training.settings import PROFILES, checked, resolve, typed
@@ -178,7 +178,7 @@ def checkpoint_for(group: list[Experiment], device: str) -> Checkpoint | None:
     if not os.access(folder, os.W_OK):
         return None
     name = canonical_json([[each.key() for each in group], version(), commit(), device])
-    return Checkpoint(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.pt", every=SAVE_SECONDS)
+    return Checkpoint(folder / f"{short_digest(name)}.pt", every=SAVE_SECONDS)
 
 
 def clean_checkpoints() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -25,6 +24,7 @@ from hypernas.lab.formats import in_words
 from hypernas.lab.provenance import stamp
 from hypernas.lab.recipe import Recipe
 from hypernas.lab.rows import Results, Row, row_key
+from hypernas.training.files import short_digest
 from hypernas.training.loop import Checkpoint, CosineSchedule, train
 from hypernas.training.settings import check_device
 
@@ -167,8 +167,7 @@ def checkpoint_of(path: Path, key: str) -> Path:
     >>> checkpoint_of(Path("found.txt"), "key of a row").name
     'found.txt.133c3d44.checkpoint'
     """
-    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
-    return path.with_name(f"{path.name}.{digest}.checkpoint")
+    return path.with_name(f"{path.name}.{short_digest(key, 8)}.checkpoint")
 
 
 def cost(

@@ -20,22 +20,18 @@ from hypernas.data import load_images
 from hypernas.data.labelled import provenance_of, write_labelled
 from hypernas.errors import UserError
 from hypernas.fast.learned_networks import Networks
-from hypernas.graph import collate
 from hypernas.lab.formats import in_words
 from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import commit, device_name, version
 from hypernas.lab.recipe import Recipe
 from hypernas.lab.runner import Runner, Workers, cores
 from hypernas.method.target_network import Program
+from hypernas.spaces.base import draw_distinct
 from hypernas.spaces.programs import count, map_sizes
 from hypernas.training.loop import Schedule
 
 SAMPLER_SEED = 0
 GROUP = 4
-# Architectures are drawn and hashed so many at once.
-DRAWN_AT_ONCE = 64
-# A space is taken for exhausted after so many times its known architectures without a new one.
-IN_VAIN = 5
 # Above so many times the cross-entropy of a guess training has not learned badly but diverged.
 DIVERGED = 10
 # Epochs of all groups together, of which one is tried to tell how long they take.
@@ -65,19 +61,10 @@ class Labelling(Recipe):
 
 def sample_distinct(space: Any, n: int) -> list[str]:
     """Return the notations of n sampled architectures with different functions. Raise UserError if there are fewer."""
-    rng = np.random.default_rng(SAMPLER_SEED)
-    notations: dict[int, str] = {}
-    in_vain = 0
-    while in_vain <= IN_VAIN * (len(notations) + DRAWN_AT_ONCE):
-        before = len(notations)
-        drawn = [space.sample(rng) for _ in range(DRAWN_AT_ONCE)]
-        functions = collate([space.canonical(one) for one in drawn], space).function_ids().tolist()
-        for function, architecture in zip(functions, drawn, strict=True):
-            notations.setdefault(function, architecture.notation)
-        if len(notations) >= n:
-            return list(notations.values())[:n]
-        in_vain = 0 if len(notations) > before else in_vain + DRAWN_AT_ONCE
-    raise UserError(f"n must be at most the {len(notations)} different architectures that {space.name} gave, got {n}")
+    drawn = draw_distinct(space, n, SAMPLER_SEED)
+    if len(drawn) < n:
+        raise UserError(f"n must be at most the {len(drawn)} different architectures that {space.name} gave, got {n}")
+    return [architecture.notation for architecture in drawn]
 
 
 def _programs(recipe: Labelling, notations: Sequence[str]) -> list[Program]:

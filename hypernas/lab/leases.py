@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 from filelock import FileLock
 
 from hypernas.lab.runner import Done, Runner
-from hypernas.training.files import is_alive
+from hypernas.training.files import is_alive, short_digest
 
 # A lease that nobody has renewed for so many seconds is free: its holder was killed or lost the folder.
 EXPIRY_SECONDS = 180.0
@@ -63,7 +62,7 @@ class Leases:
 
     def take(self, names: Iterable[str]) -> bool:
         """Take all of the work called `names`, or none of it if another process holds a part."""
-        paths = [self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lease" for name in names]
+        paths = self._paths(names)
         with FileLock(self.folder / ".lock"):
             now = self._now()
             if any(path not in self._held and self._taken(path, now) for path in paths):
@@ -74,7 +73,10 @@ class Leases:
         return True
 
     def give_back(self, names: Iterable[str]) -> None:
-        self._give_back([self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lease" for name in names])
+        self._give_back(self._paths(names))
+
+    def _paths(self, names: Iterable[str]) -> list[Path]:
+        return [self.folder / f"{short_digest(name)}.lease" for name in names]
 
     def _give_back(self, paths: Iterable[Path]) -> None:
         for path in paths:

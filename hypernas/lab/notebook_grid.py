@@ -38,7 +38,7 @@ from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.markup import Html, markdown_table
 from hypernas.lab.notebooks import NotebookFailed
 from hypernas.lab.runner import Runner, Workers
-from hypernas.training.files import is_alive, replaced
+from hypernas.training.files import is_alive, replaced, short_digest
 
 KEYS = {"output", "parameters", "runs"}
 RUN_KEYS = {"notebook", "parameters"}
@@ -297,7 +297,7 @@ def _name(execution: Execution, alike: Sequence[Execution]) -> str:
     name = "_".join(parts)
     if len(name.encode()) <= notebooks.LONGEST_NAME:
         return name
-    return f"{execution.notebook.stem}_{_short(json.dumps(execution.values, sort_keys=True))}"
+    return f"{execution.notebook.stem}_{short_digest(json.dumps(execution.values, sort_keys=True), 8)}"
 
 
 def _value_in_a_name(value: Any) -> str:
@@ -308,11 +308,7 @@ def _value_in_a_name(value: Any) -> str:
     """
     text = str(value)
     plain_text = re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:LONGEST_VALUE]
-    return plain_text if plain_text == text else f"{plain_text}-{_short(text)}".lstrip("-")
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return plain_text if plain_text == text else f"{plain_text}-{short_digest(text, 8)}".lstrip("-")
 
 
 def _matches(execution: Execution, only: Mapping[str, str]) -> bool:

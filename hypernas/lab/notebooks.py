@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from typing import IO, Any
 
 from hypernas.errors import UserError
 from hypernas.lab.formats import in_words
-from hypernas.training.files import is_alive
+from hypernas.training.files import is_alive, short_digest
 from hypernas.training.settings import checked, typed
 
 KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
@@ -153,7 +152,7 @@ def _rename_cells(path: Path, name: str) -> None:
 
     notebook = nbformat.read(path, as_version=4)
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = hashlib.sha256(f"{name}/{number}".encode()).hexdigest()[:8]
+        cell["id"] = short_digest(f"{name}/{number}", 8)
     nbformat.write(notebook, path)
 
 

@@ -103,15 +103,17 @@ def verdict_html(lines: pd.DataFrame, meaning: str) -> Html:
     whole = lines.iloc[0]
     answer = whole["answer"]
     within = " (equal to within ±0.01)" if answer == claims.EQUIVALENT else ""
-    claim = f"<strong>{plain(whole['says'])}</strong>{within}"
-    source = f'<span class="hn-source">{plain(whole["source"])}</span>'
     metric = plain(display_name(whole["metric"]))
     paired = metric if whole["metric"] in COSTS else f"difference in {metric}, paired by training set"
-    about = f'<span class="hn-source">{paired}, 95 % interval</span>'
+    return _box(answer, whole["says"], whole["source"], in_numbers(lines), paired, meaning, within)
+
+
+def _box(badge: str, claim: str, source: str, numbers: str, about: str, meaning: str, within: str = "") -> Html:
     return Html(
-        f'<div class="hn-verdict hn-{plain(answer)}">'
-        f"<p>{badge_html(answer)} {claim} {source}</p>"
-        f'<p class="hn-number">{plain(in_numbers(lines))} {about}</p>'
+        f'<div class="hn-verdict hn-{plain(badge)}">'
+        f"<p>{badge_html(badge)} <strong>{plain(claim)}</strong>{within} "
+        f'<span class="hn-source">{plain(source)}</span></p>'
+        f'<p class="hn-number">{plain(numbers)} <span class="hn-source">{about}, 95 % interval</span></p>'
         f"<p>{plain(meaning)}</p></div>"
     )
 
@@ -306,15 +308,10 @@ def proxies_verdict(rows: pd.DataFrame) -> Html:
         parts.append(f"{place_name(line['where'])} ({display_name(line['best'])}) {estimate(line)}")
     badge = claims.badge(leads["answer"].tolist())
     n_draws = leads["n_seeds"].min()
+    claim = "The best proxy ranks better than the number of parameters or multiply-adds"
+    about = f"difference in Kendall tau, {n_draws} draws"
     meaning = "Count the parameters first: a proxy costs seconds a network and has to rank better than that."
-    return Html(
-        f'<div class="hn-verdict hn-{plain(badge)}"><p>{badge_html(badge)} '
-        f"<strong>The best proxy ranks better than the number of parameters or multiply-adds</strong> "
-        f'<span class="hn-source">our question</span></p>'
-        f'<p class="hn-number">{plain("; ".join(parts))} '
-        f'<span class="hn-source">difference in Kendall tau, {n_draws} draws, 95 % interval</span></p>'
-        f"<p>{plain(meaning)}</p></div>"
-    )
+    return _box(badge, claim, "our question", "; ".join(parts), about, meaning)
 
 
 def proxy_leads(rows: pd.DataFrame) -> pd.DataFrame:

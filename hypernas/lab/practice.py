@@ -17,13 +17,13 @@ from scipy import stats
 from hypernas import predictors, spaces
 from hypernas.data.own_labels import read_columns
 from hypernas.errors import UserError
-from hypernas.graph import collate
 from hypernas.lab.benchmark import Benchmark
 from hypernas.lab.experiment import Experiment, arguments, runs_networks, settings_of
 from hypernas.lab.formats import in_words
 from hypernas.lab.metrics import kendall_tau
 from hypernas.lab.persistence import load
 from hypernas.lab.rows import Results
+from hypernas.spaces.base import draw_distinct
 
 # What a predictor must be above to be worth its training.
 FLOOR = "ridge"
@@ -291,19 +291,7 @@ def sample(space: Any, n: int, seed: int = 0) -> list[str]:
     Architectures that compute the same function count as one.
     """
     space = spaces.get(space)
-    rng = np.random.default_rng(seed)
-    notations: dict[int, str] = {}
-    # A small space is exhausted before it has n: a whole batch without a new one is taken for that.
-    before = -1
-    while before < len(notations) < n:
-        before = len(notations)
-        drawn = [space.sample(rng) for _ in range(n)]
-        canonical = [space.canonical(architecture) for architecture in drawn]
-        functions = collate(canonical, space).function_ids().tolist()
-        for function, architecture in zip(functions, drawn, strict=True):
-            as_drawn = space.canonical(architecture, "raw")
-            notations.setdefault(function, as_drawn.notation)
-    return list(notations.values())[:n]
+    return [space.canonical(drawn, "raw").notation for drawn in draw_distinct(space, n, seed)]
 
 
 def labelled(space: Any, dataset: str | None, n: int, seed: int = 0) -> pd.DataFrame:

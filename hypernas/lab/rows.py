@@ -20,6 +20,7 @@ from hypernas.lab.formats import MISSING, number
 from hypernas.lab.schema import FIELDS, FREE_TABLES, KEY, METRICS, fault
 from hypernas.lab.summary import PLACE, STATISTICS, summary
 from hypernas.lab.tables import digest_of_row
+from hypernas.training.files import written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,19 +215,14 @@ def _recordable(row: Mapping[str, Any]) -> Row:
 
 
 def _write(path: Path, rows: Iterable[Row]) -> None:
-    """The whole file anew; what a killed writer has left under the temporary name is overwritten."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        told = error.strerror or str(error)
-        raise UserError(f"{path} must be writable, got {told}: free space or set $HYPERNAS_RESULTS") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    """The whole file anew."""
+    with (
+        written(path, "free space or set $HYPERNAS_RESULTS") as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def flat(rows: Iterable[Row]) -> pd.DataFrame:

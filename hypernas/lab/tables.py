@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hypernas.data import Table
+from hypernas.training.files import short_digest
 
 KNOWN = Path(__file__).with_name("known_tables.json")
 # Hexadecimal digits of a digest: 64 bits, enough to tell a few thousand tables apart.
@@ -33,12 +34,12 @@ def digest(table: Table) -> str:
     """
     labels = [_column_digest(np.asarray(values)) for values in (table.validation, table.test)]
     architectures = sorted(_column_digest(column) for column in table.columns.values())
-    return hashlib.sha256(" ".join(labels + architectures).encode()).hexdigest()[:DIGITS]
+    return short_digest(" ".join(labels + architectures), DIGITS)
 
 
 def sentence_digest(source: str) -> str:
     """Return the digest of a source without a table, such as a surrogate, from the sentence that names it."""
-    return hashlib.sha256(source.encode()).hexdigest()[:DIGITS]
+    return short_digest(source, DIGITS)
 
 
 def _column_digest(column: np.ndarray) -> str:

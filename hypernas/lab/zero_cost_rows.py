@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from hypernas.lab.tables import digest
 from hypernas.lab.zero_cost_cells import Cells, Score, benchmarks, judged, repeated
 from hypernas.spaces.programs import map_sizes
 from hypernas.spaces.trainable_network import TrainableNetwork
+from hypernas.training.files import short_digest
 from hypernas.training.settings import check_device, checked
 from hypernas.zero_cost import proxies
 
@@ -153,21 +153,21 @@ def score_some(job: Scoring) -> dict[int, Score]:
 
 def kept_scores(identity: Any, keep: bool = True) -> Journal:
     """Return the journal of scores in the user cache that `identity` names; records are `[id, score, seconds]`."""
-    name = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
+    name = short_digest(canonical_json(identity))
     path = cache_directory() / "zero_cost" / f"{name}.scores.jsonl" if keep else None
     return Journal(path, identity, "set $XDG_CACHE_HOME")
 
 
 def run(
     recipe: UntrainedNetworks, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: Workers | None = None,
-    device: str = "cpu", force: bool = False, keep: bool = True, progress: bool = False,
+    device: str = "cpu", force: bool = False, progress: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[Row]:  # fmt: skip
     """Yield a row for each method, initialisation and dataset, methods outermost.
 
     Recorded ones are read unless `force`. Scores are saved in the user cache, so that an interrupted call resumes,
-    unless the library has uncommitted changes. If `keep` is false, nothing is read or written. Raise UserError before
-    the first score if something cannot run. `tell` is called with the expected cost before it starts.
+    unless the library has uncommitted changes. Raise UserError before the first score if something cannot run. `tell`
+    is called with the expected cost before it starts.
     """
     check_device(device)
     recipe, asked = recipe.resolved(), list(product(methods, seeds))
@@ -176,14 +176,13 @@ def run(
         batch_of(recipe, checked("seed", seed))
     chosen = [Cells(benchmark, n, recipe.graph_form) for benchmark in benchmarks(recipe.space)]
     map_sizes(recipe.network(chosen[0].graphs.architecture(0), 0, 2).program, recipe.side, recipe.side)
-    if keep:
-        Results.of(TABLE).require_writable()
+    Results.of(TABLE).require_writable()
     if tell is not None:
         missing = asked
-        if keep and not force:
+        if not force:
             missing = [pair for pair in asked if None in _recorded(recipe, chosen, *pair)]
         tell(cost(recipe, missing, len(asked), _architectures(chosen), workers or Workers(), device))
-    return _rows(recipe, device, workers, asked, chosen, force=force, keep=keep, progress=progress)
+    return _rows(recipe, device, workers, asked, chosen, force=force, progress=progress)
 
 
 def cost(
@@ -236,7 +235,6 @@ def _rows(
     chosen: Sequence[Cells],
     *,
     force: bool,
-    keep: bool,
     progress: bool,
 ) -> Iterator[Row]:
     from tqdm import tqdm
@@ -249,14 +247,14 @@ def _rows(
         for method, seed in asked:
             places = [_place(recipe, cells, method, seed) for cells in chosen]
             digests = [digest(cells.benchmark.table) for cells in chosen]
-            rows = _recorded(recipe, chosen, method, seed) if keep and not force else [None]
+            rows = _recorded(recipe, chosen, method, seed) if not force else [None]
             if None not in rows:
                 bar.update(len(architectures))
                 yield from rows  # type: ignore[misc]
                 continue
             facts = _facts(recipe, device) | {"published_repeat_rho": repeated(chosen, method)}
             made = [facts[name] for name in ("device", "version", "commit")]
-            keeps = keep and not force and not facts["commit"].endswith("+dirty")
+            keeps = not force and not facts["commit"].endswith("+dirty")
             journal = kept_scores([asdict(recipe), method, seed, *made], keeps)
             scores: dict[int, Score] = {identity: (value, seconds) for identity, value, seconds in journal.records}
             todo = [identity for identity in architectures if identity not in scores]
@@ -275,7 +273,7 @@ def _rows(
             for place, cells, table_digest in zip(places, chosen, digests, strict=True):
                 source = {"source": cells.benchmark.table.source, "table_digest": table_digest}
                 row = place | judged(cells, method, scores) | facts | source
-                yield Results.of(TABLE).add(row, replace=force) if keep else row
+                yield Results.of(TABLE).add(row, replace=force)
 
 
 def _architectures(chosen: Sequence[Cells]) -> dict[int, Architecture]:

@@ -23,6 +23,10 @@ from hypernas.spaces.trainable_network import TrainableNetwork
 
 # A public member whose name is this near to one of the base class is taken for a slip of the pen.
 TYPO_SIMILARITY = 0.8
+# Architectures are drawn and hashed so many at once.
+DRAWN_AT_ONCE = 64
+# A space is taken for exhausted after so many times its known architectures without a new one.
+IN_VAIN = 5
 
 
 class SearchSpace(ABC):
@@ -159,6 +163,25 @@ def graphs_of_notations(
         except UserError as error:
             raise UserError(f"{error} (notation in row {row} of {table.source})") from error
     return collate(architectures, space, graph_form)
+
+
+def draw_distinct(
+    space: SearchSpace,
+    n: int,
+    seed: int,
+) -> list[Architecture]:
+    """Return n architectures by the space's sampler, no two of one function; fewer if drawing finds no more."""
+    rng = np.random.default_rng(seed)
+    first: dict[int, Architecture] = {}
+    in_vain = 0
+    while len(first) < n and in_vain <= IN_VAIN * (len(first) + DRAWN_AT_ONCE):
+        before = len(first)
+        drawn = [space.sample(rng) for _ in range(DRAWN_AT_ONCE)]
+        functions = collate([space.canonical(one) for one in drawn], space).function_ids().tolist()
+        for function, architecture in zip(functions, drawn, strict=True):
+            first.setdefault(function, architecture)
+        in_vain = 0 if len(first) > before else in_vain + DRAWN_AT_ONCE
+    return list(first.values())[:n]
 
 
 def with_second_cell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import tomllib
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from hypernas.errors import UserError
 
 
 @contextmanager
@@ -29,6 +32,17 @@ def replaced(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written(path: Path, remedy: str) -> Iterator[Path]:
+    """As `replaced`, in a folder that is made if it is missing. Raise UserError, with a `remedy`, if that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise UserError(f"{path} must be writable, got {error.strerror or error}: {remedy}") from error
 
 
 def remove_leftovers(path: Path) -> None:
@@ -59,3 +73,8 @@ def is_alive(process: int) -> bool:
 def toml_beside(module: str, name: str) -> dict[str, Any]:
     """Read the TOML file `name` in the folder of a module, given as its `__file__`."""
     return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))
+
+
+def short_digest(text: str, letters: int = 24) -> str:
+    """Return a digest of a text that fits into the name of a file."""
+    return hashlib.sha256(text.encode()).hexdigest()[:letters]
