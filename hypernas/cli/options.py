@@ -52,7 +52,7 @@ def with_defaults(*rows: tuple[str, Any, str]) -> Option:
 PATH = UserPath()
 space = click.option("--space", required=True, help="Search space: a name, or the path of its file.")
 dataset = click.option("--dataset", help="Dataset of the benchmark table.  [default: the first one installed]")
-seed = click.option("--seed", default="0", show_default=True, help="Seed, a list such as 0,3, or a range such as 0:5.")
+seed = click.option("--seed", default="0", show_default=True, help="One seed or several, such as 0,3 or 0:5.")
 profile = click.option("--profile", default="standard", show_default=True, help="Defaults: quick, standard or paper.")
 threads = click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads of each process.")
 device = click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")

@@ -96,7 +96,7 @@ def workers_of(options: dict[str, Any]) -> Workers:
 def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where rows are recorded."""
     command = click.option("--record", is_flag=True, help="Record in data/results of the checkout.")(command)
-    return click.option("--results", type=click.Path(), help="Folder for rows.  [default: in your home]")(command)
+    return click.option("--results", type=click.Path(), help="Folder for your rows.  [default: in your home]")(command)
 
 
 def choose_results(results: str | None, record: bool) -> None:

@@ -127,7 +127,7 @@ def tell_command(journal: Path, architecture: str, values: tuple[str, ...], fail
 def trials_command(journal: Path, front: bool, waiting: bool, as_json: bool) -> None:
     """Print the trials of a search.
 
-    They are in the order in which JOURNAL asked for them.
+    JOURNAL is the file of the search. Trials come in the order in which they were asked for.
     """
     search = opened(journal)
     trials = list(search.trials.values())

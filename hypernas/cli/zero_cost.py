@@ -20,13 +20,11 @@ from hypernas.lab.formats import whole_numbers
 )
 @options.with_defaults(("n", 1000, "Number of architectures, the same for every proxy."))
 @click.option("--seed", "--seeds", "seed", default="0:3", show_default=True, help="Seeds of the initialisations.")
-@click.option(
-    "--images", default="", help="Images: cifar10, digits or others.  [default: cifar10 if installed, else digits]"
-)
+@click.option("--images", default="", help="Name of the images.  [default: cifar10 if installed, else digits]")
 @options.with_defaults(
     ("batch", 64, "Number of images in the batch."),
     ("side", 32, "Side of the images in pixels; others are resized."),
-    ("graph-form", "pruned", "raw, pruned or contracted."),
+    ("graph-form", "pruned", "Form of the graphs: raw, pruned or contracted."),
 )
 @click.option("--channels", type=int, help="Width of the networks.  [default: the space's]")
 @click.option("--cells-per-stage", type=int, help="Depth of the networks.  [default: the space's]")

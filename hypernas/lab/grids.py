@@ -33,6 +33,7 @@ def _blocks() -> dict[str, list[dict[str, Any]]]:
 
 
 def names() -> list[str]:
+    """Return the names of all pages with experiments."""
     return list(_blocks())
 
 

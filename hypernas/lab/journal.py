@@ -35,6 +35,7 @@ class Journal:
             _write(temporary, "wb", [identity, *self.records])
 
     def add(self, records: Iterable[Any]) -> None:
+        """Add records, and append them to the file if there is one."""
         records = list(records)
         if self.path is not None:
             with self._told():
@@ -42,6 +43,7 @@ class Journal:
         self.records += records
 
     def remove(self) -> None:
+        """Remove the file if there is one."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 

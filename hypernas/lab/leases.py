@@ -73,6 +73,7 @@ class Leases:
         return True
 
     def give_back(self, names: Iterable[str]) -> None:
+        """Return the leases on the work called `names`."""
         self._give_back(self._paths(names))
 
     def _paths(self, names: Iterable[str]) -> list[Path]:

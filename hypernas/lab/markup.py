@@ -48,4 +48,5 @@ def markdown_table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def folded(summary_line: str, body: str) -> Html:
+    """Return HTML that shows the summary line and, when opened, the body."""
     return Html(f'<details class="hn-fold"><summary>{plain(summary_line)}</summary>{body}</details>')

@@ -125,6 +125,7 @@ def parameters_of(path: Path) -> dict[str, Parameter]:
 
 
 def known_parameter(path: Path, known: Mapping[str, Parameter], name: str) -> Parameter:
+    """Return the parameter called `name`. Raise UserError, listing the known ones, if there is none."""
     if name not in known:
         raise UserError(f"a parameter of {path.name} must be one of {', '.join(known) or 'none'}, got {name!r}")
     return known[name]

@@ -61,6 +61,7 @@ def display_name(value: Any) -> str:
 
 
 def badge_html(badge: str) -> Html:
+    """Return the badge of a claim as a coloured label."""
     # A badge of several words, such as "too few pairs", has the first as its class.
     first, *_ = badge.split()
     return Html(f'<span class="hn-badge hn-{plain(first)}">{plain(badge)}</span>')
@@ -178,6 +179,7 @@ def series_columns(means: pd.DataFrame) -> list[str]:
 
 
 def series_name(line: Mapping[Any, Any], columns: Sequence[str]) -> str:
+    """Return the name of a series: its values in the given columns, without missing ones."""
     values = [line[name] for name in columns]
     # NaN, which is not equal to itself, stands where a line has no such setting.
     known = [value for value in values if value is not None and value == value]

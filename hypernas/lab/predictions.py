@@ -57,6 +57,7 @@ class Predictions:
 
 
 def shipped_folder() -> Path:
+    """Return the folder of the published predictions."""
     return shipped() / "data" / "predictions"
 
 

@@ -34,6 +34,7 @@ def commit() -> str:
 
 
 def version() -> str:
+    """Return the version of the installed library."""
     try:
         return metadata.version("hypernas")
     except metadata.PackageNotFoundError:

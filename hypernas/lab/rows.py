@@ -77,6 +77,7 @@ def row_key(row: Mapping[str, Any]) -> str:
 
 
 def row_identity(row: Mapping[str, Any]) -> Identity:
+    """Return key and table digest, under which a row is stored."""
     return row_key(row), digest_of_row(row)
 
 

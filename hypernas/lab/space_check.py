@@ -79,6 +79,7 @@ def promise(sentence: str) -> Callable[[Promise], Promise]:
 
 
 def require(kept: bool, sentence: str) -> None:
+    """Raise Broken with the sentence unless the promise is kept."""
     if not kept:
         raise Broken(sentence)
 
@@ -102,6 +103,7 @@ def findings(space: SearchSpace) -> Iterator[Finding]:
 
 
 def subject_of(space: SearchSpace) -> Subject:
+    """Return a space with sampled architectures, the same on every call."""
     rng = np.random.default_rng(0)
     return Subject(space, [space.sample(rng) for _ in range(N_SAMPLES)], rng)
 

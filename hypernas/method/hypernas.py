@@ -230,6 +230,7 @@ class HyperNASP:
         return self.new_predictor(graphs)
 
     def new_predictor(self, graphs: GraphBatch) -> ArchitecturePredictor:
+        """Return an untrained encoder and regressor for the space of `graphs`."""
         n_ops = int(graphs.ops.max()) + 1 if graphs.space is None else len(graphs.space.ops)
         size = self.encoder
         return ArchitecturePredictor(n_ops, size.n_layers, size.width, size.context, self.encoder_class)

@@ -41,10 +41,12 @@ class Layer:
 
     @property
     def window(self) -> tuple[int, int, int]:
+        """Kernel size, stride and padding."""
         return self.kernel, self.stride, self.padding
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
+        """The shape (c_out, c_in, k, k) of a convolution's weight; c_in is per group."""
         return self.c_out, self.c_in // self.groups, self.kernel, self.kernel
 
 

@@ -43,6 +43,7 @@ class Limit:
     bound: float
 
     def allows(self, value: float) -> bool:
+        """Return whether a value is within the limit."""
         return bool(COMPARE[self.sign](value, self.bound))
 
     def excess(self, value: float) -> float:
@@ -83,6 +84,7 @@ class Trials:
         candidate: Candidate,
         values: Values,
     ) -> None:
+        """Record the values of a candidate; `key` is that of its function."""
         self.taken.add(key)
         self.answers.append((candidate, values))
         self.labelled.setdefault(key, (candidate, values))
@@ -128,6 +130,7 @@ class Task:
         name: str,
         candidates: Sequence[Candidate],
     ) -> np.ndarray:
+        """Return the quantity `name`, which needs no trial, for each candidate (n,)."""
         return np.array([self.measures[name](candidate) for candidate in candidates], float)
 
     def excess(self, candidate: Candidate) -> float:

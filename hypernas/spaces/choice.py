@@ -300,6 +300,7 @@ def from_written(content: Any, name: str) -> ChoiceSpace:
 
 
 def json_or_yaml(text: str, path: Path) -> Any:
+    """Return the content of a JSON file, by its suffix, or of a YAML file. Raise UserError if it cannot be parsed."""
     if path.suffix == ".json":
         try:
             return json.loads(text)

@@ -107,6 +107,7 @@ def stage_cell(blocks: Stage, squeeze: bool) -> Cell:
 
 
 def check_depths(depths: Sequence[int]) -> None:
+    """Raise UserError if the number of stages or of the blocks in a stage is outside the space."""
     if len(depths) != STAGES:
         raise UserError(f"a mobilenetv3 architecture must have {STAGES} stages, got {len(depths)}")
     for stage, depth in enumerate(depths, 1):
@@ -115,6 +116,8 @@ def check_depths(depths: Sequence[int]) -> None:
 
 
 class MobileNetV3(SearchSpace):
+    """The search space of Once-For-All's MobileNetV3."""
+
     name = "mobilenetv3"
     ops = (
         "input",

@@ -177,6 +177,8 @@ def write_cell(
 
 
 class NASBench101(SearchSpace):
+    """The search space of NAS-Bench-101."""
+
     name = "nasbench101"
     ops = ("input", "output", "conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3", "maxpool2x2")
     datasets = ("cifar10",)

@@ -42,6 +42,8 @@ SCORED = ("cifar10", "ImageNet16-120")
 
 
 class NASBench201(SearchSpace):
+    """The search space of NAS-Bench-201."""
+
     name = "nasbench201"
     ops = OPS
     datasets = ("cifar10", "cifar100", "ImageNet16-120")

@@ -33,6 +33,8 @@ Stages = Sequence[Sequence[np.ndarray]]
 
 
 class NASBench201Depth(SearchSpace):
+    """The search space of NAS-Bench-201 networks whose cells and depth vary."""
+
     name = "nasbench201_depth"
     ops = OPS
     datasets = ("digits",)

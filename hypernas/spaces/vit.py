@@ -107,6 +107,8 @@ def layer_cell(
 
 
 class ViT(SearchSpace):
+    """The search space of AutoFormer's vision transformers."""
+
     name = "vit"
     ops = (
         "output",

@@ -64,7 +64,9 @@ class LabelScale:
         return LabelScale(-math.inf, values.mean().item(), values.std().item() or 1.0)
 
     def standardise(self, accuracy: Tensor) -> Tensor:
+        """Convert accuracy in percent to standard scores."""
         return ((accuracy.double().clamp(min=self.floor) - self.mean) / self.std).to(torch.get_default_dtype())
 
     def percent(self, score: Tensor) -> Tensor:
+        """Convert standard scores to accuracy in percent."""
         return score * self.std + self.mean

@@ -24,6 +24,7 @@ SPACING, HALF_WIDTH, HALF_HEIGHT = 2.0, 0.62, 0.3
 
 
 def operation_colour(op: str) -> str:
+    """Return the colour of an operation, grey for an unknown one."""
     return next((colour for part, colour in OPERATION_COLOURS if part in op), "#F2F2F2")
 
 
