@@ -278,9 +278,10 @@ def _claim_line(claim: Claim, units: list[dict[str, Any]]) -> dict[str, Any]:
 def answers(rows: pd.DataFrame, page: str) -> pd.DataFrame:
     """Return the answers to the claims of a page: one line for the whole (`level` claim), one per space, one per size.
 
-    Columns `page, says, source, metric, margin, level, space, where, n_seeds, difference, low, high, differences,
-    answer`; `differences` lists the values behind the interval. `answer` is one of `BADGES` for the whole and of
-    the constants from `HIGHER` to `NONE` below it. Raises UserError for a page without claims.
+    Columns
+    `page, says, source, metric, margin, level, space, where, n_seeds, difference, low, high, differences, answer`;
+    `differences` lists the values behind the interval. `answer` is one of `BADGES` for the whole, and below it one of
+    the constants from `HIGHER` to `NONE`. Raise UserError if the page has no claims.
     """
     import pandas as pd
 

@@ -81,8 +81,8 @@ def table(space: str) -> pd.DataFrame:
     """Return the published networks of a search space, one line per architecture, or without counts if it is unknown.
 
     Columns: method; dataset; `quoted_` parameters_m, flops_m, test_accuracy, top1_accuracy, top5_accuracy, queries, as
-    `data/paper.csv` has them; `counted_parameters_m` and `counted_flops_m`; note; notation. Raises UserError for
-    another space.
+    in `data/paper.csv`; `counted_parameters_m` and `counted_flops_m`; note; notation. Raise UserError for another
+    space.
     """
     import pandas as pd
 
