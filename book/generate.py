@@ -91,7 +91,7 @@ def topic(note: Note) -> str:
 
 
 def notes_page(open_points: list[Note]) -> str:
-    """A page with every note by topic, as three sentences: what the paper says, what we do, why."""
+    """A page with every note by topic, a row each: what the paper says, what we do, why."""
     page = GENERATED + "# What the paper leaves open\n\n"
     page += (
         "The paper does not say everything that a program must decide. Each such place carries a tag in the "
@@ -100,7 +100,7 @@ def notes_page(open_points: list[Note]) -> str:
         "[context](notebooks/context.ipynb).\n"
     )
     for name in TOPICS:
-        page += f"\n## {name}\n"
+        page += f"\n## {name}\n\n| The paper | We | Because |\n| --- | --- | --- |\n"
         for note in open_points:
             if topic(note) == name:
                 page += _note(note)
@@ -108,14 +108,12 @@ def notes_page(open_points: list[Note]) -> str:
 
 
 def _note(note: Note) -> str:
-    parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", note.text)
-    where = f"`{note.file}`, line {note.line}"
-    if parts is None:
-        return f"\n{where}\n: {note.text}\n"
-    said = ""
-    for lead, part in zip(("The paper", "We", "Because"), parts.groups(), strict=True):
-        said += f": **{lead}** {part.rstrip('.;')}.\n"
-    return f"\n{where}\n{said}"
+    """A row of the table: what the paper says, what we do, why, and below it where the code says so."""
+    text = note.text.replace("|", "\\|")
+    parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", text)
+    said = parts.groups() if parts else (text, "", "")
+    paper, we, because = (part.rstrip(".;") for part in said)
+    return f"| {paper} | {we} | {because} <br>`{note.file}`, line {note.line} |\n"
 
 
 # --- all rows ---
