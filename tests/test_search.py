@@ -21,6 +21,7 @@ from hypernas.search import loop, methods
 from hypernas.search.domains import Pool, WholeSpace
 from hypernas.search.methods import METHODS, OBJECTIVES, Objective, Task, Trials, at_most
 from hypernas.search.pareto import by_front, pareto_front
+from hypernas.search.parzen import choices_of
 from hypernas.spaces.choice import ChoiceSpace
 from hypernas.view import comparisons
 
@@ -290,8 +291,19 @@ def test_tpe_searches_the_choices_of_a_space_and_finds_what_random_search_does_n
         found[method] = [answer.accuracy for answer in answers]
         assert len({answer.candidate for answer in answers}) == 60
     assert np.mean(found["tpe"][40:]) > np.mean(found["random"][40:]) + 1
-    with pytest.raises(UserError, match="tpe needs a space of choices, or of notations of one length, got nasbench201"):
-        METHODS["tpe"](Task(WholeSpace(spaces.get("nasbench201")), 9, 100), Trials(), 1)
+    with pytest.raises(UserError, match="tpe needs a space with a fixed number of choices, got nasbench101"):
+        METHODS["tpe"](Task(WholeSpace(spaces.get("nasbench101")), 9, 100), Trials(), 1)
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "nasbenchmacro"])
+def test_the_choices_of_a_notation_make_the_same_architecture_again(name):
+    space = spaces.get(name)
+    choices, encode, decode = choices_of(space)
+    architecture = space.sample(np.random.default_rng(5))
+    assignment = encode(architecture)
+    assert all(assignment[place] in values for place, values in choices.items())
+    assert decode(assignment).notation == architecture.notation
+    assert max(map(len, choices.values())) == {"nasbench201": 5, "nasbenchmacro": 3}[name]
 
 
 @pytest.fixture

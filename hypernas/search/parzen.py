@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypernas.graph import Architecture
 from hypernas.search.domains import Candidate
 from hypernas.search.methods import Task, Trials
 
-# So many random notations hold every character of every place, for all spaces that we know.
+# So many random notations hold every part of every place, for all spaces that we know.
 SAMPLES = 300
+NOT_A_WORD = re.compile(r"(\W+)")
 Assignment = Mapping[str, Any]
 
 
@@ -40,7 +42,11 @@ def suggest(task: Task, trials: Trials) -> Candidate:
         told = {name: distributions[name] for name in assignment}
         trial = optuna.create_trial(params=dict(assignment), distributions=told, values=values)
         study.add_trial(trial)
-    suggested = decode(study.ask(distributions).params)
+    try:
+        suggested = decode(study.ask(distributions).params)
+    except UserError:
+        # Choices that are each possible may be no architecture together.
+        return task.draw()
     candidate = task.domain.candidate(suggested)
     return candidate if task.fits(candidate) else task.draw()
 
@@ -50,24 +56,35 @@ def choices_of(
 ) -> tuple[Mapping[str, Sequence[Any]], Callable[[Architecture], Assignment], Callable[[Assignment], Architecture]]:
     """Return the choices of a space by name, a function from architecture to assignment, and its inverse.
 
-    A ChoiceSpace has its own choices. If all notations of a space have the same length, each character is a choice.
-    Raise UserError for other spaces.
+    A ChoiceSpace has its own choices. In another space each word of a notation is one, or each character of a single
+    word; all notations must have the same number of them. Raise UserError if they do not.
     """
     if isinstance(getattr(space, "choices", None), Mapping):
         return space.choices, space.assignment, space.architecture
     rng = np.random.default_rng(0)
-    notations = [space.sample(rng).notation for _ in range(SAMPLES)]
-    lengths = {len(notation) for notation in notations}
-    if len(lengths) > 1:
-        raise UserError(f"tpe needs a space of choices, or of notations of one length, got {space.name}")
+    notations = [_parts(space.sample(rng).notation) for _ in range(SAMPLES)]
+    if len({len(parts) for parts in notations}) > 1:
+        raise UserError(f"tpe needs a space with a fixed number of choices, got {space.name}")
     columns = zip(*notations, strict=True)
-    characters = {f"place {i}": sorted(set(column)) for i, column in enumerate(columns)}
+    choices = {f"place {i}": sorted(set(column)) for i, column in enumerate(columns)}
 
     def encode(architecture: Architecture) -> Assignment:
         notation = space.canonical(architecture, "raw").notation
-        return dict(zip(characters, notation, strict=True))
+        return dict(zip(choices, _parts(notation), strict=True))
 
     def decode(assignment: Assignment) -> Architecture:
-        return space.parse("".join(assignment[name] for name in characters))
+        return space.parse("".join(assignment[name] for name in choices))
 
-    return characters, encode, decode
+    return choices, encode, decode
+
+
+def _parts(notation: str) -> list[str]:
+    """Split a notation into words and what separates them, a single word into its characters.
+
+    >>> _parts("|none~0|+|skip_connect~0|")
+    ['', '|', 'none', '~', '0', '|+|', 'skip_connect', '~', '0', '|', '']
+    >>> _parts("2210")
+    ['2', '2', '1', '0']
+    """
+    words = NOT_A_WORD.split(notation)
+    return words if len(words) > 1 else list(notation)
