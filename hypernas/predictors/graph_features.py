@@ -18,8 +18,6 @@ from hypernas.predictors.shared.features import FeaturePredictor, repeats, varyi
 REGRESSORS = ("both", "forest", "gaussian-process")
 # Of so many operations all 255 sets are features; of more there would be too many.
 ALL_SUBSETS = 8
-# What is counted for each set of operations, in the order of `_describe`.
-OF_A_SET = ("shortest path", "longest path", "input degree", "output degree", "edges", "mean degree")
 
 
 class Mean:
@@ -98,7 +96,7 @@ class GraphStatistics:
     each set of inner operations, with the nodes of all other inner operations removed: the shortest and the longest
     path from input to output, the number of edges that leave the inputs, that enter the outputs, and in total, and the
     average number per node. Inner operations are those that stand between two nodes somewhere in the training graphs;
-    all others belong to inputs and outputs. Parallel edges count separately. `names` describes each feature.
+    all others belong to inputs and outputs. Parallel edges count separately.
 
     Two things differ from GRAF. Its operations sit on edges or nodes, depending on the space; here they are always
     nodes. And the number of times that the network repeats a cell is a feature here.
@@ -109,12 +107,8 @@ class GraphStatistics:
         # More edges than any path of the training graphs has.
         self.far = graphs.ops.shape[2]
         self.inner = [_inner_operations(graphs, u) for u in self.columns]
-        self.outer = []
-        self.names: list[str] = []
-        for u, inner in zip(self.columns, self.inner, strict=True):
-            outer = _outer_operations(graphs, u, inner)
-            self.outer.append(outer)
-            self.names += [f"cell {u}: {name}" for name in _names(inner, outer)]
+        pairs = zip(self.columns, self.inner, strict=True)
+        self.outer = [_outer_operations(graphs, u, inner) for u, inner in pairs]
 
     def __call__(self, graphs: GraphBatch) -> np.ndarray:
         """Return the features (B, F), float32."""
@@ -175,16 +169,6 @@ def _outer_operations(
     return others
 
 
-def _names(inner: list[int], outer: list[int]) -> list[str]:
-    """Of the features of one cell."""
-    names = ["repeats"]
-    names += [f"nodes of {op}" for op in [*inner, *outer]]
-    for operations in subsets(inner):
-        members = ",".join(map(str, operations))
-        names += [f"{feature} over {members}" for feature in OF_A_SET]
-    return names
-
-
 def _between(edges: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """Edge counts (B, N, N) of which both ends are among the nodes (B, N) alone."""
     return edges * nodes[:, :, None] * nodes[:, None]
@@ -196,9 +180,10 @@ def _describe(
     kept: np.ndarray,
     far: int,
 ) -> list[np.ndarray]:
-    """The features `OF_A_SET`, (B,), of the edge counts (B, N, N) between the nodes `kept`.
+    """The features of a set of operations, (B,), of the edge counts (B, N, N) between the nodes `kept`.
 
-    Inputs and outputs are among the nodes `end`. Without a path the shortest has `far` edges, and the longest has -1.
+    They are shortest path, longest path, input degree, output degree, edges and mean degree. Inputs and outputs are
+    among the nodes `end`. Without a path the shortest has `far` edges, and the longest has -1.
     """
     n = end.shape[1]
     # An input has no edge in, an output none out; a node without any edge is an input.

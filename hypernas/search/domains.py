@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,27 +17,6 @@ from hypernas.predictors.shared.features import count
 # The rank among the nearest rows of the one that replaces a mutation which the table lacks, on average.
 NEAREST = 10
 Candidate = Any  # hashable
-
-
-class Domain(Protocol):
-    """The candidates of a search. `keys` are equal for architectures that compute the same function.
-
-    `rows` are all candidates, or None if they cannot be listed.
-    """
-
-    space: Any
-    source: str
-
-    @property
-    def rows(self) -> Sequence[Candidate] | None: ...
-    def sample(self, rng: np.random.Generator) -> Candidate: ...
-    def mutate(self, candidate: Candidate, rng: np.random.Generator) -> Candidate: ...
-    def keys(self, candidates: Sequence[Candidate]) -> list[int]: ...
-    def graphs(self, candidates: Sequence[Candidate], graph_form: str) -> GraphBatch: ...
-    def architecture(self, candidate: Candidate) -> Architecture: ...
-    def candidate(self, architecture: Architecture) -> Candidate: ...
-    def count(self, candidate: Candidate) -> tuple[int, int]: ...
-    def accuracy(self, candidate: Candidate) -> float: ...
 
 
 def function_id(space: Any, architecture: Architecture) -> int:
@@ -71,7 +50,7 @@ class Pool:
         """Return the number of different functions."""
         return len(self._rows_by_key)
 
-    def sample(self, rng: np.random.Generator) -> int:
+    def sample(self, rng: np.random.Generator) -> Candidate:
         return self.rows[rng.integers(len(self.rows))]
 
     def mutate(self, row: int, rng: np.random.Generator) -> int:
@@ -154,7 +133,7 @@ class WholeSpace:
         self.source: str = "" if oracle is None else oracle.source
         self._key: dict[Architecture, int] = {}
 
-    def sample(self, rng: np.random.Generator) -> Architecture:
+    def sample(self, rng: np.random.Generator) -> Candidate:
         return self.space.sample(rng)
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
@@ -183,3 +162,7 @@ class WholeSpace:
     def accuracy(self, architecture: Architecture) -> float:
         """Return the surrogate's prediction in percent."""
         return float(self._oracle.predict([architecture])[0])
+
+
+# `keys` are equal for candidates that compute the same function; `rows` is None where they cannot be listed.
+Domain = Pool | WholeSpace
