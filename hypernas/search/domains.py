@@ -87,7 +87,7 @@ class Pool:
     def architecture(self, row: int) -> Architecture:
         return self.benchmark.graphs("raw").architecture(row)
 
-    def candidate(self, architecture: Architecture) -> int:
+    def candidate(self, architecture: Architecture) -> Candidate:
         """Return the row of an architecture. Raise UserError if the table does not contain it."""
         rows = self._rows_by_key.get(function_id(self.space, architecture))
         if not rows:
@@ -153,7 +153,7 @@ class WholeSpace:
     def architecture(self, architecture: Architecture) -> Architecture:
         return architecture
 
-    def candidate(self, architecture: Architecture) -> Architecture:
+    def candidate(self, architecture: Architecture) -> Candidate:
         return architecture
 
     def count(self, architecture: Architecture) -> tuple[int, int]:
