@@ -491,3 +491,23 @@ def test_a_search_is_found_by_its_settings():
     place = ("search", "nasbench201", "cifar10", "guided", 20, 0)
     assert Search(*place).key() == Search(*place, settings={"max_flops": 0, "step": "10"}).key()
     assert Search(*place).key() != Search(*place, settings={"max_flops": "5e8"}).key()
+
+
+def test_queries_to_reach_counts_up_to_the_mean_end_of_another_method():
+    ends = {"evolution": [(1, 90.0), (9, 92.0)], "bayesian": [(1, 90.0), (3, 92.5)], "random": [(1, 90.0), (8, 91.0)]}
+    rows = pd.DataFrame(
+        {
+            "space": "toy",
+            "method": method,
+            "seed": seed,
+            "queries": 10,
+            "validation_accuracy": curve[-1][1],
+            "curve": json.dumps([[query, accuracy, accuracy] for query, accuracy in curve]),
+        }
+        for method, curve in ends.items()
+        for seed in (0, 1)
+    )
+    lines = found.queries_to_reach(rows, "evolution").set_index("method")
+    assert lines["queries"].to_dict() == {"evolution": 9.0, "bayesian": 3.0, "random": np.inf}
+    assert lines["share"].to_dict() == {"evolution": 1.0, "bayesian": 1.0, "random": 0.0}
+    assert set(lines["level"]) == {92.0}

@@ -164,6 +164,30 @@ def best_so_far(row: Any) -> dict[int, float]:
     return dict(zip(queries.tolist(), best.tolist(), strict=True))
 
 
+def queries_to_reach(rows: pd.DataFrame, goal: str) -> pd.DataFrame:
+    """Return how many queries each search needs for the mean accuracy that the method `goal` ends with, by space.
+
+    Columns `space, method, predictor, first`, `level` (validation accuracy in percent), the median number of `queries`
+    over seeds (infinite if less than half of them reach it), and the `share` of seeds that do.
+    """
+    import pandas as pd
+
+    lines = []
+    for space, there in _with_who(rows).groupby("space", sort=False):
+        level = there.loc[there["method"] == goal, "validation_accuracy"].mean()
+        who: Any
+        for who, runs in there.groupby(WHO, dropna=False, sort=False):
+            needed = [_first_at(best_so_far(row), level) for row in runs.to_dict("records")]
+            line = {"space": space, **dict(zip(WHO, who, strict=True)), "level": level}
+            lines.append(line | {"queries": np.median(needed), "share": np.isfinite(needed).mean()})
+    return pd.DataFrame(lines, columns=["space", *WHO, "level", "queries", "share"])
+
+
+def _first_at(best: dict[int, float], level: float) -> float:
+    """Return the first number of queries whose best accuracy is at least `level`, infinity if there is none."""
+    return next((float(queries) for queries, accuracy in best.items() if accuracy >= level), math.inf)
+
+
 def fronts(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `million multiply-adds` and `validation accuracy, %` of all points on the fronts of rows of searches."""
     import pandas as pd
