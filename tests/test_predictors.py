@@ -208,7 +208,7 @@ def test_a_wrong_q_is_a_user_error_before_anything_trains(q):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"loss": "l1"}, "loss must be one of mse, bce, got 'l1'"),
+        ({"loss": "l1"}, "loss must be one of mse, cubed, bce, got 'l1'"),
         ({"engine": "jit"}, "engine must be one of fast, plain"),
         ({"context": "mean"}, "context must be one of sum, concat, position, none"),
         ({"reading": "both"}, "reading must be one of printed, text"),

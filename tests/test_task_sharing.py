@@ -6,7 +6,9 @@ import torch
 
 from hypernas import predictors, spaces
 from hypernas.errors import UserError
+from hypernas.fast.loss import adaptive_sum
 from hypernas.graph import collate
+from hypernas.predictors.hypernas import regression_loss
 from hypernas.predictors.task_sharing import SHARING, projected, scaled
 
 SMALL = {"n_layers": 2, "width": 8, "hyper_layers": 1, "hyper_width": 8, "image_batch": 4, "epochs": 2}
@@ -54,6 +56,14 @@ def test_with_all_layers_apart_or_a_stopped_gradient_no_gcn_hears_the_hypernetwo
         weights = trained("hypernas-sharing", graphs, apart=2, learn_u=False, epochs=1, accumulate=12, **settings)
         layers.append({name: value for name, value in weights.items() if ".gcn." in name and name.startswith(ENCODER)})
     assert not differ(*layers)
+
+
+def test_cubed_error_is_what_the_adaptive_loss_makes_of_the_squared_one():
+    predicted, label = torch.tensor([[0.5, -2.0, 1.0]]), torch.tensor([[1.5, 1.0, 1.0]])
+    # q = 1.5 as printed; both weights are 1 / 2 at u = 1.
+    summed = adaptive_sum([regression_loss("mse", predicted, label)], torch.ones(1, 1), 1.5)
+    by_hand = regression_loss("cubed", predicted, label).mean() / 2 + np.log(2)
+    assert summed.item() == pytest.approx(by_hand.item(), rel=1e-4)
 
 
 def test_projection_leaves_no_part_against_the_other_task():
