@@ -118,7 +118,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ("epochs", "Passes over the training architectures."),
         ("reading", "Exponent of the loss: printed (q) or text (q - 1)."),
         ("q", "Preference coefficient of the loss, above 0."),
-        ("loss", "Loss of the predictor."),
+        ("loss", "Loss of the predictor: mse, bce or cubed."),
         ("context", "How a cell sees the cells before it: sum, concat, position or none."),
         ("graph-form", "Form of the graphs: raw, pruned or contracted."),
     ):

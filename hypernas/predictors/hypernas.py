@@ -1,7 +1,7 @@
-"""HyperNAS (arXiv 2509.18151), many architectures and seeds at once; `method/` is the paper, read that first.
+"""HyperNAS (arXiv 2509.18151) for many architectures and seeds at once. Read `method/` first: it is the paper.
 
-`engine="plain"` trains by `method.hypernas` itself, one architecture at a time; `engine="fast"` comes to the same
-numbers sooner. HyperNAS-P is the predictor alone, HyperNAS-H the hypernetwork alone.
+`engine="plain"` trains with `method.hypernas` itself, one architecture at a time; `engine="fast"` computes the same
+numbers faster. HyperNAS-P is the predictor alone, HyperNAS-H the hypernetwork alone.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ CHOICES = {
 @flat_keywords
 @dataclass(kw_only=True, eq=False)
 class HyperNASP(TrainedPredictor):
-    """HyperNAS-P: the predictor of the paper alone. Defaults are the paper's settings where it gives them.
+    """HyperNAS-P: the paper's predictor alone. Defaults are the paper's settings wherever it states them.
 
-    `encoder` puts another graph network in the place of the directed GCN, `loss="bce"` a ranking loss in that of the
-    squared error, `loss="cubed"` the cube of its size, which HyperNAS trains on at the paper's q = 1.5. With
-    `precision="bfloat16"` a trained GCN scores in bfloat16; all else stays in float32.
+    `encoder` replaces the directed GCN by another graph network. `loss="bce"` replaces the squared error by a ranking
+    loss, and `loss="cubed"` by the cube of the error's size, on which HyperNAS trains at the paper's q = 1.5. With
+    `precision="bfloat16"`, a trained GCN scores in bfloat16; everything else stays in float32.
     """
 
     encoding: EncoderSize = EncoderSize()
@@ -78,7 +78,7 @@ class HyperNASP(TrainedPredictor):
         check_images(self.images)
 
     def plain(self) -> plain.HyperNASP:
-        """The same method as the paper trains it."""
+        """Return the same method as the paper trains it."""
         return plain.HyperNASP(
             seed=self.seed,
             training=self.schedule(),
@@ -99,7 +99,7 @@ class HyperNASP(TrainedPredictor):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """The squared error, or the logistic loss of all pairs, of architectures (S, b)."""
+        """Return the loss of architectures (S, b), by default the squared error, and the values to log."""
         (index,) = inputs
         predicted, _ = run(index)
         losses = regression_loss(self.loss, predicted, labels_at(labels, index))
@@ -112,11 +112,11 @@ class HyperNASP(TrainedPredictor):
 @flat_keywords
 @dataclass(kw_only=True, eq=False)
 class HyperNAS(GeneratingPredictor):
-    """The predictor of the paper. Defaults are the paper's settings (Supplement 7) where it gives them.
+    """The predictor of the paper. Defaults are the paper's settings (Supplement 7) wherever it states them.
 
-    `encoder`, `loss` and `precision` are those of `HyperNASP`. With `target_precision="bfloat16"` the fast engine
-    trains with target networks in bfloat16, all else in float32. With `recompute` the plain loop keeps neither weights
-    nor maps of a cell for the way back but makes them again.
+    `encoder`, `loss` and `precision` are those of `HyperNASP`. With `target_precision="bfloat16"`, the fast engine
+    trains target networks in bfloat16 and everything else in float32. With `recompute`, the plain loop saves memory: it
+    recomputes the weights and maps of each cell in the backward pass instead of storing them.
     """
 
     encoding: EncoderSize = EncoderSize()
@@ -140,7 +140,7 @@ class HyperNAS(GeneratingPredictor):
             raise UserError(f"engine must be plain with recompute=True, got {self.engine!r}")
 
     def plain(self) -> plain.HyperNAS:
-        """The same method as the paper trains it."""
+        """Return the same method as the paper trains it."""
         return plain.HyperNAS(
             seed=self.seed,
             training=self.schedule(),
@@ -170,7 +170,10 @@ class HyperNAS(GeneratingPredictor):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """The adaptive sum of squared error and cross-entropy of architectures (S, b) on images (S, b, M)."""
+        """Return the adaptive sum of both losses of architectures (S, b) on images (S, b, M), and the values to log.
+
+        The losses are the squared error of the prediction and the cross-entropy of the generated networks.
+        """
         losses, log = self.task_losses(run, labels, *inputs)
         return adaptive_sum([*losses.values()], run.u, run.power).sum(), log
 
@@ -181,7 +184,7 @@ class HyperNAS(GeneratingPredictor):
         index: Tensor,
         chosen: Tensor,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The loss (S, b) of each task, and what is logged."""
+        """Return the loss (S, b) of each task, and the values to log."""
         x, y = run.training_images.pictures(chosen)
         predicted, logits = run(index, x)
         assert logits is not None
@@ -205,18 +208,18 @@ class HyperNAS(GeneratingPredictor):
 @flat_keywords
 @dataclass(kw_only=True, eq=False)
 class HyperNASH(HyperNAS):
-    """HyperNAS-H: weight generation alone; an architecture is worth what its generated network gets right."""
+    """HyperNAS-H: weight generation alone; an architecture's score is the accuracy of its generated network."""
 
     tasks: ClassVar[tuple[str, ...]] = ("hyper",)
     predicts_accuracy: ClassVar[bool] = False
 
     def answer(self, graphs: GraphBatch) -> Tensor:
-        """Accuracy (B,) in percent of the generated networks on test images."""
+        """Return the accuracy (B,) in percent of the generated networks on test images."""
         return self.target_accuracies(graphs)
 
 
 def check_choices(predictor: HyperNASP | HyperNAS) -> None:
-    """Raise UserError for a choice that there is not, or two that do not go together."""
+    """Raise UserError for an unknown choice, and for two choices that exclude each other."""
     settings = predictor.settings()
     for name, choices in CHOICES.items():
         if name in settings and settings[name] not in choices:
@@ -233,7 +236,7 @@ def regression_loss(
     predicted: Tensor,
     label: Tensor,
 ) -> Tensor:
-    """(S, b) -> the loss of each architecture of a step; a ranking loss is one number (S, 1) for all of them."""
+    """Return the loss (S, b) of each architecture of a step; a ranking loss is one number (S, 1) for all of them."""
     if loss == "mse":
         return (predicted - label) ** 2
     if loss == "cubed":

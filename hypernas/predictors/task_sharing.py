@@ -1,4 +1,4 @@
-"""What the encoder of HyperNAS learns from its two tasks, for a fair trial of the hypernetwork."""
+"""Rules for what the encoder of HyperNAS learns from its two tasks, to give the hypernetwork a fair trial."""
 
 from __future__ import annotations
 
@@ -28,24 +28,29 @@ LEAST = 1e-12
 
 
 def summed(prediction: Tensor, generation: Tensor) -> Tensor:
-    """Both gradients, as in the paper."""
+    """Return the sum of both gradients, as in the paper."""
     return prediction + generation
 
 
 def stopped(prediction: Tensor, generation: Tensor) -> Tensor:
-    """The gradient of the prediction alone: the hypernetwork learns beside an encoder that does not hear it."""
+    """Return the gradient of the prediction alone: the hypernetwork trains, but does not influence the encoder."""
     return prediction
 
 
 def scaled(prediction: Tensor, generation: Tensor) -> Tensor:
-    """Both gradients with the norm of the prediction's, so that neither task drowns the other."""
+    """Return the sum after scaling the generation's gradient to the norm of the prediction's, so that neither
+    dominates.
+    """
     own = prediction.norm(dim=1, keepdim=True)
     other = generation.norm(dim=1, keepdim=True)
     return prediction + generation * own / other.clamp(min=LEAST)
 
 
 def projected(prediction: Tensor, generation: Tensor) -> Tensor:
-    """PCGrad (Yu et al., NeurIPS 2020): of two gradients that disagree, each loses its part against the other."""
+    """Return the sum after PCGrad (Yu et al., NeurIPS 2020).
+
+    If the two gradients conflict, each loses its component along the other.
+    """
     product = (prediction * generation).sum(1, keepdim=True).clamp(max=0)
     own = prediction.square().sum(1, keepdim=True)
     other = generation.square().sum(1, keepdim=True)
@@ -66,10 +71,10 @@ SHARING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @flat_keywords
 @dataclass(kw_only=True, eq=False)
 class TaskSharing(HyperNAS):
-    """HyperNAS with another rule for what its encoder learns from the two tasks; the losses are the same.
+    """HyperNAS with another rule for what its encoder learns from the two tasks; the losses stay the same.
 
-    `sharing` is one of `SHARING`. In the last `apart` GCN layers of each cell only the prediction counts. With
-    `unlabelled` architectures of the space the encoder and the hypernetwork first train as HyperNAS-H, for
+    `sharing` is one of `SHARING`. In the last `apart` GCN layers of each cell, only the prediction counts. With
+    `unlabelled` architectures of the space, encoder and hypernetwork are first trained as HyperNAS-H, for
     `generation_epochs` passes over them.
     """
 
@@ -115,7 +120,7 @@ class TaskSharing(HyperNAS):
         labels: Tensor,
         *inputs: Tensor,
     ) -> Logged:
-        """A sum whose gradient is that of the adaptive loss, but for the encoder, where `sharing` says what it is."""
+        """Return a sum with the gradient of the adaptive loss, except on the encoder, where `sharing` decides."""
         losses, log = self.task_losses(run, labels, *inputs)
         learned = {name: parameter for name, parameter in run.stack.parameters.items() if parameter.requires_grad}
         by_task = []
@@ -152,7 +157,7 @@ class TaskSharing(HyperNAS):
         scale: LabelScale,
         weights: dict[str, Tensor],
     ) -> None:
-        """As for any predictor; what the weights replace is not trained first."""
+        """Restore the fitted state of a saved predictor, without the first training, which the weights replace."""
         unlabelled, self.unlabelled = self.unlabelled, 0
         try:
             super().restore(training_set, scale, weights)
