@@ -141,26 +141,14 @@ def _cells_of(
     mask: np.ndarray,
     kind: np.ndarray,
 ) -> np.ndarray:
-    """Arrays of a GraphBatch -> uint64 (B, U), the hash of each unique cell and its kind."""
+    """Arrays of a GraphBatch -> uint64 (B, U), the hash of each unique cell and its kind, equal for isomorphic ones."""
     b, u, n = ops.shape
     kinds = KIND * kind.astype(uint64)
     labels = ops.astype(uint64) + kinds[..., None]
-    cells = cell_ids(
-        labels.reshape(b * u, n),
-        adjacency.reshape(b * u, n, n),
-        mask.reshape(b * u, n),
-    )
+    mask = mask.reshape(b * u, n)
+    nodes = node_ids(labels.reshape(b * u, n), adjacency.reshape(b * u, n, n), mask)
+    cells = mix(np.where(mask.T, mix(nodes), uint64(0)).sum(0))
     return cells.reshape(b, u)
-
-
-def cell_ids(
-    labels: np.ndarray,
-    adjacency: np.ndarray,
-    mask: np.ndarray,
-) -> np.ndarray:
-    """Labels (R, N) uint64, edge counts (R, N, N), mask (R, N) -> uint64 (R,), equal for isomorphic cells."""
-    nodes = node_ids(labels, adjacency, mask)
-    return mix(np.where(mask.T, mix(nodes), uint64(0)).sum(0))
 
 
 def node_ids(
@@ -168,7 +156,7 @@ def node_ids(
     adjacency: np.ndarray,
     mask: np.ndarray,
 ) -> np.ndarray:
-    """Same arguments as `cell_ids` -> uint64 (N, R), equal for nodes that an isomorphism of two cells identifies.
+    """Labels (R, N) uint64, edge counts (R, N, N), mask (R, N) -> uint64 (N, R), equal for isomorphic nodes.
 
     Uses Weisfeiler-Lehman refinement along and against the edges, as NAS-Bench-101 does to hash its modules. The number
     of rounds is the number of nodes, but at least 8, so that padding changes nothing.

@@ -19,7 +19,7 @@ from hypernas.lab.runner import cores
 
 @click.group()
 def data() -> None:
-    """List, download and check benchmark tables and images."""
+    """List and download benchmark tables and images."""
 
 
 @data.command("list")

@@ -38,9 +38,7 @@ def stopped(prediction: Tensor, generation: Tensor) -> Tensor:
 
 
 def scaled(prediction: Tensor, generation: Tensor) -> Tensor:
-    """Return the sum after scaling the generation's gradient to the norm of the prediction's, so that neither
-    dominates.
-    """
+    """Return the sum with the generation's gradient scaled to the norm of the prediction's: neither dominates."""
     own = prediction.norm(dim=1, keepdim=True)
     other = generation.norm(dim=1, keepdim=True)
     return prediction + generation * own / other.clamp(min=LEAST)
