@@ -33,8 +33,13 @@ MARKUP = re.compile(r"[&<>\"'`*_\[\]()|$\\~#{}!^]")
 MOST_NUMBERS = 100_000
 
 
-def number(value: float | None, metric: str = "kendall_tau", sign: bool = False) -> str:
-    """Return a value of a metric with the appropriate digits, "–" if it is missing.
+def number(
+    value: float | None,
+    metric: str = "kendall_tau",
+    sign: bool = False,
+    digits: int | None = None,
+) -> str:
+    """Return a value of a metric with the appropriate digits, or so many `digits`, "–" if it is missing.
 
     A value that rounds to 0 has no sign.
 
@@ -43,7 +48,7 @@ def number(value: float | None, metric: str = "kendall_tau", sign: bool = False)
     """
     if value is None or value != value:
         return MISSING
-    text = f"{value:+,.{DIGITS.get(metric, 0)}f}"
+    text = f"{value:+,.{DIGITS.get(metric, 0) if digits is None else digits}f}"
     is_zero = not float(text.replace(",", ""))
     if is_zero or (text[0] == "+" and not sign):
         return text[1:]
@@ -55,12 +60,18 @@ def estimate(line: Mapping[Any, Any], metric: str = "kendall_tau") -> str:
 
     >>> estimate({"difference": 0.0071, "low": 0.0041, "high": 0.0101})
     '+0.007 [+0.004, +0.010]'
+    >>> estimate({"difference": -0.0072, "low": -0.0143, "high": -0.0002})
+    '−0.0072 [−0.0143, −0.0002]'
     >>> estimate({"difference": 10440.0, "low": float("nan"), "high": float("nan")}, "n_parameters")
     '+10,440'
     """
     sign = metric not in UNSIGNED
-    middle = number(line["difference"], metric, sign)
-    low, high = number(line["low"], metric, sign), number(line["high"], metric, sign)
+    digits = DIGITS.get(metric, 0)
+    bounds = line["low"], line["high"]
+    # A bound decides by its side of 0, so it must not be rounded to it.
+    if digits and any(bound and round(bound, digits) == 0 for bound in bounds):
+        digits += 1
+    middle, low, high = (number(value, metric, sign, digits) for value in (line["difference"], *bounds))
     return middle if low == MISSING else f"{middle} [{low}, {high}]"
 
 

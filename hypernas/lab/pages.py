@@ -104,9 +104,34 @@ def verdict_html(lines: pd.DataFrame, meaning: str) -> Html:
     whole = lines.iloc[0]
     answer = whole["answer"]
     within = " (equal to within ±0.01)" if answer == claims.EQUIVALENT else ""
-    metric = plain(display_name(whole["metric"]))
-    paired = metric if whole["metric"] in COSTS else f"difference in {metric}, paired by training set"
-    return _box(answer, whole["says"], whole["source"], in_numbers(lines), paired, meaning, within)
+    return _box(answer, whole["says"], whole["source"], in_numbers(lines), _about(lines), meaning, within)
+
+
+def _about(lines: pd.DataFrame) -> str:
+    """What the numbers of a claim are: the metric, how runs are paired, over which numbers of labels, the interval."""
+    whole = lines.iloc[0]
+    about = plain(display_name(whole["metric"]))
+    if whole["metric"] not in COSTS:
+        claim = next(claim for claim in claims.claims() if (claim.page, claim.says) == (whole["page"], whole["says"]))
+        paired = "from the published figure" if claim.paper else "paired by training set"
+        about = f"difference in {about}, {paired}"
+        sizes = _sizes(lines)
+        # A line of one size names it where it stands.
+        if not whole["n_seeds"] or not any(part.isdigit() for part in str(whole["where"]).split(", ")):
+            about += f", mean over {sizes} labels" if sizes else ""
+    has_interval = lines["low"].notna().any()
+    return f"{about}, 95 % interval" if has_interval else about
+
+
+def _sizes(lines: pd.DataFrame) -> str:
+    """The numbers of labels that each space's number is a mean over, such as `39–781`, empty where there is one."""
+    ranges = []
+    sizes = lines[lines["level"] == claims.SIZE]
+    for _, there in sizes.groupby("space", sort=False):
+        numbers = {int(part) for where in there["where"] for part in where.split(", ") if part.isdigit()}
+        if len(numbers) > 1:
+            ranges.append(f"{min(numbers)}–{max(numbers)}")
+    return " and ".join(dict.fromkeys(ranges))
 
 
 def _box(badge: str, claim: str, source: str, numbers: str, about: str, meaning: str, within: str = "") -> Html:
@@ -114,7 +139,7 @@ def _box(badge: str, claim: str, source: str, numbers: str, about: str, meaning:
         f'<div class="hn-verdict hn-{plain(badge)}">'
         f"<p>{badge_html(badge)} <strong>{plain(claim)}</strong>{within} "
         f'<span class="hn-source">{plain(source)}</span></p>'
-        f'<p class="hn-number">{plain(numbers)} <span class="hn-source">{about}, 95 % interval</span></p>'
+        f'<p class="hn-number">{plain(numbers)} <span class="hn-source">{about}</span></p>'
         f"<p>{plain(meaning)}</p></div>"
     )
 

@@ -125,17 +125,15 @@ def recorded_over_q() -> pd.DataFrame:
     return rows.drop_duplicates([name for name in RUN if name in rows], ignore_index=True)
 
 
-def without_hypernetwork() -> dict[str, float]:
-    """Return `space dataset, n_train` -> mean Kendall tau of HyperNAS-P, from the page of the components."""
+def without_hypernetwork() -> dict[str, dict[int, float]]:
+    """Return `space dataset, n_train` -> seed -> Kendall tau of HyperNAS-P, from the page of the components."""
     rows = grids.rows("components")
     rows = rows[rows["profile"] == "standard"]
     rows = rows[rows["method"] == "hypernas-p"]
-    means = rows.groupby(["space", "dataset", "n_train"])["kendall_tau"].mean()
-    reference = {}
-    place: Any
-    for place, tau in means.items():
-        space, dataset, n_train = place
-        reference[f"{space} {dataset}, {n_train}"] = round(float(tau), 4)
+    reference: dict[str, dict[int, float]] = {}
+    for row in rows.to_dict("records"):
+        place = f"{row['space']} {row['dataset']}, {row['n_train']}"
+        reference.setdefault(place, {})[row["seed"]] = row["kendall_tau"]
     return reference
 
 

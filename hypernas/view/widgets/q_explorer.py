@@ -21,21 +21,22 @@ class QExplorer(View):
 
     `rows` are rows of experiments (`q, reading, n_train, kendall_tau`, and optionally
     `space, dataset, images, learn_u, target_accuracy, target_test_accuracy, seed, profile, epochs, seconds, history`).
-    The profile `live` marks those trained in the notebook. `reference` maps `space dataset, n_train` to the Kendall tau
-    without a hypernetwork, with which a sentence compares. `train(q=, reading=, n_train=, progress=)` -> row adds the
-    button Train here, with `sizes` as choices of n_train.
+    The profile `live` marks those trained in the notebook. `reference` maps `space dataset, n_train` to
+    seed -> Kendall tau without a hypernetwork; a sentence compares runs with it on the same seeds.
+    `train(q=, reading=, n_train=, progress=)` -> row adds the button Train here, with `sizes` as choices of n_train.
     """
 
     def __init__(
         self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], train: Callable[..., Any] | None = None,
-        sizes: Sequence[int] = (39, 78, 156), note: str = "", reference: Mapping[str, float] | None = None,
+        sizes: Sequence[int] = (39, 78, 156), note: str = "",
+        reference: Mapping[str, Mapping[int, float]] | None = None,
     ) -> None:  # fmt: skip
         self.note = note
         self.reference = dict(reference or {})
         self.rows: list[dict[str, Any]] = []
         try:
             self.rows = rows_of(rows)
-            data = grid(self.rows, note=note) | {"reference": self.reference}
+            data = grid(self.rows, note=note, reference=self.reference)
         except WrongInput as error:
             data = {"kind": "explorer", "sentence": f"Nothing to explore: {error}."}
         super().__init__(data=data)
@@ -53,7 +54,7 @@ class QExplorer(View):
         """Add one run and open the view at it. Raise ValueError if the row cannot be shown."""
         plain = plain_row({"profile": "live", **row})
         self.rows.append(plain)
-        self.data = grid(self.rows, newest=plain, note=self.note) | {"reference": self.reference}
+        self.data = grid(self.rows, newest=plain, note=self.note, reference=self.reference)
 
     def instead(self) -> str:
         if "sentence" in self.data:

@@ -29,6 +29,7 @@ DEFAULTS = {
     "history": None,
     "seconds": None,
     "target_accuracy": None,
+    "seed": None,
 }
 # What rows of one run have in common; they differ in the seed alone.
 GROUP = ("space", "dataset", "n_train", "images", "reading", "learn_u", "q", "profile", "method", "epochs")
@@ -124,9 +125,15 @@ def _run(
     members: Sequence[Mapping[str, Any]],
     order: int,
     n: int,
+    reference: Mapping[str, Mapping[int, float]],
 ) -> dict[str, Any]:
-    """One run of the explorer from its rows, a seed each; curves have at most n points."""
+    """One run of the explorer from its rows, a seed each; curves have at most n points.
+
+    `gain` is the mean difference to the `reference` over the seeds that both have.
+    """
     first = members[0]
+    alone = reference.get(f"{first['space']} {first['dataset']}, {first['n_train']}", {})
+    gains = [row["kendall_tau"] - alone[row["seed"]] for row in members if row["seed"] in alone]
     taus = [row["kendall_tau"] for row in members]
     low, high = student_interval(taus)
     return {
@@ -141,6 +148,8 @@ def _run(
         "tau_low": _mean([low]),
         "tau_high": _mean([high]),
         "seeds": len(members),
+        "gain": _mean(gains),
+        "pairs": len(gains),
         "target_accuracy": _mean([row["target_accuracy"] for row in members]),
         "seconds": _mean([row["seconds"] for row in members]),
         "live": first["profile"] == "live",
@@ -149,18 +158,23 @@ def _run(
     }
 
 
-def runs(rows: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:
+def runs(
+    rows: Sequence[Mapping[str, Any]],
+    n: int,
+    reference: Mapping[str, Mapping[int, float]],
+) -> list[dict[str, Any]]:
     """Return one run for each setting, in the order of their first rows: means over seeds, tau with its interval."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(_setting(row), []).append(row)
-    return [_run(members, order, n) for order, members in enumerate(groups.values())]
+    return [_run(members, order, n, reference) for order, members in enumerate(groups.values())]
 
 
 def grid(
     rows: Sequence[Mapping[str, Any]],
     newest: Mapping[str, Any] | None = None,
     note: str = "",
+    reference: Mapping[str, Mapping[int, float]] | None = None,
 ) -> dict[str, Any]:
     """Return the explorer's data; `newest` is the row it opens with.
 
@@ -170,7 +184,7 @@ def grid(
     opened = None if newest is None else settings.index(_setting(newest))
     data: dict[str, Any] = {}
     for n in POINTS_OF_A_CURVE:
-        data = {"kind": "explorer", "runs": runs(rows, n), "newest": opened, "note": note}
+        data = {"kind": "explorer", "runs": runs(rows, n, reference or {}), "newest": opened, "note": note}
         if len(compact_json(data)) <= DATA_LIMIT:
             break
     return data

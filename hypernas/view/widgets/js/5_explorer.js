@@ -107,14 +107,12 @@ function stopControls(state, show, what = "q", told = (run) => `q ${number(run.q
 }
 
 /* A stop in words: what its tau is worth beside the same predictor without a hypernetwork. */
-function comparedWith(reference, run) {
-  const alone = reference?.[`${run.space}, ${run.n_train}`];
-  if (alone === undefined || run.tau === null) return "";
-  const gain = run.tau - alone;
-  const sign = gain < 0 ? "\u2212" : "+";
-  const seeds = run.seeds === 1 ? "1 seed" : `${run.seeds} seeds`;
-  return `At q = ${number(run.q)} Kendall tau is ${run.tau.toFixed(3)} (${seeds}), ${sign}${Math.abs(gain).toFixed(3)} against ` +
-    `HyperNAS-P, which has no hypernetwork.`;
+function comparedWith(run) {
+  if (!run.pairs || run.tau === null) return "";
+  const sign = run.gain < 0 ? "\u2212" : "+";
+  const seeds = (n) => (n === 1 ? "1 seed" : `${n} seeds`);
+  return `At q = ${number(run.q)} Kendall tau is ${run.tau.toFixed(3)} (${seeds(run.seeds)}), ` +
+    `${sign}${Math.abs(run.gain).toFixed(3)} against HyperNAS-P, which has no hypernetwork, on the same ${seeds(run.pairs)}.`;
 }
 
 function explorerView(root, data, model) {
@@ -133,7 +131,7 @@ function explorerView(root, data, model) {
     const room = (root.clientWidth || 640) - 18;
     const width = Math.max(260, Math.floor(room < 540 ? room : (room - 12) / 2));
     facts.replaceChildren(runFacts(run));
-    said.textContent = comparedWith(data.reference, run);
+    said.textContent = comparedWith(run);
     charts.replaceChildren(tauChart(state.runs, run, width), tradeOffChart(state.runs, run, width),
       curveChart(run, "loss", width), curveChart(run, "weight", width));
     root.dataset.q = run.q;
