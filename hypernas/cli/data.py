@@ -1,4 +1,4 @@
-"""The commands for data: `hypernas data list | fetch | check`, `hypernas label`."""
+"""The commands for data: `hypernas data list | fetch`, `hypernas label`."""
 
 from __future__ import annotations
 
