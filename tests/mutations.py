@@ -116,6 +116,7 @@ COMMANDS: dict[str, list[tuple[str, str]]] = {
     "check space": [("", "nosuch")],
     "data list": [],
     "data fetch": [("", "nosuch"), ("--from", "nosuch")],
+    "data check": [("--space", "nosuch"), ("--dataset", "cifar10")],
 }  # fmt: skip
 
 

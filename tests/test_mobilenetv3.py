@@ -94,10 +94,20 @@ def test_counts_are_those_of_the_network_in_plain_torch(size, rng):
 
 
 def test_counts_are_those_of_the_measured_subnets(table, rng):
+    """A sample; `hypernas data check --space mobilenetv3` counts all rows."""
     for row in rng.choice(len(table), 20, replace=False):
         (lists,) = rows_of(table, [row])
         stated = table.columns["parameters"][row], table.columns["multiply_adds"][row]
         assert SPACE.count(SPACE.from_ofa(**lists)) == stated
+
+
+def test_a_count_that_differs_is_named_with_its_row(table):
+    few = {name: column[:3].copy() for name, column in table.columns.items()}
+    good = type(table)(table.source, table.kind, few, table.validation[:3], table.test[:3])
+    assert SPACE.check(good).endswith("in all 3 rows")
+    few["multiply_adds"][2] += 1
+    with pytest.raises(UserError, match=r"row 2 must have \(\d+, \d+\) parameters and multiply-adds"):
+        SPACE.check(good)
 
 
 def test_the_whole_table_is_encoded_as_each_of_its_rows(table, rng):

@@ -202,13 +202,22 @@ def test_a_missing_table_names_the_command_that_brings_it(empty):
         SPACE.read("cifar10")
 
 
-@pytest.mark.skipif(catalogue.locate(catalogue.get_source("nasbench101")) is None, reason="needs the compact table")
-def test_the_table_has_the_parameters_it_states_and_a_sample_different_functions():
+def test_check_finds_a_wrong_parameter_count(empty):
+    put_table(empty)
     table = SPACE.read("cifar10")
-    counted = SPACE.trainable_parameters(SPACE.graphs(table, "pruned"))
-    assert np.array_equal(counted, table.columns["trainable_parameters"])
+    assert "all 60 rows" in SPACE.check(table)
+    columns = dict(table.columns)
+    columns["trainable_parameters"] = columns["trainable_parameters"] + (np.arange(60) == 17)
+    with pytest.raises(UserError, match="row 17 must have"):
+        SPACE.check(Table(table.source, table.kind, columns, table.validation, table.test))
+
+
+@pytest.mark.skipif(catalogue.locate(catalogue.get_source("nasbench101")) is None, reason="needs the compact table")
+def test_a_sample_of_the_table_has_the_parameters_it_states():
+    table = SPACE.read("cifar10")
     rows = np.random.default_rng(0).choice(len(table), 500, replace=False)
     part = Table("", "measured", {k: v[rows] for k, v in table.columns.items()}, table.validation, table.test)
+    assert "all 500 rows" in SPACE.check(part)
     assert len(set(SPACE.graphs(part, "pruned").function_ids().tolist())) == 500
 
 

@@ -7,6 +7,7 @@ import pytest
 from doubles import present
 
 from hypernas import spaces
+from hypernas.data import Table
 from hypernas.errors import UserError
 from hypernas.graph import collate
 
@@ -49,11 +50,13 @@ def test_the_label_is_the_first_run_and_the_truth_the_mean_of_the_others(table):
     assert "label: the first of three runs" in table.source
 
 
-def test_counts_are_those_of_the_table(table):
-    columns = table.columns
-    for row in np.random.default_rng(0).choice(len(table), 20, replace=False):
-        architecture = SPACE.parse("".join(map(str, columns["choices"][row])))
-        assert SPACE.count(architecture) == (columns["parameters"][row], columns["multiply_adds"][row])
+def test_a_table_with_another_count_does_not_pass_the_check(table):
+    few = {name: column[:5].copy() for name, column in table.columns.items()}
+    small = Table(table.source, table.kind, few, table.validation[:5], table.test[:5])
+    assert "in all 5 rows" in SPACE.check(small)
+    few["parameters"][3] += 1
+    with pytest.raises(UserError, match=r"must have .* parameters and multiply-adds, the table says"):
+        SPACE.check(small)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,20 @@ def fetch(name: str, origin: str, keep: bool) -> None:
     click.echo(fetching.fetch(name, origin, keep, sys.stderr.isatty()))
 
 
+@data.command()
+@options.space
+@options.dataset
+def check(space: str, dataset: str | None) -> None:
+    """Recompute what a table states about its architectures.
+
+    Every row is checked.
+    """
+    from hypernas.lab.benchmark import Benchmark
+
+    benchmark = Benchmark(space, dataset)
+    click.echo(benchmark.space.check(benchmark.table))
+
+
 @click.command()
 @options.space
 @options.with_defaults(

@@ -128,6 +128,11 @@ class SearchSpace(ABC):
         """Return the table of a known dataset, by default the one that `hypernas label` created."""
         return read_own(self.name, dataset)
 
+    def check(self, table: Table) -> str:
+        """Recompute what a table states about its architectures. Return a sentence that says what agrees."""
+        rule = "a table can be checked where it states parameters of its architectures"
+        raise UserError(f"{rule}, {self.name} does not")
+
     def trainable_parameters(self, graphs: GraphBatch) -> np.ndarray | None:
         """Return the trainable parameters (B,) of a whole batch, or None if the space only counts them one by one."""
         return None

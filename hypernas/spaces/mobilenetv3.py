@@ -319,6 +319,15 @@ class MobileNetV3(SearchSpace):
         blocks = network_blocks(self.stages(architecture))
         return parameters + sum(biases(block) for stage in blocks for block in stage), adds
 
+    def check(self, table: Table) -> str:
+        """Count every architecture of the table again. Raise UserError for the first row that differs."""
+        for row, architecture in enumerate(self._rows(table)):
+            counted = self.count(architecture)
+            stated = int(table.columns["parameters"][row]), int(table.columns["multiply_adds"][row])
+            if counted != stated:
+                raise UserError(f"row {row} must have {counted} parameters and multiply-adds, the table says {stated}")
+        return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
+
     def table(self, dataset: str) -> Table:
         """Return the measured subnets. Their one accuracy is both label and truth."""
         columns = read_measured(_present("ofa-measured", "mobilenetv3/ofa_mbv3_measured.csv"))

@@ -402,6 +402,18 @@ class NASBench101(SearchSpace):
             c_in = width
         return total + (c_in + 1) * 10
 
+    def check(self, table: Table) -> str:
+        """Recompute what the table states about every architecture. Raise UserError for the first row that differs."""
+        stated = table.columns.get("trainable_parameters")
+        if stated is None:
+            raise UserError(f"a table to check must state trainable parameters, this one does not: {table.source}")
+        counted = self.trainable_parameters(self.graphs(table, "pruned"))
+        wrong = np.flatnonzero(counted != stated)
+        if len(wrong):
+            row = wrong[0]
+            raise UserError(f"row {row} must have {counted[row]} trainable parameters, the table says {stated[row]}")
+        return f"trainable parameters equal those recomputed from the graph in all {len(stated):,} rows"
+
     def table(self, dataset: str) -> Table:
         """Return the table that `hypernas data fetch` converted from the official file, or else the compact one."""
         path = next((path for path in map(find, SOURCES) if path is not None), None)

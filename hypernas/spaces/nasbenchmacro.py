@@ -180,6 +180,19 @@ class NASBenchMacro(SearchSpace):
         first, others = runs[:, 0], runs[:, 1:]
         return Table(source, "measured", columns, first, others.mean(1))
 
+    def check(self, table: Table) -> str:
+        """Count every network again. Raise UserError for the first row that differs."""
+        parameters = table.columns["parameters"].tolist()
+        adds = table.columns["multiply_adds"].tolist()
+        stated = zip(parameters, adds, strict=True)
+        for choices, numbers in zip(table.columns["choices"].tolist(), stated, strict=True):
+            architecture = self._architecture(choices, "raw")
+            counted = self.count(architecture)
+            if counted != numbers:
+                rule = f"{architecture.notation} must have {counted} parameters and multiply-adds"
+                raise UserError(f"{rule}, the table says {numbers}")
+        return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
+
 
 def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """`choices (B, 8)`, `parameters` and `multiply_adds` (B,), test accuracies (B, 3) in percent, by notation."""
