@@ -21,6 +21,7 @@ from hypernas.lab import findings, pages
 from hypernas.lab import rows as results
 from hypernas.lab.formats import plain
 from hypernas.lab.provenance import commit
+from hypernas.lab.schema import FACTS
 from hypernas.view.comparisons import learning_curves, paired_strips
 from hypernas.view.style import Picture, use_style
 from hypernas.view.widgets.view import inline_json
@@ -30,7 +31,7 @@ GENERATED = "<!-- Written by book/generate.py; a change here is lost at the next
 BEGIN, END = "<!-- findings: written by book/generate.py from the recorded rows -->\n", "<!-- end of findings -->"
 # The columns of the page of all rows; the CSV file beside it has every setting too.
 SHOWN = (
-    "table", "space", "dataset", "method", "n_train", "seed", "profile", "graph_form", "kendall_tau",
+    "table", "space", "dataset", "method", "n_train", "seed", "graph_form", "kendall_tau",
     "kendall_tau_unseen", "target_test_accuracy", "test_accuracy", "seconds",
 )  # fmt: skip
 DIGITS = {"seconds": 1, "target_test_accuracy": 2, "validation_accuracy": 2, "test_accuracy": 2}
@@ -49,6 +50,8 @@ class Note:
     line: int
     text: str
 
+
+POWER = re.compile(r"(\w\^\w(?: / \(2 u\^2\))?)")
 
 # The first of these that a note's file name or text contains is its topic; the last takes the rest.
 TOPICS = {
@@ -109,7 +112,8 @@ def notes_page(open_points: list[Note]) -> str:
 
 def _note(note: Note) -> str:
     """A row of the table: what the paper says, what we do, why, and below it where the code says so."""
-    text = note.text.replace("|", "\\|")
+    # Powers are set as formulas; a bar would end a cell of the table.
+    text = POWER.sub(r"$\1$", note.text.replace("|e|", "e")).replace("|", "\\|")
     parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", text)
     said = parts.groups() if parts else (text, "", "")
     paper, we, because = (part.rstrip(".;") for part in said)
@@ -131,9 +135,25 @@ def _value(name: str, value: Any) -> Any:
     return round(float(value), DIGITS.get(name, 4)) if isinstance(value, float) else value
 
 
+def differing(rows: pd.DataFrame) -> pd.Series:
+    """For each row of a table, its settings that are not the most frequent ones, such as `q=1.0 learn_u=False`."""
+    own = [name for name in rows.columns if name not in {*FACTS, *SHOWN, *NOT_IN_THE_CSV, "source", "table_digest"}]
+    words = pd.Series("", index=rows.index)
+    for name in own:
+        values = rows[name].dropna()
+        if values.astype(str).nunique() > 1:
+            usual = values.astype(str).mode()[0]
+            for index, value in values.items():
+                if str(value) not in (usual, ""):
+                    words[index] += f" {name}={value:g}" if isinstance(value, float) else f" {name}={value}"
+    return words.str.strip()
+
+
 def rows_page(rows: pd.DataFrame) -> str:
     """A page on which the rows can be filtered; the rows are data in it, never markup."""
-    columns = [name for name in SHOWN if name in rows]
+    settings = [differing(part) for _, part in rows.groupby("table", sort=False)]
+    rows = rows.assign(settings=pd.concat(settings) if settings else "")
+    columns = [name for name in (*SHOWN, "settings") if name in rows]
     lines = [
         [_value(name, value) for name, value in zip(columns, line, strict=True)]
         for line in rows[columns].astype(object).itertuples(index=False, name=None)

@@ -100,12 +100,12 @@
         return line;
       }));
     };
-    for (const name of ["table", "space", "dataset", "method", "n_train", "graph_form", "profile"]) {
+    for (const name of ["table", "space", "dataset", "method", "n_train", "graph_form"]) {
       const k = columns.indexOf(name);
       if (k < 0) continue;
       const label = make("label", name.replaceAll("_", " ") + " ", filter);
       const select = make("select", undefined, label);
-      make("option", "", select);
+      make("option", "all", select).value = "";
       const values = [...new Set(rows.map((row) => row[k]).filter((value) => value !== null))];
       values.sort((a, b) => (typeof a === "number" ? a - b : String(a).localeCompare(b)));
       values.forEach((value) => make("option", String(value), select));

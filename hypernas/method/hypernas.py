@@ -174,8 +174,8 @@ class HyperNASModel(nn.Module):
 class HyperNASP:
     """HyperNAS-P: the predictor alone, trained on the squared error.
 
-    NOTE[PAPER]: paper says epochs and steps of one architecture; we take an epoch as one pass over the n_train labels;
-    because nothing else in it has a length.
+    NOTE[PAPER]: paper does not define an epoch; we take one pass over the n_train labels; because nothing else in the
+    method has a length.
     """
 
     seed: int = 0

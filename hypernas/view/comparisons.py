@@ -501,7 +501,7 @@ def plane(
             )
         ax.margins(0.2)
         ax.set_title(f"{display_name(space)}, {size} labels", pad=10)
-        ax.set(xlabel=display_name(x).replace(" read by the generated networks", " read"), ylabel=display_name(y))
+        ax.set(xlabel=display_name(x), ylabel=display_name(y))
     return figure
 
 
@@ -566,7 +566,7 @@ def seconds_beside(
     ax.minorticks_off()
     ax.set_yticks(range(len(ours)), [display_name(method) for method in ours])
     ax.invert_yaxis()
-    ax.set_xlabel("seconds an architecture")
+    ax.set_xlabel("seconds per architecture")
     return ax
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart with every common form of colour blindness and legible on white and on black; for
 # its yellow, which is lost on white, stands Tol's olive.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PINK, SKY, OLIVE, GREY = "#CC79A7", "#56B4E9", "#999933", "#8A8A8A"
+PINK, SKY, OLIVE, GREY, PURPLE = "#CC79A7", "#56B4E9", "#999933", "#8A8A8A", "#7A3E9D"
 PALETTE = (BLUE, RED, GREEN, ORANGE, PINK, SKY)
 
 # Two colours that no figure uses as such: a page puts its own text colour and ground in their place.
@@ -43,7 +43,7 @@ METHODS = {
     "trees": (GREEN, "p"),
     "graph-features": (OLIVE, "h"),
     "ridge": (PINK, "X"),
-    "hypernas-plus": (ORANGE, "*"),
+    "hypernas-plus": (PURPLE, "*"),
     "random": ("#B0B0B0", "."),
     "evolution": (GREEN, "*"),
     "bayesian": (RED, "D"),
@@ -165,7 +165,7 @@ def themed_svg(figure: Figure, alt: str) -> str:
         figure.savefig(file, format="svg", bbox_inches="tight", transparent=True)
     svg = METADATA.sub("", HEADER.sub("", file.getvalue().decode()))
     # A colour has a lighter one for the dark theme, which the page's style sheet names by it.
-    for colour in (*PALETTE, OLIVE, GREY):
+    for colour in (*PALETTE, OLIVE, GREY, PURPLE):
         name = colour.lower()
         svg = svg.replace(name, f"var(--hn-c-{name[1:]}, {colour})")
     svg = svg.replace(INK, "currentColor").replace(PAPER, "var(--pst-color-background, #fff)")
