@@ -51,7 +51,13 @@ class Note:
     text: str
 
 
-POWER = re.compile(r"(\w\^\w(?: / \(2 u\^2\))?)")
+# Formulas as the code writes them, and as a page does.
+FORMULAS = {
+    "|e|^3 / (2 u^2)": r"$\lvert e\rvert^3/(2u^2)$",
+    "on e^2": "on $e^2$",
+    "u^2 + 1e-4": "$u^2 + 10^{-4}$",
+    "|": r"\|",
+}
 
 # The first of these that a note's file name or text contains is its topic; the last takes the rest.
 TOPICS = {
@@ -112,8 +118,9 @@ def notes_page(open_points: list[Note]) -> str:
 
 def _note(note: Note) -> str:
     """A row of the table: what the paper says, what we do, why, and below it where the code says so."""
-    # Powers are set as formulas; a bar would end a cell of the table.
-    text = POWER.sub(r"$\1$", note.text.replace("|e|", "e")).replace("|", "\\|")
+    text = note.text
+    for code, formula in FORMULAS.items():
+        text = text.replace(code, formula)
     parts = re.fullmatch(r"paper (.*?);? we (.*?);? because (.*)", text)
     said = parts.groups() if parts else (text, "", "")
     paper, we, because = (part.rstrip(".;") for part in said)

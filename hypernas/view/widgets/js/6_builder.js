@@ -140,7 +140,7 @@ function rankLine(place, total, colour) {
 
 function rankTable(data, truth, code) {
   const total = data.truth.length;
-  const colours = ["var(--hn-red)", "var(--hn-soft)", "var(--hn-green)"];
+  const colours = ["var(--hn-red)", "var(--hn-soft)", "var(--hn-olive)"];
   const lines = [["in truth", truth, "var(--hn-ink)", ""],
     ...data.methods.map((method, k) => {
       const place = method.places[data.functions[code]];

@@ -1,5 +1,5 @@
 // How many labels? A stop a size of the training set: places predicted against places in truth, one chart a method.
-const CLOUD_COLOURS = ["var(--hn-red)", "var(--hn-soft)", "var(--hn-green)"];
+const CLOUD_COLOURS = ["var(--hn-red)", "var(--hn-soft)", "var(--hn-olive)"];
 
 function cloud(method, size, data, colour, width) {
   const run = method.runs[size];
