@@ -336,7 +336,7 @@ def _difference_name(metrics: pd.Series) -> str:
     else:
         about = display_name(metrics.iloc[0]).removesuffix(", %")
     unit = "points of " if metrics.iloc[0].endswith("accuracy") else ""
-    return fill(f"difference in {unit}{about}, paired by training set", 60)
+    return fill(f"difference in {unit}{about}, paired by training set", 66)
 
 
 def _draw_estimate(
