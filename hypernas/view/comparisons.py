@@ -355,7 +355,7 @@ def _draw_estimate(
         xytext=(8, 0),
         textcoords="offset points",
         va="center",
-        fontsize=9.5,
+        fontsize=10,
     )
 
 
