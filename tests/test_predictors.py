@@ -212,7 +212,7 @@ def test_a_wrong_q_is_a_user_error_before_anything_trains(q):
         ({"engine": "jit"}, "engine must be one of fast, plain"),
         ({"context": "mean"}, "context must be one of sum, concat, position, none"),
         ({"reading": "both"}, "reading must be one of printed, text"),
-        ({"engine": "plain", "loss": "bce"}, "loss must be mse with engine='plain'"),
+        ({"engine": "plain", "loss": "bce"}, "loss must be mse, the paper's, with engine='plain'"),
     ],
 )
 def test_a_wrong_choice_is_a_user_error(settings, words):

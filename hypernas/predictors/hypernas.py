@@ -226,7 +226,7 @@ def check_choices(predictor: HyperNASP | HyperNAS) -> None:
             raise UserError(f"{name} must be one of {', '.join(choices)}, got {settings[name]!r}")
     check_preference(predictor.preference.q, predictor.preference.reading)
     if predictor.loss != "mse" and predictor.engine == "plain":
-        raise UserError(f"loss must be mse with engine='plain', the paper's own, got {predictor.loss!r}")
+        raise UserError(f"loss must be mse, the paper's, with engine='plain', got {predictor.loss!r}")
     if predictor.precision != "float32" and predictor.encoder != "gcn":
         raise UserError(f"precision must be float32 with encoder={predictor.encoder!r}, got {predictor.precision!r}")
 
