@@ -140,10 +140,10 @@ def test_a_failure_is_told_and_the_other_seeds_go_on(toy):
 
 def test_the_cost_is_told_before_the_work(toy):
     asked = [replace(ASKED, seed=seed) for seed in range(4)]
-    assert plan(asked).cost(Workers()) == "4 of 4 rows to train on this process (cpu)"
+    assert plan(asked).cost(Workers()) == "4 of 4 rows to compute on this process (cpu)"
     row = run(asked[0])
     Results(toy).add({**row, "seconds": 240.0}, replace=True)
-    expected = "3 of 4 rows to train on 2 workers (cpu), about 6 min by rows like them; 1 are recorded already"
+    expected = "3 of 4 rows to compute on 2 workers (cpu), about 6 min by rows like them; 1 are recorded already"
     assert plan(asked).cost(Workers(2)) == expected
     list(run_many(asked))
     assert plan(asked).cost(Workers()) == "4 of 4 rows are recorded already"
@@ -153,7 +153,7 @@ def test_the_command_records_the_whole_grid_once(hypernas, toy):
     words = "--methods linear,other --n-train 5,7 --seeds 0:3 --setting epochs=3 --json".split()
     code, out, err = hypernas(*words)
     rows = [json.loads(line) for line in out]
-    assert (code, err) == (0, ["12 of 12 rows to train on this process (cpu)"])
+    assert (code, err) == (0, ["12 of 12 rows to compute on this process (cpu)"])
     assert [(r["method"], r["n_train"], r["seed"]) for r in rows] == [
         (method, n, seed) for method in ("linear", "other") for n in (5, 7) for seed in range(3)
     ]

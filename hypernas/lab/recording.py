@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
@@ -81,9 +81,9 @@ class Plan:
             taken: dict[tuple[object, ...], list[float]] = {}
             for row in Results.of(table).rows():
                 if row.get("seconds"):
-                    taken.setdefault(tuple(row[name] for name in LIKE), []).append(row["seconds"])
+                    taken.setdefault(_kind(row), []).append(row["seconds"])
             typical |= {kind: statistics.median(seconds) for kind, seconds in taken.items()}
-        known = [typical.get(tuple(getattr(experiment, name) for name in LIKE)) for experiment in self.missing]
+        known = [typical.get(_kind(vars(experiment))) for experiment in self.missing]
         return None if None in known else sum(seconds for seconds in known if seconds is not None)
 
     def cost(self, workers: Workers) -> str:
@@ -94,7 +94,12 @@ class Plan:
         seconds = self.seconds()
         time_taken = "" if seconds is None else f", about {in_words(seconds / workers.workers)} by rows like them"
         recorded = f"; {total - n} are recorded already" if n < total else ""
-        return f"{n} of {total} rows to train on {workers} ({self.device}){time_taken}{recorded}"
+        return f"{n} of {total} rows to compute on {workers} ({self.device}){time_taken}{recorded}"
+
+
+def _kind(place: Mapping[str, Any]) -> tuple[object, ...]:
+    """What a row, or the `vars` of an experiment, has in common with those that take as long; of proxies `n` too."""
+    return (*(place[name] for name in LIKE), place["settings"].get("n"))
 
 
 def plan(experiments: Iterable[Experiment], force: bool = False, device: str = "cpu") -> Plan:

@@ -84,6 +84,13 @@ class Cells:
         return dict(zip(ids, scores[known].tolist(), strict=True))
 
 
+@cache
+def cells_of(space: str, dataset: str, n: int, graph_form: str) -> Cells:
+    """Return the architectures of an installed dataset that are scored."""
+    (benchmark,) = (benchmark for benchmark in benchmarks(space) if benchmark.dataset == dataset)
+    return Cells(benchmark, n, graph_form)
+
+
 def repeated(chosen: Sequence[Cells], method: str) -> float | None:
     """Return Spearman's rho between the scores of a method in two datasets' tables: do published scores repeat?"""
     tables = [cells.published(method) for cells in chosen]
