@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from hypernas import predictors
 from hypernas.cli import main
 from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for
+from hypernas.lab.leases import Leases
 from hypernas.lab.recording import carry_out, plan, run, run_many, training_groups
 from hypernas.lab.rows import Results
 from hypernas.lab.runner import Workers
@@ -107,19 +107,18 @@ def test_what_a_kill_left_after_the_last_row_is_removed_by_the_run_that_finds_al
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked = [replace(ASKED, seed=seed) for seed in (0, 1)]
     list(run_many(asked))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    lease = toy.parent / ".leases" / "work.lease"
-    lease.write_text(json.dumps({"host": socket.gethostname(), "pid": gone.pid}))
-    other = lease.with_name("other.lease")
-    other.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    leases = toy.parent / ".leases"
+    (leases / "work.lease").write_text("gone.holder")
+    (leases / "gone.holder").write_text("")
     resolved = plan(asked).planned
     states = [checkpoint_for([experiment], "cpu").path for experiment in resolved]
     stranger = states[0].with_name("stranger.pt")
     for path in (*states, stranger):
         path.write_text("")
-    assert len(list(run_many(asked))) == 2
-    assert [path.name for path in lease.parent.glob("*.lease")] == ["other.lease"]
+    with Leases(leases) as other:
+        assert other.take(["other"])
+        assert len(list(run_many(asked))) == 2
+        assert len(list(leases.glob("*.lease"))) == len(list(leases.glob("*.holder"))) == 1
     assert [path.name for path in stranger.parent.iterdir()] == ["stranger.pt"]
 
 

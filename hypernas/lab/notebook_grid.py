@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from hypernas.errors import UserError
 from hypernas.lab import notebooks
-from hypernas.lab.formats import MISSING, in_words, plain, whole_numbers
+from hypernas.lab.formats import MISSING, plain, to_do, whole_numbers
 from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.markup import Html, markdown_table
 from hypernas.lab.notebooks import NotebookFailed
@@ -132,10 +132,10 @@ class Grid:
             return f"{total} of {total} notebooks are executed already and would not change"
         workers = workers.at_most(n)
         taken = [execution.seconds() for execution in self.missing]
-        known = sum(seconds for seconds in taken if seconds is not None)
-        duration = "" if None in taken else f", about {in_words(known / workers.workers)} by their last runs"
-        rest = f"; {total - n} would not change" if n < total else ""
-        return f"{n} of {total} notebooks to run on {workers}{duration}{rest}"
+        seconds = None
+        if None not in taken:
+            seconds = sum(map(float, taken)) / workers.workers  # type: ignore[arg-type]
+        return to_do(n, total, "notebooks to run", str(workers), seconds, "their last runs", "would not change")
 
 
 @cache

@@ -235,15 +235,6 @@ Place = tuple[str, str, int]
 NO_LABELS = 0
 
 
-def _place(line: Mapping[Any, Any]) -> Place:
-    """Space, dataset and labels of a line of `summary`: the column of a table that it belongs to."""
-    import pandas as pd
-
-    labels = line["n_train"]
-    n_labels = NO_LABELS if pd.isna(labels) else int(labels)
-    return line["space"], line["dataset"], n_labels
-
-
 def _place_names(places: Sequence[Place]) -> list[str]:
     """The space of each place, with the dataset where a space has several."""
     datasets: dict[str, set[str]] = {}
@@ -263,27 +254,25 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
 
     The best is bold, and constant settings are left out.
     """
+    import pandas as pd
+
     mean = f"{metric}_mean"
     means = means[means[mean].notna() | means["paper"].notna()]
     if not means["n_seeds"].any():
         return Html("<p>No rows are recorded yet.</p>")
+    place = ["space", "dataset", "n_train"]
+    means = means.assign(n_train=means["n_train"].fillna(NO_LABELS).astype(int))
     # Sizes that only the paper has are not what a page compares, and would push its own columns out of sight.
-    by_place = [means["space"], means["dataset"], means["n_train"].fillna(NO_LABELS)]
-    seeds = means["n_seeds"].groupby(by_place).transform("max")
-    means = means[seeds > 0]
-    lines = means.to_dict("records")
+    means = means[means.groupby(place)["n_seeds"].transform("max") > 0]
+    best = means.assign(best=means[mean].where(means["n_seeds"] > 0)).groupby(place)["best"].transform("max")
     columns = series_columns(means)
-    best: dict[Place, float] = {}
-    for line in lines:
-        if line["n_seeds"]:
-            place = _place(line)
-            best[place] = max(line[mean], best.get(place, line[mean]))
-    cells: dict[str, dict[Place, Html]] = {}
-    for line in lines:
-        place = _place(line)
-        row = cells.setdefault(series_name(line, columns), {})
-        row[place] = _mean_cell(line, metric, line[mean] == best.get(place))
-    places = sorted({_place(line) for line in lines})
+    names, cells = [], []
+    for line, is_best in zip(means.to_dict("records"), means[mean] == best, strict=True):
+        names.append(series_name(line, columns))
+        cells.append(_mean_cell(line, metric, is_best))
+    table = means.assign(series=names, cell=pd.Series(cells, means.index, dtype=object))
+    table = table.pivot_table("cell", "series", place, aggfunc="last").reindex(dict.fromkeys(names))
+    places: list[Place] = list(table.columns)
     above = "<th></th>"
     for name, group in groupby(_place_names(places)):
         above += f'<th colspan="{len(list(group))}">{plain(name)}</th>'
@@ -293,9 +282,7 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     if not any(sizes):
         head = ["", *_place_names(places)]
         above = ""
-    body = []
-    for name, row in cells.items():
-        body.append([name, *(row.get(place, MISSING) for place in places)])
+    body = [[name, *row] for name, row in zip(table.index, table.fillna(MISSING).to_numpy(), strict=True)]
     caption = f"{plain(display_name(metric))}: mean ± standard deviation (seeds)"
     return html_table(head, body, caption, above and f"<tr>{above}</tr>")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for, clean_checkpoints, recorded_row
-from hypernas.lab.formats import in_words
+from hypernas.lab.formats import to_do
 from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.rows import Results, Row, results_directory
 from hypernas.lab.runner import Runner, Workers
@@ -92,9 +92,10 @@ class Plan:
         if not n:
             return f"{total} of {total} rows are recorded already"
         seconds = self.seconds()
-        time_taken = "" if seconds is None else f", about {in_words(seconds / workers.workers)} by rows like them"
-        recorded = f"; {total - n} are recorded already" if n < total else ""
-        return f"{n} of {total} rows to compute on {workers} ({self.device}){time_taken}{recorded}"
+        if seconds is not None:
+            seconds /= workers.workers
+        where = f"{workers} ({self.device})"
+        return to_do(n, total, "rows to compute", where, seconds, "rows like them", "are recorded already")
 
 
 def _kind(place: Mapping[str, Any]) -> tuple[object, ...]:
@@ -178,7 +179,7 @@ def _remove_leftovers(plan: Plan, most: int) -> None:
     leases = results_directory() / ".leases"
     # Rows can be read where nothing can be written.
     with suppress(OSError):
-        if any(leases.glob("*.lease")):
+        if any(leases.glob("*.holder")):
             Leases(leases).clean()
         if any((cache_directory() / "checkpoints").glob("*.pt")):
             for group in _groups(plan.planned, most):
