@@ -64,12 +64,16 @@ def protobuf(data: bytes) -> dict[int, list[Any]]:
         key, i = _varint(data, i)
         value: Any
         # The lowest three bits of a key are the wire type, the rest is the number of the field.
-        if key & 7 == 1:
-            (value,), i = DOUBLE.unpack_from(data, i), i + DOUBLE.size
+        wire_type = key & 7
+        if wire_type == 1:
+            (value,) = DOUBLE.unpack_from(data, i)
+            i += DOUBLE.size
         else:
             value, i = _varint(data, i)
-            if key & 7 == 2:
-                value, i = data[i : i + value], i + value
+        if wire_type == 2:
+            # The number was the length of what follows.
+            end = i + value
+            value, i = data[i:end], end
         fields.setdefault(key >> 3, []).append(value)
     return fields
 
@@ -80,7 +84,8 @@ def _module(matrix: str, operations: list[str], parameters: int) -> tuple[Any, .
     bits = 0
     for y in range(n):
         for x in range(y):
-            bits |= int(matrix[x * n + y]) << (x + y * (y - 1) // 2)
+            edge = int(matrix[x * n + y])
+            bits |= edge << (x + y * (y - 1) // 2)
     # 255 stands for no vertex.
     ops = [OPS.index(op) for op in operations[1:-1]] + [255] * (7 - n)
     return n, bits, ops, parameters
@@ -101,15 +106,19 @@ def convert(official: Path, table: Path, progress: Callable[[int], object] = lam
         metrics = protobuf(base64.b64decode(encoded))
         # Of the three evaluations of a run, at its beginning, halfway and at its end, the last.
         final = protobuf(metrics[1][2])
-        run = final[2][-1], round(final[4][-1] * IMAGES), round(final[5][-1] * IMAGES)
+        (seconds,), (validation,), (test,) = final[2], final[4], final[5]
+        run = seconds, round(validation * IMAGES), round(test * IMAGES)
         # The official file lists a module once a run, each time with its whole description, and some runs twice.
-        modules[name] = _module(matrix, operations.split(","), metrics[2][-1])
+        (parameters,) = metrics[2]
+        modules[name] = _module(matrix, operations.split(","), parameters)
         if run not in runs[name]:
             runs[name].append(run)
     names = sorted(modules)
-    n_vertices, bits, ops, parameters = zip(*(modules[name] for name in names), strict=True)
-    # Seconds, validation and test of three runs: (B, 3, 3).
-    _, validation, test = np.moveaxis(np.array([runs[name] for name in names]), 2, 0)
+    rows = [modules[name] for name in names]
+    n_vertices, bits, ops, parameters = zip(*rows, strict=True)
+    # (B, 3, 3): three runs, of each the seconds, and images named right in validation and test.
+    correct = np.array([runs[name] for name in names])
+    _, validation, test = np.moveaxis(correct, 2, 0)
     # A column for 4, 12, 36 and 108 epochs each, as in the compact table of others; only the last is known.
     val_correct = np.zeros((len(names), 4), np.uint16)
     val_correct[:, -1] = validation[:, 0]
