@@ -132,9 +132,10 @@ class Grid:
             return f"{total} of {total} notebooks are executed already and would not change"
         workers = workers.at_most(n)
         taken = [execution.seconds() for execution in self.missing]
+        known = [seconds for seconds in taken if seconds is not None]
         seconds = None
-        if None not in taken:
-            seconds = sum(map(float, taken)) / workers.workers  # type: ignore[arg-type]
+        if len(known) == n:
+            seconds = sum(known) / workers.workers
         return to_do(n, total, "notebooks to run", str(workers), seconds, "their last runs", "would not change")
 
 
@@ -212,7 +213,8 @@ def _content(path: Path) -> dict[str, Any]:
         wrong = sorted(content.keys() - KEYS)[0] if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{rule}, {path} has {wrong!r}")
     runs = content.get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, dict) and run.keys() <= RUN_KEYS for run in runs):
+    listed = runs if isinstance(runs, list) else [None]
+    if not all(isinstance(run, dict) and run.keys() <= RUN_KEYS for run in listed):
         raise UserError(f"runs must be a list of {' and '.join(sorted(RUN_KEYS))}, {path} has {runs!r}"[:500])
     return content
 
@@ -228,7 +230,10 @@ def _notebooks(base: Path, pattern: Any) -> list[Path]:
     if not isinstance(pattern, str) or not pattern:
         raise UserError(f"the notebook of a run must be a path or a pattern, got {pattern!r}")
     parent = Path(os.path.normpath(base / pattern)).parent
-    found = sorted(parent.glob(Path(pattern).name)) if "*" in pattern else [parent / Path(pattern).name]
+    name = Path(pattern).name
+    found = [parent / name]
+    if "*" in name:
+        found = sorted(parent.glob(name))
     if not found:
         raise UserError(f"the notebook of a run must be there, no file matches {base / pattern}")
     return found

@@ -264,14 +264,21 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     means = means.assign(n_train=means["n_train"].fillna(NO_LABELS).astype(int))
     # Sizes that only the paper has are not what a page compares, and would push its own columns out of sight.
     means = means[means.groupby(place)["n_seeds"].transform("max") > 0]
-    best = means.assign(best=means[mean].where(means["n_seeds"] > 0)).groupby(place)["best"].transform("max")
+    # A line of the paper alone has no mean of ours.
+    ours = means[mean].where(means["n_seeds"] > 0)
+    best = means.assign(ours=ours).groupby(place)["ours"].transform("max")
+    is_best = means[mean] == best
     columns = series_columns(means)
-    names, cells = [], []
-    for line, is_best in zip(means.to_dict("records"), means[mean] == best, strict=True):
+    names = []
+    cells = []
+    for line, bold in zip(means.to_dict("records"), is_best, strict=True):
         names.append(series_name(line, columns))
-        cells.append(_mean_cell(line, metric, is_best))
-    table = means.assign(series=names, cell=pd.Series(cells, means.index, dtype=object))
-    table = table.pivot_table("cell", "series", place, aggfunc="last").reindex(dict.fromkeys(names))
+        cells.append(_mean_cell(line, metric, bold))
+    shown = pd.Series(cells, means.index, dtype=object)
+    table = means.assign(series=names, shown=shown)
+    table = table.pivot_table("shown", "series", place, aggfunc="last")
+    # In the order of the summary.
+    table = table.reindex(dict.fromkeys(names)).fillna(MISSING)
     places: list[Place] = list(table.columns)
     above = "<th></th>"
     for name, group in groupby(_place_names(places)):
@@ -282,7 +289,7 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     if not any(sizes):
         head = ["", *_place_names(places)]
         above = ""
-    body = [[name, *row] for name, row in zip(table.index, table.fillna(MISSING).to_numpy(), strict=True)]
+    body = table.reset_index().to_numpy()
     caption = f"{plain(display_name(metric))}: mean ± standard deviation (seeds)"
     return html_table(head, body, caption, above and f"<tr>{above}</tr>")
 
