@@ -230,12 +230,11 @@ def _mean_cell(
     return Html(text or MISSING)
 
 
-Place = tuple[str, str, int]
 # Stands for the number of labels where there is none, as of a proxy that is not trained.
 NO_LABELS = 0
 
 
-def _place_names(places: Sequence[Place]) -> list[str]:
+def _place_names(places: Sequence[tuple[str, str, int]]) -> list[str]:
     """The space of each place, with the dataset where a space has several."""
     datasets: dict[str, set[str]] = {}
     for space, dataset, _ in places:
@@ -278,8 +277,8 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     table = means.assign(series=names, shown=shown)
     table = table.pivot_table("shown", "series", place, aggfunc="last")
     # In the order of the summary.
-    table = table.reindex(dict.fromkeys(names)).fillna(MISSING)
-    places: list[Place] = list(table.columns)
+    table = table.reindex([*dict.fromkeys(names)]).fillna(MISSING)
+    places: list[Any] = table.columns.tolist()
     above = "<th></th>"
     for name, group in groupby(_place_names(places)):
         above += f'<th colspan="{len(list(group))}">{plain(name)}</th>'
@@ -289,7 +288,7 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     if not any(sizes):
         head = ["", *_place_names(places)]
         above = ""
-    body = table.reset_index().to_numpy()
+    body = table.reset_index().to_numpy().tolist()
     caption = f"{plain(display_name(metric))}: mean ± standard deviation (seeds)"
     return html_table(head, body, caption, above and f"<tr>{above}</tr>")
 
