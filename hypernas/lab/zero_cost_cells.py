@@ -12,6 +12,7 @@ from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.experiment import benchmark_of
 from hypernas.lab.metrics import kendall_tau, spearman_rho
 from hypernas.lab.rows import Row
 
@@ -26,7 +27,7 @@ def benchmarks(space: str) -> tuple[Benchmark, ...]:
     present = []
     for dataset in spaces.get(space).datasets:
         try:
-            present.append(Benchmark(space, dataset))
+            present.append(benchmark_of(space, dataset))
         except UserError:
             continue
     # Where there is none, to ask for the first says which file is missing.
@@ -87,8 +88,7 @@ class Cells:
 @cache
 def cells_of(space: str, dataset: str, n: int, graph_form: str) -> Cells:
     """Return the architectures of an installed dataset that are scored."""
-    (benchmark,) = (benchmark for benchmark in benchmarks(space) if benchmark.dataset == dataset)
-    return Cells(benchmark, n, graph_form)
+    return Cells(benchmark_of(space, dataset), n, graph_form)
 
 
 def repeated(chosen: Sequence[Cells], method: str) -> float | None:
