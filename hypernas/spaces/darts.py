@@ -354,7 +354,7 @@ class CellWriter:
         *weights: tuple[int, ...],
     ) -> int:
         """Two 1 x 1 convolutions of stride 2, the second one pixel further, each of half of the channels."""
-        moved = self.writer.shift(value, c_in)
+        moved = self.writer.plain("shift", value, c_in)
         even = self.writer.conv((value,), c_in, c // 2, 1, 2, weights[0])
         odd = self.writer.conv((moved,), c_in, c - c // 2, 1, 2, weights[1])
         return self.writer.concat((even, odd), c)

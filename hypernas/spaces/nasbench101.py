@@ -401,7 +401,7 @@ class NASBench101(SearchSpace):
         edges = alive(np.array(cell.adjacency, bool))
         kernels = [KERNELS[op] for op in cell.ops]
         writer = ProgramWriter(channels, stem_stride, position=0)
-        x, c_in = writer.relu(writer.stem(), channels), channels
+        x, c_in = writer.plain("relu", writer.stem(), channels), channels
         for stack in range(STACKS):
             start = stack * (CELLS_PER_STACK + 1)
             width = channels * 2**stack
