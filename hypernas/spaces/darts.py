@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from hypernas.canonical import simplify
-from hypernas.data import Table, find
-from hypernas.data.catalogue import get_source, remedy
-from hypernas.errors import MissingTable, UserError
+from hypernas.data import Table
+from hypernas.data.catalogue import required
+from hypernas.errors import UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
 from hypernas.method.target_network import Program
 from hypernas.spaces import genotypes
@@ -246,10 +246,7 @@ class DARTS(SearchSpace):
 
     def table(self, dataset: str) -> Table:
         """Return the 725 random genotypes with the surrogate's accuracy and their zero-cost scores."""
-        path = find(SOURCE)
-        if path is None:
-            raise MissingTable(f"no darts table is present: {remedy(get_source(SOURCE))}")
-        columns, accuracy = _records(path)
+        columns, accuracy = _records(required(SOURCE, "darts table"))
         source = (
             f"NAS-Bench-301 v1.0 surrogate: validation accuracy on CIFAR-10 that it predicts for {len(accuracy)} "
             "random genotypes, none of them measured; it is the label and what is predicted"

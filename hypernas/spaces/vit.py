@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas.data import Table, find
-from hypernas.errors import MissingTable, UserError
+from hypernas.data import Table
+from hypernas.data.catalogue import required
+from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import (
@@ -291,11 +292,7 @@ class ViT(SearchSpace):
         unrelated to the dimension and to every other choice, so its accuracies seem to belong to other architectures.
         `imagenet-first` is the first file alone.
         """
-        path = find("autoformer")
-        if path is None:
-            rule = "the records are not present; put vit/autoformer_accuracies.json under $HYPERNAS_DATA"
-            raise MissingTable(f"{rule}, see `hypernas data list`")
-        columns = read_records(path)
+        columns = read_records(required("autoformer", "vit table"))
         if dataset == FIRST:
             first = columns["file"] == 1
             columns = {name: column[first] for name, column in columns.items()}
