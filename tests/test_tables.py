@@ -9,6 +9,7 @@ import pytest
 
 from hypernas import data
 from hypernas.errors import UserError
+from hypernas.lab.summary import best_rivals
 
 PAPER = Path(__file__).parents[1] / "data" / "paper.csv"
 
@@ -84,3 +85,20 @@ def test_the_paper_s_headline_figures_are_where_they_are_joined():
     assert tau["nasbench201", "hypernas"].to_dict() == {39: 0.667, 78: 0.677, 156: 0.765, 469: 0.836}
     assert tau["nasbench101", "hypernas"].to_dict() == {50: 0.678, 100: 0.688, 172: 0.736, 424: 0.779}
     assert tau["nasbench101", "pinat-bce", 424] == 0.812
+
+
+def test_the_best_rival_is_the_best_setting_of_all_that_share_five_seeds():
+    place = {"space": "nasbench201", "dataset": "cifar10", "n_train": 78}
+    noise = [0.00, 0.01, 0.02, 0.01, 0.00, 0.02]
+    rows = pd.DataFrame([
+        place | {"method": method, "context": context, "seed": seed, "kendall_tau": tau + sign * noise[seed]}
+        for method, context, tau, sign, seeds in (
+            ("ours", None, 0.80, 1, 6), ("a", "sum", 0.75, -1, 6), ("a", "concat", 0.77, -1, 5), ("b", None, 0.9, 1, 4),
+        )
+        for seed in range(seeds)
+    ])  # fmt: skip
+    (line,) = best_rivals(rows, "ours").to_dict("records")
+    assert (line["rival"], line["setting"], line["pairs"]) == ("a", "concat", 5)
+    assert line["difference"] == pytest.approx(0.03 + 2 * np.mean(noise[:5]))
+    assert line["low"] < line["difference"] < line["high"]
+    assert best_rivals(rows[rows["method"] != "a"], "ours").empty
