@@ -451,8 +451,18 @@ class NASBench101(SearchSpace):
         path = next((path for path in map(find, SOURCES) if path is not None), None)
         if path is None:
             raise MissingTable("no nasbench101 table is present; `hypernas data fetch nasbench101` brings one")
-        encodings = ("n_vertices", "adj_bits", "ops", "trainable_parameters")
-        arrays = load_npz(path, (*encodings, "test_correct_sum3", "val_index", "val_correct"))
+        encodings = (
+            "n_vertices",
+            "adj_bits",
+            "ops",
+            "trainable_parameters",
+        )
+        accuracies = (
+            "test_correct_sum3",
+            "val_index",
+            "val_correct",
+        )
+        arrays = load_npz(path, encodings + accuracies)
         # The sum of three runs, and one run at 4, 12, 36 and 108 epochs.
         test = arrays["test_correct_sum3"] / (3 * TEST_IMAGES) * 100
         validation = np.full(len(test), np.nan)
