@@ -94,47 +94,34 @@ def best_rivals(rows: pd.DataFrame, method: str, metric: str = "kendall_tau") ->
     """
     import pandas as pd
 
-    lines = []
-    places = ["space", "dataset", "n_train"]
-    for place, here in rows.groupby(places, sort=False):
+    lines: list[dict[str, Any]] = []
+    places = rows.groupby(["space", "dataset", "n_train"], sort=False)
+    for (space, dataset, n_train), here in places:
         of_method = here["method"] == method
         # A seed may be recorded twice, judged by all architectures and by some of them.
         own = here[of_method].groupby("seed")[metric].mean()
-        best = _best_rival(own, here[~of_method], metric)
+        others = here[~of_method]
+        best: dict[str, Any] = {}
+        variant = others[:0]
+        for _, rival in others.groupby(told_apart(others, ["method"]), dropna=False):
+            by_seed = rival.groupby("seed")[metric].mean()
+            both = pd.DataFrame({"own": own, "rival": by_seed}).dropna()
+            mean = both["rival"].mean()
+            if len(both) < LEAST_PAIRS or mean <= best.get("rival_tau", -1):
+                continue
+            difference, low, high = paired_difference(both["own"], both["rival"])
+            best = {"pairs": len(both), "tau": both["own"].mean(), "rival_tau": mean}
+            best |= {"difference": difference, "low": low, "high": high}
+            variant = rival
         if best:
-            where = dict(zip(places, place, strict=True))
-            lines.append(where | best)
+            name = variant["method"].iloc[0]
+            differs = told_apart(others[others["method"] == name], ["method"])[1:]
+            values = [variant[key].iloc[0] for key in differs]
+            setting = ", ".join(value for value in values if isinstance(value, str))
+            place = {
+                "space": space,
+                "dataset": dataset,
+                "n_train": n_train,
+            }
+            lines.append(place | {"rival": name, "setting": setting} | best)
     return pd.DataFrame(lines)
-
-
-def _best_rival(own: pd.Series, others: pd.DataFrame, metric: str) -> dict[str, Any]:
-    """What `best_rivals` says of one place; nothing where no other method shares five seeds."""
-    import pandas as pd
-
-    best: dict[str, Any] = {}
-    variant = others[:0]
-    by = told_apart(others, ["method"])
-    for _, rival in others.groupby(by, dropna=False):
-        by_seed = rival.groupby("seed")[metric].mean()
-        both = pd.DataFrame({"own": own, "rival": by_seed}).dropna()
-        mean = both["rival"].mean()
-        if len(both) < LEAST_PAIRS or mean <= best.get("rival_tau", -1):
-            continue
-        difference, low, high = paired_difference(both["own"], both["rival"])
-        best = {
-            "pairs": len(both),
-            "tau": both["own"].mean(),
-            "rival_tau": mean,
-            "difference": difference,
-            "low": low,
-            "high": high,
-        }
-        variant = rival
-    if not best:
-        return {}
-    name = variant["method"].iloc[0]
-    alike = others[others["method"] == name]
-    differs = told_apart(alike, ["method"])[1:]
-    values = [variant[key].iloc[0] for key in differs]
-    words = [value for value in values if isinstance(value, str)]
-    return {"rival": name, "setting": ", ".join(words), **best}
