@@ -199,6 +199,7 @@ LESSONS = {
     f"notebooks/{name}.html"
     for name in ("sixty_lines", "global_encoding", "hypernetwork", "multi_task_loss", "your_own_space")
 }
+THEME = "return document.documentElement.dataset.theme"
 # Rules of axe that say whether a page can be read and found one's way in.
 RULES = ["color-contrast", "landmark-one-main", "region", "document-title", "html-has-lang", "image-alt", "link-name",
          "button-name", "label", "select-name", "svg-img-alt", "aria-valid-attr-value", "duplicate-id-aria", "list",
@@ -219,10 +220,13 @@ def axe_script():
 
 def faults(browser, axe_script, page, width):
     """What keeps a reader of the shown page from reading it, in either theme."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.execute_script(axe_script)
     for theme in ("light", "dark"):
         look(browser, width, theme)
-        assert browser.execute_script("return document.documentElement.dataset.theme") == theme
+        # The page hears of another theme with its next frame.
+        WebDriverWait(browser, 20).until(lambda b, theme=theme: b.execute_script(THEME) == theme, f"no {theme} theme")
         if page not in LESSONS:
             yield theme, "open code", browser.execute_script(OPEN_INPUTS)
         yield theme, "axe", browser.execute_async_script(AXE, RULES)
