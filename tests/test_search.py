@@ -291,11 +291,11 @@ def test_tpe_searches_the_choices_of_a_space_and_finds_what_random_search_does_n
         found[method] = [answer.accuracy for answer in answers]
         assert len({answer.candidate for answer in answers}) == 60
     assert np.mean(found["tpe"][40:]) > np.mean(found["random"][40:]) + 1
-    with pytest.raises(UserError, match="tpe needs a space with a fixed number of choices, got nasbench101"):
-        METHODS["tpe"](Task(WholeSpace(spaces.get("nasbench101")), 9, 100), Trials(), 1)
+    with pytest.raises(UserError, match="tpe needs a space with a fixed number of choices, got mobilenetv3"):
+        METHODS["tpe"](Task(WholeSpace(spaces.get("mobilenetv3")), 9, 100), Trials(), 1)
 
 
-@pytest.mark.parametrize("name", ["nasbench201", "nasbenchmacro"])
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench201", "nasbenchmacro"])
 def test_the_choices_of_a_notation_make_the_same_architecture_again(name):
     space = spaces.get(name)
     choices, encode, decode = choices_of(space)
@@ -303,7 +303,23 @@ def test_the_choices_of_a_notation_make_the_same_architecture_again(name):
     assignment = encode(architecture)
     assert all(assignment[place] in values for place, values in choices.items())
     assert decode(assignment).notation == architecture.notation
-    assert max(map(len, choices.values())) == {"nasbench201": 5, "nasbenchmacro": 3}[name]
+    assert max(map(len, choices.values())) == {"nasbench101": 3, "nasbench201": 5, "nasbenchmacro": 3}[name]
+
+
+def test_tpe_asks_again_where_its_choices_are_no_cell_of_the_space():
+    pytest.importorskip("optuna")
+    space = spaces.get("nasbench101")
+
+    class Whole(WholeSpace):
+        def accuracy(self, architecture):
+            return 50.0 + architecture.notation.count("conv3x3")
+
+    answers = list(loop.search(Task(Whole(space), 40, 100), METHODS["tpe"]))
+    accuracies = [answer.accuracy for answer in answers]
+    assert len({answer.candidate for answer in answers}) == 40
+    assert np.mean(accuracies[20:]) > np.mean(accuracies[:10]) + 0.5
+    with pytest.raises(UserError, match="must be connected and have at most 9 edges"):
+        space.architecture(dict.fromkeys(space.choices, 0) | {f"vertex {v}": "conv1x1" for v in range(1, 6)})
 
 
 @pytest.fixture

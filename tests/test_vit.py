@@ -1,6 +1,5 @@
 """Claims about vision transformers: counts are those of the published networks, the target network is a transformer."""
 
-import json
 import math
 
 import numpy as np
@@ -267,10 +266,3 @@ def test_a_dictionary_that_is_none_of_autoformer_is_one_sentence(change, words):
 def test_other_wrong_input_is_a_user_error(call, words):
     with pytest.raises(UserError, match=words):
         call()
-
-
-@pytest.mark.parametrize("content", ["", "[", "{}", json.dumps([{"source": "gt_autoformer"}])])
-def test_damaged_records_are_a_user_error(tmp_path, content):
-    (tmp_path / "records.json").write_text(content)
-    with pytest.raises(UserError, match="must be a whole list of records"):
-        vit.read_records(tmp_path / "records.json")

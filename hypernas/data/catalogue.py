@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -198,46 +198,18 @@ def status(source: Source) -> str:
     return f"present ({place}, {'checksum good' if compared else 'no checksum known'})"
 
 
-def load_npz(path: str | Path, required: Mapping[str, int | tuple[int | None, ...]]) -> dict[str, np.ndarray]:
-    """Read the `required` arrays of an npz file, without pickle.
+def load_npz(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read the arrays called `names` of an npz file, without pickle.
 
-    `required` maps each array to its number of axes, or to its shape with None for any length. Raise UserError if the
-    file is missing, truncated or altered, or if an array is missing, contains Python objects or has the wrong shape.
+    Raise UserError if the file is missing, truncated or altered, or if an array is missing or contains Python objects.
     """
     path = Path(path)
     try:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
-            arrays = {name: file[name] for name in required if name in file.files}
-    except FileNotFoundError as error:
-        raise UserError(f"a table must be a file, found none at {path}: see `hypernas data list`") from error
+            return {name: file[name] for name in names}
     except Exception as error:  # a damaged file can raise anything
         raise UserError(
             f"{path} must be a whole npz file of plain arrays, but it is truncated or altered "
             f"({type(error).__name__}): replace it with a good copy"
         ) from error
-    for name, shape in required.items():
-        if name not in arrays:
-            raise UserError(f"{path} must hold the array {name!r}, which it lacks: get a good copy")
-        _check_shape(path, name, arrays[name], shape)
-    return arrays
-
-
-def _check_shape(
-    path: Path,
-    name: str,
-    array: np.ndarray,
-    shape: int | tuple[int | None, ...],
-) -> None:
-    """Raise UserError where `array` has not the number of axes or the shape asked for."""
-    if isinstance(shape, int):
-        good, rule = array.ndim == shape, f"{shape} axes"
-    else:
-        good = array.ndim == len(shape) and all(
-            length in (None, n) for length, n in zip(shape, array.shape, strict=True)
-        )
-        rule = f"shape ({', '.join('any' if length is None else str(length) for length in shape)})"
-    if not good:
-        raise UserError(
-            f"{name} in {path} must have {rule}, got shape {array.shape}: replace the file with a good copy"
-        )

@@ -162,14 +162,10 @@ def _cifar10() -> Images:
     path = find("cifar10")
     if path is None:
         raise _missing("cifar10", remedy(get_source("cifar10")))
-    images = (None, 32, 32, 3)
-    arrays = load_npz(path, {"x_train": images, "y_train": 1, "x_test": images, "y_test": 1})
+    arrays = load_npz(path, ("x_train", "y_train", "x_test", "y_test"))
     # Stored with the colours last.
     train = arrays["x_train"].transpose(0, 3, 1, 2), arrays["y_train"]
     test = arrays["x_test"].transpose(0, 3, 1, 2), arrays["y_test"]
-    for shown, labels in (train, test):
-        if len(shown) != len(labels):
-            raise UserError(f"{path} must hold as many labels as images, got {len(labels)} and {len(shown)}")
     n_train, n_test = len(train[1]), len(test[1])
     source = f"CIFAR-10 from JPEG copies: {n_train:,} images for training, {n_test:,} for test"
     return _standardised("cifar10", source, train, test)

@@ -63,7 +63,7 @@ def shipped_folder() -> Path:
 
 def read(path: Path) -> Predictions:
     """Return the predictions in a file. Raise UserError if it is damaged."""
-    arrays = load_npz(path, {"predicted": 1, "about": (1,)})
+    arrays = load_npz(path, ("predicted", "about"))
     try:
         about = json.loads(str(arrays["about"][0]))
     except ValueError as error:

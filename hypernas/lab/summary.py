@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hypernas.lab.metrics import student_interval
+from hypernas.lab.metrics import paired_difference, student_interval
 from hypernas.lab.schema import FACTS, METRICS
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 STATISTICS = ("mean", "std", "low", "high")
 PLACE = ["space", "dataset", "method", "n_train"]
+# Fewer pairs say nothing about which of two methods ranks better.
+LEAST_PAIRS = 5
 
 
 def told_apart(rows: pd.DataFrame, first: Iterable[str]) -> list[str]:
@@ -80,3 +82,41 @@ def summary(
     joined = ours.merge(figures, on=[name for name in by if name in figures], how="outer")
     joined["n_seeds"] = joined["n_seeds"].fillna(0).astype(int)
     return joined.sort_values(by).reset_index(drop=True)
+
+
+def best_rivals(rows: pd.DataFrame, method: str, metric: str = "kendall_tau") -> pd.DataFrame:
+    """Return how a method compares with the best of all others, in each space and at each number of labels.
+
+    The best is the method and setting with the highest mean among those that share five seeds with `method`, which is
+    in its favour. Columns: space, dataset, n_train, pairs, tau, rival, setting (words that tell it from the same method
+    in other settings), rival_tau, difference, low, high. The difference is paired by seed; low, high are its 95 %
+    Student's t interval.
+    """
+    import pandas as pd
+
+    lines: list[dict[str, Any]] = []
+    places = rows.groupby(["space", "dataset", "n_train"], sort=False)
+    for (space, dataset, n_train), here in places:
+        of_method = here["method"] == method
+        # A seed may be recorded twice, judged by all architectures and by some of them.
+        own = here[of_method].groupby("seed")[metric].mean()
+        others = here[~of_method]
+        best: dict[str, Any] = {}
+        variant = others[:0]
+        for _, rival in others.groupby(told_apart(others, ["method"]), dropna=False):
+            both = pd.DataFrame({"own": own, "rival": rival.groupby("seed")[metric].mean()}).dropna()
+            mean = both["rival"].mean()
+            if len(both) < LEAST_PAIRS or mean <= best.get("rival_tau", -1):
+                continue
+            difference, low, high = paired_difference(both["own"], both["rival"])
+            best = {"pairs": len(both), "tau": both["own"].mean(), "rival_tau": mean}
+            best |= {"difference": difference, "low": low, "high": high}
+            variant = rival
+        if best:
+            name = variant["method"].iloc[0]
+            differs = told_apart(others[others["method"] == name], ["method"])[1:]
+            values = [variant[key].iloc[0] for key in differs]
+            setting = ", ".join(value for value in values if isinstance(value, str))
+            place = {"space": space, "dataset": dataset, "n_train": n_train}
+            lines.append(place | {"rival": name, "setting": setting} | best)
+    return pd.DataFrame(lines)

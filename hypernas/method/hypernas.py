@@ -277,8 +277,6 @@ class HyperNAS(HyperNASP):
     loss: LossSettings = LossSettings()
     images: AuxiliaryImages = AuxiliaryImages()
     tasks: tuple[str, ...] = ("pred", "hyper")
-    # How one architecture is run; `fast.recompute` has one that takes less memory.
-    model_class: Callable[..., HyperNASModel] = HyperNASModel
 
     @property
     def predictor(self) -> ArchitecturePredictor:
@@ -291,7 +289,7 @@ class HyperNAS(HyperNASP):
         images = load(self.images)
         hypernetwork, head = new_generator(self.encoder.width, program, program.heads, self.hypernetwork, images)
         loss = AdaptiveLoss(self.loss.q, self.loss.reading, self.tasks, self.loss.learn_u)
-        return self.model_class(predictor, hypernetwork, head, loss, self.images)
+        return HyperNASModel(predictor, hypernetwork, head, loss, self.images)
 
     def programs(self, graphs: GraphBatch) -> list[Program]:
         """Return the target network of each architecture."""

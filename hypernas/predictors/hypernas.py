@@ -17,7 +17,6 @@ from hypernas.data.images import check_images
 from hypernas.errors import UserError
 from hypernas.fast.forward import FastPass
 from hypernas.fast.loss import adaptive_sum, bounded_square
-from hypernas.fast.recompute import RecomputingModel
 from hypernas.fast.scoring import score
 from hypernas.graph import GraphBatch
 from hypernas.method import hypernas as plain
@@ -115,8 +114,7 @@ class HyperNAS(GeneratingPredictor):
     """The predictor of the paper. Defaults are the paper's settings (Supplement 7) wherever it states them.
 
     `encoder`, `loss` and `precision` are those of `HyperNASP`. With `target_precision="bfloat16"`, the fast engine
-    trains target networks in bfloat16 and everything else in float32. With `recompute`, the plain loop saves memory: it
-    recomputes the weights and maps of each cell in the backward pass instead of storing them.
+    trains target networks in bfloat16 and everything else in float32.
     """
 
     encoding: EncoderSize = EncoderSize()
@@ -124,7 +122,6 @@ class HyperNAS(GeneratingPredictor):
     loss: str = "mse"
     preference: LossSettings = LossSettings()
     engine: str = "fast"
-    recompute: bool = False
     precision: str = "float32"
     target_precision: str = "float32"
     prefix: ClassVar[str] = "predictor"
@@ -136,8 +133,6 @@ class HyperNAS(GeneratingPredictor):
         check_choices(self)
         if self.target_precision != "float32" and self.engine == "plain":
             raise UserError(f"target_precision must be float32 with engine='plain', got {self.target_precision!r}")
-        if self.recompute and self.engine != "plain":
-            raise UserError(f"engine must be plain with recompute=True, got {self.engine!r}")
 
     def plain(self) -> plain.HyperNAS:
         """Return the same method as the paper trains it."""
@@ -151,7 +146,6 @@ class HyperNAS(GeneratingPredictor):
             loss=self.preference,
             images=self.pictures,
             tasks=self.tasks,
-            model_class=RecomputingModel if self.recompute else HyperNASModel,
             device=self.device,
         )
 

@@ -15,6 +15,9 @@ from hypernas.search.methods import Task, Trials
 
 # So many random notations hold every part of every place, for all spaces that we know.
 SAMPLES = 300
+# Of the cells of NAS-Bench-101 one in fourteen has a validation accuracy, so a search of the table asks some twenty
+# times for one of them.
+ATTEMPTS = 200
 NOT_A_WORD = re.compile(r"(\W+)")
 Assignment = Mapping[str, Any]
 
@@ -42,13 +45,17 @@ def suggest(task: Task, trials: Trials) -> Candidate:
         told = {name: distributions[name] for name in assignment}
         trial = optuna.create_trial(params=dict(assignment), distributions=told, values=values)
         study.add_trial(trial)
-    try:
-        suggested = decode(study.ask(distributions).params)
-    except UserError:
-        # Choices that are each possible may be no architecture together.
-        return task.draw()
-    candidate = task.domain.candidate(suggested)
-    return candidate if task.fits(candidate) else task.draw()
+    for _ in range(ATTEMPTS):
+        try:
+            candidate = task.domain.candidate(decode(study.ask(distributions).params))
+        except UserError:
+            # Choices that are each possible may be no architecture together, or none of the table.
+            continue
+        # Several assignments may be one architecture, the small cells of NAS-Bench-101 above all.
+        known = task.domain.keys([candidate])[0] in trials.taken
+        if not known:
+            return candidate if task.fits(candidate) else task.draw()
+    return task.draw()
 
 
 def choices_of(
@@ -56,8 +63,8 @@ def choices_of(
 ) -> tuple[Mapping[str, Sequence[Any]], Callable[[Architecture], Assignment], Callable[[Assignment], Architecture]]:
     """Return the choices of a space by name, a function from architecture to assignment, and its inverse.
 
-    A ChoiceSpace has its own choices. In another space each word of a notation is one, or each character of a single
-    word; all notations must have the same number of them. Raise UserError if they do not.
+    ChoiceSpace and NAS-Bench-101 have their own choices. In another space each word of a notation is one, or each
+    character of a single word; all notations must have the same number of them. Raise UserError if they do not.
     """
     if isinstance(getattr(space, "choices", None), Mapping):
         return space.choices, space.assignment, space.architecture

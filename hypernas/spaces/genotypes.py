@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +35,6 @@ FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 FORM = "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
 # Operation, and the state that it reads.
 Edge = tuple[str, int]
-# Stands for a part that is no list of plain values; nothing equals it.
-UNREADABLE = object()
 
 
 @dataclass(frozen=True)
@@ -96,14 +94,14 @@ def parse(notation: Any) -> Genotype:
         notation = notation._asdict()
     if not isinstance(notation, Mapping):
         raise _no_genotype(notation)
-    return _of_fields({name: Field(value, _short(repr(value))) for name, value in notation.items()})
+    return _of_fields(notation)
 
 
-class Field(NamedTuple):
-    """A part of a genotype: its value, or `UNREADABLE` if it is not a list of plain values, and its text."""
+class Source(str):
+    """The text of a part of a genotype that is no list of plain values; nothing that is one equals it."""
 
-    value: Any
-    written: str
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _of_json(text: str) -> Genotype:
@@ -137,22 +135,24 @@ def _end(text: str, start: int) -> int:
     return len(text)
 
 
-def _of_fields(fields: Mapping[Any, Field]) -> Genotype:
+def _of_fields(fields: Mapping[Any, Any]) -> Genotype:
     if not set(fields) <= set(FIELDS):
         raise _no_genotype(dict.fromkeys(fields, "..."))
     for name in ("normal", "reduce"):
         if name not in fields:
             raise UserError(f"a genotype must have the fields normal and reduce, as {FORM}, {name} is missing")
-        concat = fields.get(f"{name}_concat")
-        if concat is not None and _as_list(concat.value) != list(CONCAT):
-            raise UserError(f"{name}_concat must join the nodes {list(CONCAT)}, got {concat.written}")
+        concat = fields.get(f"{name}_concat", CONCAT)
+        listed = list(concat) if isinstance(concat, (tuple, list, np.ndarray)) else concat
+        if listed not in (list(CONCAT), CONCAT):
+            raise UserError(f"{name}_concat must join the nodes {list(CONCAT)}, got {_short(repr(concat))}")
     return Genotype(_edges("normal", fields["normal"]), _edges("reduce", fields["reduce"]))
 
 
-def _fields(text: str) -> dict[Any, Field]:
+def _fields(text: str) -> dict[Any, Any]:
     """The arguments of the call in the text, by name."""
+    text = text.strip()
     try:
-        call = ast.parse(text.strip(), mode="eval").body
+        call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _no_genotype(text) from error
     if not isinstance(call, ast.Call) or len(call.args) > len(FIELDS):
@@ -160,18 +160,17 @@ def _fields(text: str) -> dict[Any, Field]:
     named = dict(zip(FIELDS, call.args, strict=False)) | {keyword.arg: keyword.value for keyword in call.keywords}
     if not set(named) <= set(FIELDS):
         raise _no_genotype(text)
-    return {name: Field(_readable(node), _written(node)) for name, node in named.items()}
-
-
-def _readable(node: ast.expr) -> Any:
-    try:
-        return _plain(node)
-    except (ValueError, TypeError, OverflowError, RecursionError, SyntaxError, MemoryError):
-        return UNREADABLE
+    values = {}
+    for name, node in named.items():
+        try:
+            values[name] = _plain(node)
+        except (ValueError, TypeError, RecursionError, SyntaxError, MemoryError):
+            values[name] = Source(ast.get_source_segment(text, node))
+    return values
 
 
 def _plain(node: ast.expr) -> Any:
-    """The value of a literal: tuples as lists, and what NumPy prints for numbers and arrays. ValueError for others."""
+    """The value of a literal, a range, and what NumPy prints for numbers and arrays. ValueError for others."""
     if isinstance(node, ast.List):
         return [_plain(item) for item in node.elts]
     if isinstance(node, ast.Tuple):
@@ -181,25 +180,17 @@ def _plain(node: ast.expr) -> Any:
     name = ast.unparse(node.func).split(".")[-1]
     arguments = [_plain(argument) for argument in node.args]
     if name == "range" and not node.keywords:
-        numbers = range(*arguments)
-        return list(numbers) if len(numbers) <= len(CONCAT) else UNREADABLE
+        return range(*arguments)
     if name in ("array", "asarray", "list", "tuple", "int", "int64", "int32", "str_") and len(arguments) == 1:
         return arguments[0]
     raise ValueError(name)
 
 
-def _as_list(value: Any) -> Any:
-    """Any sequence of numbers as a list of them; anything else as it is."""
-    if isinstance(value, (range, tuple, list, np.ndarray)):
-        return [int(item) if isinstance(item, np.integer) else item for item in value]
-    return value
-
-
-def _edges(name: str, field: Field) -> tuple[Edge, ...]:
-    if not isinstance(field.value, (list, tuple)):
-        raise UserError(f"{name} must be a list of pairs like ('sep_conv_3x3', 0), got {field.written}")
+def _edges(name: str, edges: Any) -> tuple[Edge, ...]:
+    if not isinstance(edges, (list, tuple)):
+        raise UserError(f"{name} must be a list of pairs like ('sep_conv_3x3', 0), got {_short(repr(edges))}")
     pairs: list[Any] = []
-    for item in field.value:
+    for item in edges:
         # A node's two edges stand together where the list is nested.
         nested = isinstance(item, (list, tuple)) and len(item) > 0 and isinstance(item[0], (list, tuple))
         pairs += item if nested else [item]
@@ -215,13 +206,6 @@ def _edge(name: str, pair: Any) -> Edge:
 
 def _no_genotype(notation: Any) -> UserError:
     return UserError(f"a genotype is written {FORM}, got {_short(repr(notation))}")
-
-
-def _written(node: ast.expr) -> str:
-    try:
-        return _short(ast.unparse(node))
-    except RecursionError:
-        return "a text too deep to be shown"
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,19 +58,19 @@ ACTIVATIONS = (RELU, RELU, HARD_SWISH, HARD_SWISH, HARD_SWISH)
 
 # The official accuracy predictor.
 RESOLUTIONS = tuple(range(112, 225, 16))
-# It reads 20 kernels and 20 expansions as one-hots of three, and the resolution; three hidden layers of 400.
-PREDICTOR_WIDTHS = (2 * 3 * LAYERS + len(RESOLUTIONS), 400, 400, 400, 1)
+# It reads 20 kernels and 20 expansions as one-hots of three, and the resolution; three of its layers are hidden.
+PREDICTOR_LAYERS = 4
 
-# Column of the table -> column of the file, numbers in it, their type.
-COLUMNS: dict[str, tuple[str, int, type]] = {
-    "ks": ("ks", LAYERS, int),
-    "e": ("e", LAYERS, int),
-    "d": ("d", STAGES, int),
-    "resolution": ("r", 1, int),
-    "accuracy": ("top1_mean", 1, float),
-    "evaluations": ("n_evals", 1, int),
-    "parameters": ("params", 1, int),
-    "multiply_adds": ("macs", 1, int),
+# Column of the table -> column of the file and the type of its numbers.
+COLUMNS: dict[str, tuple[str, type]] = {
+    "ks": ("ks", int),
+    "e": ("e", int),
+    "d": ("d", int),
+    "resolution": ("r", int),
+    "accuracy": ("top1_mean", float),
+    "evaluations": ("n_evals", int),
+    "parameters": ("params", int),
+    "multiply_adds": ("macs", int),
 }
 # The blocks (kernel, expansion) of a stage in order.
 Stage = tuple[tuple[int, int], ...]
@@ -440,21 +440,14 @@ def network_blocks(
 def read_measured(path: str | Path) -> dict[str, np.ndarray]:
     """Return the measured subnets: `ks` and `e` (B, 20), `d` (B, 5), 0 for unused layers, and their measurements (B,).
 
-    These are `accuracy` in percent, `parameters`, `multiply_adds`, `evaluations`, `resolution`. Raise UserError if the
-    file is truncated or altered.
+    These are `accuracy` in percent, `parameters`, `multiply_adds`, `evaluations`, `resolution`.
     """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
     columns = {}
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        for name, (column, width, kind) in COLUMNS.items():
-            values = np.array([[kind(value) for value in row[column].split()] for row in rows])
-            columns[name] = values[:, 0] if width == 1 else values.reshape(len(rows), width)
-    except (OSError, ValueError, KeyError, AttributeError, IndexError, csv.Error) as error:
-        raise UserError(
-            f"{path} must be a whole table of measured subnets, but it is truncated or altered "
-            f"({type(error).__name__}): replace it with a good copy"
-        ) from error
+    for name, (column, kind) in COLUMNS.items():
+        values = np.array([[kind(value) for value in row[column].split()] for row in rows])
+        columns[name] = values[:, 0] if values.shape[1] == 1 else values
     return columns
 
 
@@ -473,10 +466,8 @@ class AccuracyPredictor:
         path: str | Path,
         lists: Callable[[Architecture], Mapping[str, Any]],
     ) -> None:
-        shapes: dict[str, Any] = {}
-        for i, (n_in, n_out) in enumerate(pairwise(PREDICTOR_WIDTHS)):
-            shapes |= {f"{2 * i}_weight": (n_out, n_in), f"{2 * i}_bias": (n_out,)}
-        self.arrays = {name: torch.from_numpy(array) for name, array in load_npz(path, shapes).items()}
+        names = [f"{2 * i}_{part}" for i in range(PREDICTOR_LAYERS) for part in ("weight", "bias")]
+        self.arrays = {name: torch.from_numpy(array) for name, array in load_npz(path, names).items()}
         self.lists = lists
 
     def predict(self, architectures: Sequence[Architecture]) -> Tensor:
@@ -484,7 +475,7 @@ class AccuracyPredictor:
         lists = [self.lists(architecture) for architecture in architectures]
         ks, e = (np.array([one[name] for one in lists]) for name in ("ks", "e"))
         x = torch.from_numpy(features(ks, e))
-        for i in range(len(PREDICTOR_WIDTHS) - 1):
+        for i in range(PREDICTOR_LAYERS):
             x = torch.addmm(self.arrays[f"{2 * i}_bias"], x.relu(), self.arrays[f"{2 * i}_weight"].T)
         return x[:, 0].double() * 100
 

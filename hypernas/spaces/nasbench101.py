@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -159,6 +159,12 @@ class NASBench101(SearchSpace):
     networks: ClassVar[dict[str, dict[str, Any]]] = {"quick": ON_DIGITS, "standard": ON_DIGITS}
     _sequence = ((0,) * CELLS_PER_STACK + (1,)) * (STACKS - 1) + (0,) * CELLS_PER_STACK
     _short = tuple(name.removesuffix("-bn-relu") for name in ops)
+    # The 26 choices of the benchmark's own searches by hyperparameter: an edge or none for every pair of the seven
+    # vertices, an operation for every inner vertex.
+    choices: ClassVar[dict[str, Sequence[Any]]] = {
+        **{f"edge {x}-{y}": (0, 1) for y in range(VERTICES) for x in range(y)},
+        **{f"vertex {v}": ("conv3x3", "conv1x1", "maxpool3x3") for v in range(1, VERTICES - 1)},
+    }
 
     def encode(
         self,
@@ -288,6 +294,32 @@ class NASBench101(SearchSpace):
         columns = self._columns(Architecture((cell,), (0,)))
         self.encode(*columns, "pruned")
         return self._architecture(self.encode(*columns, "raw"))
+
+    def assignment(self, architecture: Architecture) -> dict[str, Any]:
+        """Return the architecture as `choices`. The output is vertex 6; vertices that it lacks have no edges."""
+        cell = self.canonical(architecture).cells[0]
+        assignment: dict[str, Any] = {name: values[0] for name, values in self.choices.items()}
+        # The places of the vertices among seven.
+        place = [*range(len(cell.ops) - 1), VERTICES - 1]
+        for y in range(len(cell.ops)):
+            for x in range(y):
+                assignment[f"edge {place[x]}-{place[y]}"] = int(cell.adjacency[x][y])
+        for v, op in enumerate(cell.ops[1:-1], 1):
+            assignment[f"vertex {v}"] = self._short[op]
+        return assignment
+
+    def architecture(self, assignment: Mapping[str, Any]) -> Architecture:
+        """Return the pruned architecture of `choices`. Raise UserError if it is disconnected or has over 9 edges."""
+        bits = 0
+        for y in range(VERTICES):
+            for x in range(y):
+                bits |= assignment[f"edge {x}-{y}"] << (x + y * (y - 1) // 2)
+        named = [assignment[f"vertex {v}"] for v in range(1, VERTICES - 1)]
+        ops = np.array([[self._short.index(name) - CONV3 for name in named]])
+        architecture = self._inside(np.array([VERTICES]), np.array([bits]), ops)
+        if architecture is None:
+            raise UserError(f"a nasbench101 cell must be connected and have at most {EDGES} edges, got {assignment}")
+        return architecture
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draw a random matrix of 7 vertices and random operations, prune it, and repeat until it is in the space."""

@@ -175,9 +175,7 @@ class NASBench201(SearchSpace):
         path: Any,
         dataset: str,
     ) -> Table:
-        n = 5 ** len(EDGES)
-        accuracies = {"test200": (n, 3), "val200_cifar10": (n,), "val200_in16_partial": (n,)}
-        arrays = load_npz(path, {"ops": (n, 6), "op_names": 1, **accuracies})
+        arrays = load_npz(path, ("ops", "op_names", "test200", "val200_cifar10", "val200_in16_partial"))
         ids = np.array([self.ops.index(str(name)) for name in arrays["op_names"]])
         test = arrays["test200"][:, self.datasets.index(dataset)].astype(np.float64)
         validation = arrays["val200_cifar10"].astype(np.float64) if dataset == "cifar10" else test
@@ -194,7 +192,7 @@ class NASBench201(SearchSpace):
         path = find("nasbench201")
         if path is None or dataset not in SCORED:
             return {}
-        arrays = load_npz(path, {"zc": (5 ** len(EDGES), None, len(SCORED)), "zc_names": 1})
+        arrays = load_npz(path, ("zc", "zc_names"))
         scores = arrays["zc"][:, :, SCORED.index(dataset)].astype(np.float64)
         return {str(name): scores[:, i] for i, name in enumerate(arrays["zc_names"])}
 
@@ -203,7 +201,7 @@ class NASBench201(SearchSpace):
         path = find("nasbench201")
         if path is None or dataset not in self.datasets:
             return {}
-        arrays = load_npz(path, {"hw": (5 ** len(EDGES), None, len(self.datasets)), "hw_names": 1})
+        arrays = load_npz(path, ("hw", "hw_names"))
         costs = arrays["hw"][:, :, self.datasets.index(dataset)].astype(np.float64)
         return {str(name): costs[:, i] for i, name in enumerate(arrays["hw_names"])}
 
