@@ -37,8 +37,7 @@ def test_graph_features_take_counts_too():
     graphs = collate([space.sample(np.random.default_rng(seed)) for seed in range(6)], space)
     method = predictors.get("graph-features")
     with_counts, without = (
-        method(regressor="forest", n_trees=2, counts=counts).fit(graphs, torch.arange(6.0)).inputs(graphs)
-        for counts in (True, False)
+        method(n_trees=2, counts=counts).fit(graphs, torch.arange(6.0)).inputs(graphs) for counts in (True, False)
     )
     assert with_counts.shape[1] == without.shape[1] + 2
 

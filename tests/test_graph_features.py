@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from hypernas import predictors, spaces
-from hypernas.errors import UserError
 from hypernas.graph import collate
 from hypernas.lab.metrics import kendall_tau
 from hypernas.predictors.graph_features import GraphStatistics, subsets
@@ -119,22 +118,16 @@ def test_of_many_operations_only_small_sets_and_the_whole_are_taken():
     assert len(subsets(range(9))) == 9 + 36 + 1
 
 
-@pytest.mark.parametrize("regressor", ["forest", "gaussian-process", "both"])
-def test_every_regressor_ranks_cells_by_their_convolutions(regressor):
+def test_cells_are_ranked_by_their_convolutions():
     space = spaces.get("nasbench201")
     edge_ops = np.array(list(product(range(2, 7), repeat=3)))
     graphs = space.encode(np.concatenate([edge_ops, edge_ops[:, ::-1]], 1), "raw")
     accuracy = torch.from_numpy(80 + 3.0 * (graphs.ops[:, 0] == 5).sum(1).numpy())
     few = torch.from_numpy(np.random.default_rng(0).permutation(len(edge_ops))[:30])
-    predictor = predictors.get("graph-features")(regressor=regressor, n_trees=20)
+    predictor = predictors.get("graph-features")(n_trees=20)
     predictor.fit(graphs[few], accuracy[few])
     assert kendall_tau(predictor.predict(graphs), accuracy) > 0.75
     assert predictor.n_parameters > 30
-
-
-def test_an_unknown_regressor_is_a_user_error():
-    with pytest.raises(UserError, match=r"regressor must be one of both, forest, gaussian-process, got 'svm'"):
-        predictors.get("graph-features")(regressor="svm")
 
 
 @pytest.mark.parametrize("space", spaces.names())

@@ -212,13 +212,6 @@ def test_a_missing_column_is_named():
         plots.pareto(pd.DataFrame({"flops": [1.0]}), "flops", "accuracy")
 
 
-def test_a_drawn_cell_shows_every_operation_and_the_count_of_merged_edges():
-    from hypernas.view import figures as plots
-
-    ax = plots.draw_cell(["input", "nor_conv_3x3", "output"], [(0, 1), (1, 2), (0, 2, 3)])
-    assert [text.get_text() for text in ax.texts] == ["×3", "input", "nor conv\n3x3", "output"]
-
-
 def test_a_curve_keeps_its_bends_and_begins_after_its_random_architectures():
     from hypernas.view import comparisons
 

@@ -460,7 +460,7 @@ def test_a_whole_space_of_which_only_a_table_is_there_names_the_option_that_sear
     code, said = call()
     (sentence,) = said.err.splitlines()
     assert (code, said.out) == (2, "")
-    assert "ofa-predictor is not present" in sentence
+    assert "no mobilenetv3 surrogate is present" in sentence
     words = re.search("`(--oracle table .*)` searches the rows of the table that is present", sentence)[1]
     code, said = call(*words.split())
     assert (code, said.out.startswith("random  mobilenetv3/digits  seed 0  8 queries  best 8")) == (0, True)

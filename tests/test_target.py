@@ -155,22 +155,3 @@ def test_images_too_small_to_be_halved_are_a_user_error(rng):
     program = SPACE.build(SPACE.sample(rng), channels=4, cells_per_stage=1, stem_stride=4)
     with pytest.raises(UserError, match="got 8 x 8 with stem_stride 4; lower stem_stride"):
         map_sizes(program, 8, 8)
-
-
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_pooling_that_keeps_the_size_has_torchs_gradient(kernel, double):
-    window = (kernel, 1, kernel // 2)
-    x = torch.randn(2, 3, 7, 9, requires_grad=True)
-    pull = torch.randn(2, 3, 7, 9)
-    outcomes = []
-    for pool in (layers.SamePool.apply, layers._pool):
-        y = pool(x, window)
-        outcomes += [y.detach(), *torch.autograd.grad((y * pull).sum(), x)]
-    torch.testing.assert_close(outcomes[:2], outcomes[2:])
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_pointwise_convolution_is_a_product_for_each_image(stride, double):
-    x, weight = torch.randn(3, 4, 5, 6, 7), torch.randn(3, 8, 5, 1, 1)
-    expected = torch.stack([nn.functional.conv2d(a, b, stride=stride) for a, b in zip(x, weight, strict=True)])
-    torch.testing.assert_close(layers.pointwise_product(x, weight, stride), expected)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hypernas.errors import UserError
+from hypernas.errors import MissingTable, UserError
 from hypernas.training.files import toml_beside
 
 
@@ -182,6 +182,14 @@ def find(name: str) -> Path | None:
         return None
     check(source, found[1])
     return found[1]
+
+
+def required(name: str, what: str) -> Path:
+    """Return the checked file of the source `name`. Raise MissingTable, which says where to put it, without one."""
+    path = find(name)
+    if path is None:
+        raise MissingTable(f"no {what} is present: {remedy(get_source(name))}")
+    return path
 
 
 def status(source: Source) -> str:

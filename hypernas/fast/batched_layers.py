@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -228,17 +227,9 @@ def grouped_convolution(
     kinds: Sequence[Layer],
 ) -> Tensor:
     """x (G, M, c_in, H, W) -> (G, M, c_out, H', W')."""
-    outputs = []
     parts = x.split([len(weight) for weight in weights])
-    for part, weight, layer in zip(parts, weights, kinds, strict=True):
-        pointwise = layer.groups == layer.kernel == 1
-        # A GPU is slow at grouped convolutions of 1 x 1 kernels, and quick at batches of products.
-        if x.is_cuda and pointwise:
-            y = pointwise_product(part, weight, layer.stride)
-        else:
-            y = _one_convolution(part, weight, layer)
-        outputs.append(y)
-    return _joined(outputs)
+    runs = zip(parts, weights, kinds, strict=True)
+    return _joined([_one_convolution(*run) for run in runs])
 
 
 def _one_convolution(
@@ -249,31 +240,10 @@ def _one_convolution(
     """The networks as groups of one convolution: x (G, M, c_in, H, W) -> (G, M, c_out, H', W')."""
     g, m = x.shape[:2]
     # Groups share no channels, so one convolution with G groups is G convolutions.
-    flat = _side_by_side(x)
+    flat = x.transpose(0, 1).flatten(1, 2)
     kernels = weight.flatten(0, 1)
     y = F.conv2d(flat, kernels, None, layer.stride, layer.padding, layer.dilation, g * layer.groups)
     return y.view(m, g, layer.c_out, *y.shape[2:]).transpose(0, 1)
-
-
-def _side_by_side(x: Tensor) -> Tensor:
-    """x (G, M, C, H, W) -> (M, G*C, H, W), its channels last on a GPU."""
-    if x.is_cuda:
-        channels_last = x.permute(1, 3, 4, 0, 2).flatten(3)
-        return channels_last.permute(0, 3, 1, 2)
-    return x.transpose(0, 1).flatten(1, 2)
-
-
-def pointwise_product(
-    x: Tensor,
-    weight: Tensor,
-    stride: int,
-) -> Tensor:
-    """x (G, M, c_in, H, W), kernels (G, c_out, c_in, 1, 1) -> (G, M, c_out, H', W'), one product for each image."""
-    x = x[..., ::stride, ::stride]
-    g, m, _, h, w = x.shape
-    matrix = weight.flatten(2)[:, None]
-    y = torch.matmul(matrix, x.flatten(3))
-    return y.view(g, m, -1, h, w)
 
 
 @cache
@@ -300,54 +270,12 @@ def average_pool(x: Tensor, layer: Layer) -> Tensor:
         h_out = (h - lost) // layer.stride + 1
         w_out = (w - lost) // layer.stride + 1
         return y.view(g, m, c, h_out, w_out)
-    same_size = layer.stride == 1 and 2 * layer.padding == layer.kernel - 1
-    pool = SamePool.apply if same_size else _pool
-    y = pool(x.flatten(0, 1), layer.window)
+    y = _pool(x.flatten(0, 1), layer.window)
     return y.view(g, m, *y.shape[1:])
 
 
 def _pool(x: Tensor, window: Window) -> Tensor:
     return F.avg_pool2d(x, *window, count_include_pad=False)
-
-
-class SamePool(torch.autograd.Function):
-    """Average pooling (N, C, H, W) of stride 1 that keeps the size and does not count the padding.
-
-    Its backward pass is a pooling too, of gradients divided by the number of pixels that shared each one. PyTorch's own
-    backward pass is slow on a GPU.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        window: Window,
-    ) -> Tensor:
-        ctx.window = window
-        return _pool(x, window)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor):
-        (g,) = gradients
-        kernel, _, padding = ctx.window
-        share = shares(ctx.window, *g.shape[2:], g.dtype, g.device)
-        return F.avg_pool2d(g * share, kernel, 1, padding), None
-
-
-@cache
-def shares(
-    window: Window,
-    h: int,
-    w: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
-    """Return (h, w): the window size divided by the number of pixels that each average covers."""
-    kernel, stride, padding = window
-    ones = torch.ones(1, 1, h, w, dtype=torch.float64)
-    # With the padding counted as zeros this is how much of each window lies in the image.
-    inside = F.avg_pool2d(ones, kernel, stride, padding)
-    return (1 / inside)[0, 0].to(device, dtype)
 
 
 def normalise(x: Tensor) -> Tensor:

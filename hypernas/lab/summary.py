@@ -104,7 +104,8 @@ def best_rivals(rows: pd.DataFrame, method: str, metric: str = "kendall_tau") ->
         best: dict[str, Any] = {}
         variant = others[:0]
         for _, rival in others.groupby(told_apart(others, ["method"]), dropna=False):
-            both = pd.DataFrame({"own": own, "rival": rival.groupby("seed")[metric].mean()}).dropna()
+            by_seed = rival.groupby("seed")[metric].mean()
+            both = pd.DataFrame({"own": own, "rival": by_seed}).dropna()
             mean = both["rival"].mean()
             if len(both) < LEAST_PAIRS or mean <= best.get("rival_tau", -1):
                 continue
@@ -117,6 +118,10 @@ def best_rivals(rows: pd.DataFrame, method: str, metric: str = "kendall_tau") ->
             differs = told_apart(others[others["method"] == name], ["method"])[1:]
             values = [variant[key].iloc[0] for key in differs]
             setting = ", ".join(value for value in values if isinstance(value, str))
-            place = {"space": space, "dataset": dataset, "n_train": n_train}
+            place = {
+                "space": space,
+                "dataset": dataset,
+                "n_train": n_train,
+            }
             lines.append(place | {"rival": name, "setting": setting} | best)
     return pd.DataFrame(lines)

@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hypernas.errors import UserError
 from hypernas.graph import GraphBatch
 from hypernas.predictors.shared.features import FeaturePredictor, repeats, varying, with_cells
 
-# What reads the features: the mean of both, or one of them.
-REGRESSORS = ("both", "forest", "gaussian-process")
 # Of so many operations all 255 sets are features; of more there would be too many.
 ALL_SUBSETS = 8
 
@@ -42,19 +39,13 @@ class Mean:
 
 @dataclass(kw_only=True, eq=False)
 class GraphFeatures(FeaturePredictor):
-    """The mean of extremely randomised trees and a Gaussian process on `GraphStatistics`, or one of the two.
+    """The mean of extremely randomised trees and a Gaussian process on `GraphStatistics`.
 
     The features are GRAF's. The pair of regressors and its settings are ours, chosen on seeds that no recorded row
     uses.
     """
 
-    regressor: str = "both"
     n_trees: int = 300
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.regressor not in REGRESSORS:
-            raise UserError(f"regressor must be one of {', '.join(REGRESSORS)}, got {self.regressor!r}")
 
     def new_features(self, graphs: GraphBatch) -> GraphStatistics:
         return GraphStatistics(graphs)
@@ -67,26 +58,17 @@ class GraphFeatures(FeaturePredictor):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        regressors: list[Any] = []
-        if self.regressor in ("both", "forest"):
-            regressors.append(ExtraTreesRegressor(self.n_trees, random_state=self.seed))
-        if self.regressor in ("both", "gaussian-process"):
-            # Features have deviation 1: a length scale from one deviation up, at most as much noise as signal.
-            kernel = ConstantKernel(1.0) * RBF(10.0, (1.0, 1e3)) + WhiteKernel(0.1, (1e-3, 1.0))
-            process = GaussianProcessRegressor(kernel, random_state=self.seed)
-            regressors.append(make_pipeline(StandardScaler(), process))
-        return Mean(regressors)
+        forest = ExtraTreesRegressor(self.n_trees, random_state=self.seed)
+        # Features have deviation 1: a length scale from one deviation up, at most as much noise as signal.
+        kernel = ConstantKernel(1.0) * RBF(10.0, (1.0, 1e3)) + WhiteKernel(0.1, (1e-3, 1.0))
+        process = GaussianProcessRegressor(kernel, random_state=self.seed)
+        return Mean([forest, make_pipeline(StandardScaler(), process)])
 
     def size(self) -> int:
         """Return the number of nodes in all trees plus the number of coefficients of the process."""
-        total = 0
-        for regressor in self.model.regressors:
-            if hasattr(regressor, "estimators_"):
-                total += sum(tree.tree_.node_count for tree in regressor.estimators_)
-            else:
-                process = regressor[-1]
-                total += len(process.alpha_) + len(process.kernel_.theta)
-        return total
+        forest, (_, process) = self.model.regressors
+        nodes = sum(tree.tree_.node_count for tree in forest.estimators_)
+        return nodes + len(process.alpha_) + len(process.kernel_.theta)
 
 
 class GraphStatistics:

@@ -129,9 +129,20 @@ class SearchSpace(ABC):
         return read_own(self.name, dataset)
 
     def check(self, table: Table) -> str:
-        """Recompute what a table states about its architectures. Return a sentence that says what agrees."""
-        rule = "a table can be checked where it states parameters of its architectures"
-        raise UserError(f"{rule}, {self.name} does not")
+        """Count every architecture of a table again. Return a sentence that says what agrees.
+
+        Raise UserError for the first row that differs, and for a table that does not state both counts.
+        """
+        if "parameters" not in table.columns or "multiply_adds" not in table.columns:
+            rule = "a table can be checked where it states parameters of its architectures"
+            raise UserError(f"{rule}, {self.name} does not")
+        graphs = self.graphs(table, "raw")
+        counts = zip(table.columns["parameters"].tolist(), table.columns["multiply_adds"].tolist(), strict=True)
+        for row, stated in enumerate(counts):
+            counted = self.count(graphs.architecture(row))
+            if counted != stated:
+                raise UserError(f"row {row} must have {counted} parameters and multiply-adds, the table says {stated}")
+        return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
 
     def trainable_parameters(self, graphs: GraphBatch) -> np.ndarray | None:
         """Return the trainable parameters (B,) of a whole batch, or None if the space only counts them one by one."""

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from hypernas.canonical import simplify
-from hypernas.data import Table, find
-from hypernas.data.catalogue import get_source, remedy
-from hypernas.errors import MissingTable, UserError
+from hypernas.data import Table
+from hypernas.data.catalogue import required
+from hypernas.errors import UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch
 from hypernas.method.target_network import Program
 from hypernas.spaces import genotypes
@@ -246,10 +246,7 @@ class DARTS(SearchSpace):
 
     def table(self, dataset: str) -> Table:
         """Return the 725 random genotypes with the surrogate's accuracy and their zero-cost scores."""
-        path = find(SOURCE)
-        if path is None:
-            raise MissingTable(f"no darts table is present: {remedy(get_source(SOURCE))}")
-        columns, accuracy = _records(path)
+        columns, accuracy = _records(required(SOURCE, "darts table"))
         source = (
             f"NAS-Bench-301 v1.0 surrogate: validation accuracy on CIFAR-10 that it predicts for {len(accuracy)} "
             "random genotypes, none of them measured; it is the label and what is predicted"
@@ -354,7 +351,7 @@ class CellWriter:
         *weights: tuple[int, ...],
     ) -> int:
         """Two 1 x 1 convolutions of stride 2, the second one pixel further, each of half of the channels."""
-        moved = self.writer.shift(value, c_in)
+        moved = self.writer.plain("shift", value, c_in)
         even = self.writer.conv((value,), c_in, c // 2, 1, 2, weights[0])
         odd = self.writer.conv((moved,), c_in, c - c // 2, 1, 2, weights[1])
         return self.writer.concat((even, odd), c)

@@ -54,7 +54,7 @@ def convolve(
     relu_after = activation == RELU
     y = writer.conv((x,), c_in, c_out, kernel, stride, weight, relu=False, relu_after=relu_after)
     if activation == HARD_SWISH:
-        return writer.hard_swish(y, c_out)
+        return writer.plain(HARD_SWISH, y, c_out)
     return y
 
 
@@ -78,10 +78,10 @@ def write_block(
     relu_after = block.activation == RELU
     y = writer.depthwise(y, middle, block.kernel, block.stride, next(key), relu_after=relu_after)
     if block.activation == HARD_SWISH:
-        y = writer.hard_swish(y, middle)
+        y = writer.plain(HARD_SWISH, y, middle)
     if block.squeeze:
         plain = partial(writer.conv, kernel=1, stride=1, relu=False, norm=False)
-        pooled = writer.mean(y, middle)
+        pooled = writer.plain("mean", y, middle)
         gate = plain((pooled,), middle, block.squeeze, weight=next(key), relu_after=True)
         gate = plain((gate,), block.squeeze, middle, weight=next(key))
         y = writer.gate(y, gate, middle)
@@ -111,10 +111,10 @@ def write_last(
     """
     c_in, c_last, *linear = widths
     y = convolve(writer, x, (c_in, c_last, 1, 1), activation, weights[0])
-    y = writer.mean(y, c_last)
+    y = writer.plain("mean", y, c_last)
     for c_out in linear:
         y = writer.conv((y,), c_last, c_out, 1, 1, weights[1], relu=False, norm=False)
-        y = writer.hard_swish(y, c_out)
+        y = writer.plain(HARD_SWISH, y, c_out)
     side = HEAD_MULTIPLIER * writer.channels
     pointwise = (1, side, side)
     depthwise = [(kernel, side, 1) for kernel in (3, 5, 7)]
@@ -142,8 +142,7 @@ def chain(
 
 def activated_stem(writer: ProgramWriter, activation: str = HARD_SWISH) -> int:
     """Return the value of the stem after its activation."""
-    activate = writer.hard_swish if activation == HARD_SWISH else writer.relu
-    return activate(writer.stem(), writer.channels)
+    return writer.plain(activation, writer.stem(), writer.channels)
 
 
 def block_keys(

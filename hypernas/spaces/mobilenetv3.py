@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hypernas.data import Table, find, load_npz
-from hypernas.errors import MissingTable, UserError
+from hypernas.data import Table, load_npz
+from hypernas.data.catalogue import required
+from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
@@ -270,12 +271,8 @@ class MobileNetV3(SearchSpace):
         table: Table,
         graph_form: str,
     ) -> GraphBatch:
-        return collate(self._rows(table), self)
-
-    def _rows(self, table: Table) -> list[Architecture]:
-        """The architectures of a table."""
         lists = zip(*(table.columns[name].tolist() for name in ("ks", "e", "d")), strict=True)
-        return [self.from_ofa(ks, e, d) for ks, e, d in lists]
+        return collate([self.from_ofa(ks, e, d) for ks, e, d in lists], self)
 
     def build(
         self,
@@ -319,18 +316,9 @@ class MobileNetV3(SearchSpace):
         blocks = network_blocks(self.stages(architecture))
         return parameters + sum(biases(block) for stage in blocks for block in stage), adds
 
-    def check(self, table: Table) -> str:
-        """Count every architecture of the table again. Raise UserError for the first row that differs."""
-        for row, architecture in enumerate(self._rows(table)):
-            counted = self.count(architecture)
-            stated = int(table.columns["parameters"][row]), int(table.columns["multiply_adds"][row])
-            if counted != stated:
-                raise UserError(f"row {row} must have {counted} parameters and multiply-adds, the table says {stated}")
-        return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
-
     def table(self, dataset: str) -> Table:
         """Return the measured subnets. Their one accuracy is both label and truth."""
-        columns = read_measured(_present("ofa-measured", "mobilenetv3/ofa_mbv3_measured.csv"))
+        columns = read_measured(required("ofa-measured", "mobilenetv3 table"))
         accuracy = columns.pop("accuracy")
         what = f"{len(accuracy):,} Once-For-All MobileNetV3 subnets with measured ImageNet top-1"
         how = "weights inherited from the supernet, search traces and not a uniform sample"
@@ -338,8 +326,7 @@ class MobileNetV3(SearchSpace):
 
     def oracle(self) -> AccuracyPredictor:
         """Return the official accuracy predictor, a surrogate with `predict(architectures)` in percent."""
-        path = _present("ofa-predictor", "mobilenetv3/ofa_accuracy_predictor.npz")
-        return AccuracyPredictor(path, self.to_ofa)
+        return AccuracyPredictor(required("ofa-predictor", "mobilenetv3 surrogate"), self.to_ofa)
 
 
 def whole_numbers(
@@ -491,13 +478,6 @@ def features(ks: np.ndarray, e: np.ndarray) -> np.ndarray:
     expansions = (e[..., None] == np.array(EXPANSIONS)).reshape(b, -1)
     resolutions = np.tile(np.array(RESOLUTIONS) == RESOLUTION, (b, 1))
     return np.concatenate([kernels, expansions, resolutions], 1).astype(np.float32)
-
-
-def _present(name: str, file: str) -> Path:
-    path = find(name)
-    if path is None:
-        raise MissingTable(f"{name} is not present; put {file} under $HYPERNAS_DATA, see `hypernas data list`")
-    return path
 
 
 space = MobileNetV3()

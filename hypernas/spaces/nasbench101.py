@@ -401,7 +401,7 @@ class NASBench101(SearchSpace):
         edges = alive(np.array(cell.adjacency, bool))
         kernels = [KERNELS[op] for op in cell.ops]
         writer = ProgramWriter(channels, stem_stride, position=0)
-        x, c_in = writer.relu(writer.stem(), channels), channels
+        x, c_in = writer.plain("relu", writer.stem(), channels), channels
         for stack in range(STACKS):
             start = stack * (CELLS_PER_STACK + 1)
             width = channels * 2**stack
@@ -451,22 +451,23 @@ class NASBench101(SearchSpace):
         path = next((path for path in map(find, SOURCES) if path is not None), None)
         if path is None:
             raise MissingTable("no nasbench101 table is present; `hypernas data fetch nasbench101` brings one")
-        rows = (None,)
-        shapes = {
-            "n_vertices": rows,
-            "adj_bits": rows,
-            "ops": (None, VERTICES - 2),
-            "trainable_parameters": rows,
-            "test_correct_sum3": rows,
-            "val_index": rows,
-            "val_correct": (None, 4),
-        }
-        arrays = load_npz(path, shapes)
+        encodings = (
+            "n_vertices",
+            "adj_bits",
+            "ops",
+            "trainable_parameters",
+        )
+        accuracies = (
+            "test_correct_sum3",
+            "val_index",
+            "val_correct",
+        )
+        arrays = load_npz(path, encodings + accuracies)
         # The sum of three runs, and one run at 4, 12, 36 and 108 epochs.
         test = arrays["test_correct_sum3"] / (3 * TEST_IMAGES) * 100
         validation = np.full(len(test), np.nan)
         validation[arrays["val_index"]] = arrays["val_correct"][:, 3] / TEST_IMAGES * 100
-        columns = {name: arrays[name] for name in ("n_vertices", "adj_bits", "ops", "trainable_parameters")}
+        columns = {name: arrays[name] for name in encodings}
         labelled = f"{len(test):,} cells, {np.isfinite(validation).sum():,} of them with validation accuracy"
         source = f"official NAS-Bench-101 accuracies after 108 epochs ({labelled})"
         return Table(source, "measured", columns, validation, test)

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas.data import Table, find
-from hypernas.data.catalogue import get_source, remedy
-from hypernas.errors import MissingTable, UserError
+from hypernas.data import Table
+from hypernas.data.catalogue import required
+from hypernas.errors import UserError
 from hypernas.graph import NORMAL, REDUCTION, Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, other_choice
@@ -167,29 +167,13 @@ class NASBenchMacro(SearchSpace):
 
     def table(self, dataset: str) -> Table:
         """Return all 6,561 networks: the label is the first of their three runs, the truth the mean of the others."""
-        path = find(SOURCE)
-        if path is None:
-            raise MissingTable(f"no nasbenchmacro table is present: {remedy(get_source(SOURCE))}")
-        columns, runs = _records(path)
+        columns, runs = _records(required(SOURCE, "nasbenchmacro table"))
         source = (
             f"official NAS-Bench-Macro test accuracies on CIFAR-10 of all {len(runs):,} networks "
             "(label: the first of three runs, truth: the mean of the other two; there is no validation accuracy)"
         )
         first, others = runs[:, 0], runs[:, 1:]
         return Table(source, "measured", columns, first, others.mean(1))
-
-    def check(self, table: Table) -> str:
-        """Count every network again. Raise UserError for the first row that differs."""
-        parameters = table.columns["parameters"].tolist()
-        adds = table.columns["multiply_adds"].tolist()
-        stated = zip(parameters, adds, strict=True)
-        for choices, numbers in zip(table.columns["choices"].tolist(), stated, strict=True):
-            architecture = self._architecture(choices, "raw")
-            counted = self.count(architecture)
-            if counted != numbers:
-                rule = f"{architecture.notation} must have {counted} parameters and multiply-adds"
-                raise UserError(f"{rule}, the table says {numbers}")
-        return f"parameters and multiply-adds equal those counted from the architecture in all {len(table):,} rows"
 
 
 def _records(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:

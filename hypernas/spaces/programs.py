@@ -56,12 +56,15 @@ class ProgramWriter:
         relu: bool = True,
         norm: bool = True,
         relu_after: bool = False,
+        groups: int = 1,
+        dilation: int = 1,
     ) -> int:
         """Add ReLU, convolution with generated weights, batch normalisation, and with `relu_after` another ReLU."""
-        padding = kernel // 2
+        padding = dilation * (kernel // 2)
         layer = Layer(
-            "conv", inputs, c_in, c_out, kernel, stride, padding, relu, norm, weight, self.position, relu_after
-        )
+            "conv", inputs, c_in, c_out, kernel, stride, padding, relu, norm, weight, self.position, relu_after, groups,
+            dilation,
+        )  # fmt: skip
         return self._push(layer)
 
     def depthwise(
@@ -77,12 +80,7 @@ class ProgramWriter:
         relu_after: bool = False,
     ) -> int:
         """Add a convolution of each channel by itself."""
-        padding = dilation * (kernel // 2)
-        position = self.position
-        layer = Layer(
-            "conv", (value,), c, c, kernel, stride, padding, relu, norm, weight, position, relu_after, c, dilation
-        )
-        return self._push(layer)
+        return self.conv((value,), c, c, kernel, stride, weight, relu, norm, relu_after, c, dilation)
 
     def pool(
         self,
@@ -113,22 +111,13 @@ class ProgramWriter:
         """Join values to `c` channels; a single value needs no layer."""
         return inputs[0] if len(inputs) == 1 else self._plain("concat", inputs, c)
 
-    def relu(self, value: int, c: int) -> int:
-        return self._plain("relu", (value,), c)
+    def plain(self, op: str, value: int, c: int) -> int:
+        """Add a layer of `target_network.PLAIN` on the first c channels of a value.
 
-    def hard_swish(self, value: int, c: int) -> int:
-        return self._plain("hardswish", (value,), c)
-
-    def gelu(self, value: int, c: int) -> int:
-        return self._plain("gelu", (value,), c)
-
-    def layer_norm(self, value: int, c: int) -> int:
-        """Normalise the first c channels of each pixel, without a learned scale."""
-        return self._plain("layernorm", (value,), c)
-
-    def positions(self, value: int, c: int) -> int:
-        """Add the sine and cosine code of each pixel's position to the first c channels of a value."""
-        return self._plain("positions", (value,), c)
+        `mean` averages each channel to a map of one pixel, `shift` moves the map by one pixel up and to the left, and
+        `zero` makes zeros of the value's size, for a cell without any path.
+        """
+        return self._plain(op, (value,), c)
 
     def attention(
         self,
@@ -138,14 +127,6 @@ class ProgramWriter:
     ) -> int:
         """Add self-attention over pixels to a value that holds queries, keys and values of c channels each."""
         return self._push(Layer("attention", (value,), 3 * c, c, position=self.position, groups=heads))
-
-    def shift(self, value: int, c: int) -> int:
-        """Move the map by one pixel up and to the left."""
-        return self._plain("shift", (value,), c)
-
-    def mean(self, value: int, c: int) -> int:
-        """Average each channel to a map of one pixel."""
-        return self._plain("mean", (value,), c)
 
     def gate(
         self,
@@ -159,10 +140,6 @@ class ProgramWriter:
     def add(self, inputs: tuple[int, ...], c: int) -> int:
         """Sum values; a single value needs no layer."""
         return inputs[0] if len(inputs) == 1 else self._plain("add", inputs, c)
-
-    def zero(self, like: int, c: int) -> int:
-        """Add zeros of the shape of the value `like`, for a cell without any path."""
-        return self._plain("zero", (like,), c)
 
     def finish(
         self,

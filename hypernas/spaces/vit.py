@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hypernas.data import Table, find
-from hypernas.errors import MissingTable, UserError
+from hypernas.data import Table
+from hypernas.data.catalogue import required
+from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import (
@@ -291,11 +292,7 @@ class ViT(SearchSpace):
         unrelated to the dimension and to every other choice, so its accuracies seem to belong to other architectures.
         `imagenet-first` is the first file alone.
         """
-        path = find("autoformer")
-        if path is None:
-            rule = "the records are not present; put vit/autoformer_accuracies.json under $HYPERNAS_DATA"
-            raise MissingTable(f"{rule}, see `hypernas data list`")
-        columns = read_records(path)
+        columns = read_records(required("autoformer", "vit table"))
         if dataset == FIRST:
             first = columns["file"] == 1
             columns = {name: column[first] for name, column in columns.items()}
@@ -401,19 +398,19 @@ def write_transformer(
     d, head = max(1, round(embed_dim * scale)), max(1, round(HEAD_WIDTH * scale))
     writer = ProgramWriter(channels, stem_stride, position=0)
     linear = partial(writer.conv, kernel=1, stride=1, relu=False, norm=False)
-    x = writer.positions(writer.stem(), d)
+    x = writer.plain("positions", writer.stem(), d)
     for position, (heads, ratio) in enumerate(layers):
         writer.position = position
         c, hidden = heads * head, max(1, int(d * ratio))
-        y = linear((writer.layer_norm(x, d),), d, 3 * c, weight=(position, 1))
+        y = linear((writer.plain("layernorm", x, d),), d, 3 * c, weight=(position, 1))
         y = linear((writer.attention(y, c, heads),), c, d, weight=(position, 2))
         x = writer.add((x, y), d)
-        y = linear((writer.layer_norm(x, d),), d, hidden, weight=(position, 3))
-        y = linear((writer.gelu(y, hidden),), hidden, d, weight=(position, 4))
+        y = linear((writer.plain("layernorm", x, d),), d, hidden, weight=(position, 3))
+        y = linear((writer.plain("gelu", y, hidden),), hidden, d, weight=(position, 4))
         x = writer.add((x, y), d)
-    x = writer.layer_norm(x, d)
+    x = writer.plain("layernorm", x, d)
     if d < channels:
-        x = writer.concat((x, writer.zero(writer.stem(), channels - d)), channels)
+        x = writer.concat((x, writer.plain("zero", writer.stem(), channels - d)), channels)
     return writer.finish(x, norm_last=False, heads=((1, 4 * channels, channels),))
 
 

@@ -407,10 +407,12 @@ def dumbbells(
     unit: str = "Kendall tau",
     reference: str = "",
     sharex: bool = True,
+    log: bool = False,
 ) -> Figure:
     """Draw lines of `facet, name, ours, paper`: ours solid, the paper's hollow, joined by a line.
 
-    Names are sorted by ours. The name `reference` gets a vertical line. Facets of one quantity share their axis.
+    Names are sorted by ours. The name `reference` gets a vertical line. Facets of one quantity share their axis, which
+    may be logarithmic.
     """
     if pairs.empty:
         return no_rows()
@@ -428,6 +430,10 @@ def dumbbells(
         ax.plot(ours, places, "o", color=BLUE, label="ours")
         if reference in order:
             ax.axvline(ours[order.index(reference)], color=GREEN, linestyle=":", linewidth=1.2)
+        if log:
+            ax.set_xscale("log")
+            ax.minorticks_off()
+            ax.xaxis.set_major_formatter("{x:g}")
         ax.margins(0.1)
         ax.set_title(str(facet))
         ax.set_xlabel(unit)
@@ -546,28 +552,6 @@ def _bends(lines: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     values = lines[names]
     flat = (values == values.shift()) & (values == values.shift(-1))
     return lines[~flat.all(axis=1)]
-
-
-def seconds_beside(
-    ours: Mapping[str, float],
-    paper: Mapping[str, float],
-) -> Axes:
-    """Draw the seconds of each method on a logarithmic axis, ours solid and the paper's hollow."""
-    ax = axes(height=0.9 + 0.38 * len(ours))
-    for place, (method, seconds) in enumerate(ours.items()):
-        style = method_style(method)
-        there = paper.get(method)
-        if there is not None:
-            ax.hlines(place, min(seconds, there), max(seconds, there), color=style["color"], linewidth=1)
-            ax.plot(there, place, "o", color=style["color"], markerfacecolor=PAPER)
-        ax.plot(seconds, place, "o", color=style["color"])
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.minorticks_off()
-    ax.set_yticks(range(len(ours)), [display_name(method) for method in ours])
-    ax.invert_yaxis()
-    ax.set_xlabel("seconds per architecture")
-    return ax
 
 
 def shares(

@@ -13,10 +13,14 @@ from hypernas.graph import REDUCTION, Architecture, Cell
 from hypernas.method.target_network import Program
 from hypernas.spaces.base import SearchSpace
 from hypernas.spaces.programs import map_sizes
-from hypernas.view.figures import operation_colour
 from hypernas.view.layered import Layout, layered
 
-# For operations that the figures have no colour for.
+# The first part that a name contains gives its colour: convolutions from light to dark with their kernel.
+OPERATION_COLOURS = (
+    ("none", "#FFFFFF"), ("skip", "#E4E4E4"), ("pool", "#F6C667"), ("1x1", "#A9D6F5"), ("sep", "#9ED9C3"),
+    ("dil", "#E5B5CF"), ("3x3", "#6FB2DC"), ("5x5", "#58B99A"), ("7x7", "#E08A55"),
+)  # fmt: skip
+# For operations without such a part.
 OTHERS = ("#D9C7EC", "#C9E2B3", "#F7C9C0", "#BFE3E0", "#F1E3A0", "#D7D2C8", "#B9CBEA", "#EAD0A8")
 # The ground of nodes without a colour, such as input and output.
 NO_COLOUR = "#F2F2F2"
@@ -24,7 +28,9 @@ NO_COLOUR = "#F2F2F2"
 
 def colours(space: SearchSpace) -> dict[str, str]:
     """Return operation -> colour for every operation of the space."""
-    named = {op: operation_colour(op) for op in space.ops}
+    named = {}
+    for op in space.ops:
+        named[op] = next((colour for part, colour in OPERATION_COLOURS if part in op), NO_COLOUR)
     ends = ("input", "output")
     without = [op for op, colour in named.items() if colour == NO_COLOUR and op not in ends]
     # A space with more operations than colours repeats them: a node has its name as well.

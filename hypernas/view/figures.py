@@ -8,7 +8,6 @@ import numpy as np
 
 from hypernas.errors import UserError
 from hypernas.search.pareto import pareto_front
-from hypernas.view.cells import draw_cell, draw_cells, operation_colour
 from hypernas.view.comparisons import nothing
 from hypernas.view.style import BLUE, GREY, RED, Picture, axes, use_style
 
@@ -18,10 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Picture",
-    "draw_cell",
-    "draw_cells",
     "loss_curves",
-    "operation_colour",
     "pareto",
     "use_style",
 ]

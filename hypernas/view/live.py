@@ -26,8 +26,6 @@ _benchmark = cache(Benchmark)
 ENDS_OF = ("n_train", "reading", "q")
 # What tells any two recorded runs over q apart.
 RUN = ("space", "n_train", "reading", "learn_u", "q", "seed", "profile")
-# Columns of a live run that a page shows.
-SHOWN = ("kendall_tau", "target_accuracy", "target_test_accuracy", "n_parameters", "seconds")
 
 
 def train_once(
@@ -84,18 +82,6 @@ def train_once(
     row["seconds"] = round(time.perf_counter() - start, 3)
     row["source"] = benchmark.table.source
     return row
-
-
-def compare(
-    setting: str,
-    values: Iterable[Any],
-    **others: Any,
-) -> pd.DataFrame:
-    """Run `train_once` for each value of one setting (`method`, `context`, `q`, ...) and return one line for each."""
-    import pandas as pd
-
-    rows = [train_once(**{**others, setting: value}) for value in values]
-    return pd.DataFrame(rows)
 
 
 def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
