@@ -120,39 +120,25 @@ def test_every_file_that_a_page_asks_for_is_there(pages):
                 assert (page.parent / path).exists(), f"{page.name} asks for {url}"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium that can resolve no name."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("chromium and its driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
-def show(browser, page, width=1200, theme="light"):
-    """Load a page -> the addresses it asked of other hosts, and the errors of its scripts."""
+def look(browser, width=1200, theme="light"):
+    """Change the window and the theme, of the page that is shown too."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     # A colour that is still changing has no contrast of its own.
     wanted = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
     features = [{"name": name, "value": value} for name, value in wanted.items()]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def show(browser, page, width=1200, theme="light"):
+    """Load a page -> the addresses it asked of other hosts, and the errors of its scripts."""
+    look(browser, width, theme)
+    # What the page before asked for is no matter of this one.
+    for log in ("performance", "browser"):
+        browser.get_log(log)
     browser.get(page.as_uri())
-    browser.set_script_timeout(20)
+    # Seconds, for a machine that does something else as well.
+    browser.set_script_timeout(100)
     browser.execute_async_script("(window.MathJax?.startup?.promise ?? Promise.resolve()).then(arguments[0])")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]

@@ -5,22 +5,25 @@ import http.server
 import re
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from test_book import BOOK, browser, show
+from test_book import BOOK, look, show
 
 from hypernas.lab.pages import wording
 
-__all__ = ["browser"]
 SITE = BOOK / "_build" / "html"
 PAGES = sorted(
     page.relative_to(SITE).as_posix() for page in SITE.rglob("*.html") if not {"_static", "_sources"} & {*page.parts}
 )
+# All tests of a page run in one process, so that they can share what is loaded.
+GROUPED = [pytest.param(page, marks=pytest.mark.xdist_group(page)) for page in PAGES]
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="the book is not built: make book"),
 ]
 KILOBYTES = 400
+SCREEN, PHONE = 1400, 400
 WORDLESS = """
 return [...document.querySelectorAll('main img, main svg[role=img]:not([aria-hidden=true])')]
   .filter(e => !(e.getAttribute('alt') || e.getAttribute('aria-label') || e.querySelector?.('title')))
@@ -50,16 +53,33 @@ class Address(str):
         return str(self)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_built_page_asks_nobody_logs_nothing_and_has_words_for_its_figures(browser, page):
-    assert show(browser, SITE / page) == ([], [])
+class Shown(NamedTuple):
+    """A loaded page: its name, the addresses that it asked of other hosts, and the errors of its scripts."""
+
+    page: str
+    urls: list[str]
+    errors: list[str]
+
+
+@pytest.fixture(scope="module", params=GROUPED)
+def on_screen(browser, request):
+    """Each page, loaded once from its file on a screen; a test may change the theme, and nothing else."""
+    return Shown(request.param, *show(browser, SITE / request.param, width=SCREEN))
+
+
+@pytest.fixture(scope="module", params=GROUPED)
+def on_phone(browser, address, request):
+    """Each page, loaded once over http on a phone; a test may change the theme, and nothing else."""
+    return Shown(request.param, *show(browser, Address(f"{address}/{request.param}"), width=PHONE))
+
+
+def test_a_built_page_asks_nobody_logs_nothing_and_has_words_for_its_figures(browser, on_screen):
+    assert on_screen[1:] == ([], [])
     assert browser.execute_script(WORDLESS) == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_built_page_served_over_http_asks_nobody_else_and_fits_a_phone(browser, address, page):
-    urls, errors = show(browser, Address(f"{address}/{page}"), width=400)
-    assert ([url for url in urls if not url.startswith(address)], errors) == ([], [])
+def test_a_built_page_served_over_http_asks_nobody_else_and_fits_a_phone(browser, address, on_phone):
+    assert [url for url in on_phone.urls if not url.startswith(address)] == on_phone.errors == []
     assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
 
 
@@ -88,11 +108,10 @@ return [getComputedStyle(shown).color, ground];
 """
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page in VERDICTS])
-def test_the_verdict_is_in_the_first_screen_and_no_column_is_out_of_sight(browser, page):
-    show(browser, SITE / page, width=1400)
-    bottom = browser.execute_script("return document.querySelector('.hn-verdict').getBoundingClientRect().bottom")
-    assert bottom < 900
+def test_the_verdict_is_in_the_first_screen_and_no_column_is_out_of_sight(browser, on_screen):
+    if on_screen.page in VERDICTS:
+        bottom = browser.execute_script("return document.querySelector('.hn-verdict').getBoundingClientRect().bottom")
+        assert bottom < 900
     assert browser.execute_script(OUT_OF_SIGHT) == []
     assert browser.execute_script(OPEN_CODE) == 0
 
@@ -121,27 +140,26 @@ return words.join('');
 def test_five_questions_are_asked_in_the_first_screen_and_answered_one_click_away(browser):
     from selenium.webdriver.common.by import By
 
-    show(browser, SITE / "index.html", width=1400)
+    show(browser, SITE / "index.html", width=SCREEN)
     shown = browser.execute_script(FIRST_SCREEN)
     links = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, ".hn-questions a")]
     assert [question for question in QUESTIONS if question not in shown] == []
     assert len(links) == len(QUESTIONS)
     for answer, link in zip(QUESTIONS.values(), links, strict=True):
-        show(browser, Address(link), width=1400)
+        show(browser, Address(link), width=SCREEN)
         assert answer in " ".join(browser.execute_script(FIRST_SCREEN).split()), link
 
 
-# The docstrings of the library keep the width of its source.
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "library.html"])
-def test_no_line_of_code_is_cut_and_letters_of_figures_are_large_enough(browser, page):
-    show(browser, SITE / page, width=1400)
+def test_no_line_of_code_is_cut_and_letters_of_figures_are_large_enough(browser, on_screen):
     assert browser.execute_script(SMALL_LETTERS, LEAST_LETTER) == []
-    assert browser.execute_script(CUT_CODE) == []
+    # The docstrings of the library keep the width of its source.
+    if on_screen.page != "library.html":
+        assert browser.execute_script(CUT_CODE) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_verdict_can_be_read_in_both_themes(browser, theme):
-    show(browser, SITE / "notebooks" / "components.html", width=1400, theme=theme)
+    show(browser, SITE / "notebooks" / "components.html", width=SCREEN, theme=theme)
     text, ground = (
         sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3 for colour in browser.execute_script(COLOURS)
     )
@@ -150,7 +168,6 @@ def test_a_verdict_can_be_read_in_both_themes(browser, theme):
 
 # --- every page, on a screen and on a phone, in both themes ---
 
-VIEWPORTS = [(1400, "light"), (1400, "dark"), (400, "light"), (400, "dark")]
 # A phone may scroll inside a table, which has its own box; on a screen no column is out of sight.
 HIDDEN_COLUMNS = """
 return [...document.querySelectorAll('.hn-scroll, .bd-article .pst-scrollable-table-container, .bd-article .output')]
@@ -182,6 +199,7 @@ LESSONS = {
     f"notebooks/{name}.html"
     for name in ("sixty_lines", "global_encoding", "hypernetwork", "multi_task_loss", "your_own_space")
 }
+THEME = "return document.documentElement.dataset.theme"
 # Rules of axe that say whether a page can be read and found one's way in.
 RULES = ["color-contrast", "landmark-one-main", "region", "document-title", "html-has-lang", "image-alt", "link-name",
          "button-name", "label", "select-name", "svg-img-alt", "aria-valid-attr-value", "duplicate-id-aria", "list",
@@ -200,16 +218,25 @@ def axe_script():
     return (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_can_be_read_on_a_screen_and_on_a_phone_in_both_themes(browser, axe_script, page):
-    for width, theme in VIEWPORTS:
-        show(browser, SITE / page, width=width, theme=theme)
-        faults = {}
-        if width > 400:
-            faults["columns out of sight"] = browser.execute_script(HIDDEN_COLUMNS)
-            faults["figures wider than the page"] = browser.execute_script(WIDE_FIGURES)
+def faults(browser, axe_script, page, width):
+    """What keeps a reader of the shown page from reading it, in either theme."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.execute_script(axe_script)
+    for theme in ("light", "dark"):
+        look(browser, width, theme)
+        # The page hears of another theme with its next frame.
+        WebDriverWait(browser, 20).until(lambda b, theme=theme: b.execute_script(THEME) == theme, f"no {theme} theme")
         if page not in LESSONS:
-            faults["open code"] = browser.execute_script(OPEN_INPUTS)
-        browser.execute_script(axe_script)
-        faults["axe"] = browser.execute_async_script(AXE, RULES)
-        assert {name: fault for name, fault in faults.items() if fault} == {}, (width, theme)
+            yield theme, "open code", browser.execute_script(OPEN_INPUTS)
+        yield theme, "axe", browser.execute_async_script(AXE, RULES)
+
+
+def test_every_page_can_be_read_on_a_screen_in_both_themes(browser, axe_script, on_screen):
+    assert browser.execute_script(HIDDEN_COLUMNS) == []
+    assert browser.execute_script(WIDE_FIGURES) == 0
+    assert [fault for fault in faults(browser, axe_script, on_screen.page, SCREEN) if fault[-1]] == []
+
+
+def test_every_page_can_be_read_on_a_phone_in_both_themes(browser, axe_script, on_phone):
+    assert [fault for fault in faults(browser, axe_script, on_phone.page, PHONE) if fault[-1]] == []

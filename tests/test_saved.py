@@ -141,6 +141,7 @@ def rewritten(path, **changes):
             "must be of the space nasbench201 .*got nasbench201 with a, b",
         ),
         ({"settings": {"colour": 1}}, "a setting of np must be one that it has, got 'colour'"),
+        ({"settings": {"regressor": "forest"}}, "a setting of np must be one that it has, got 'regressor'"),
         ({"settings": {"width": 16}}, "weights must be those of a NeuralPredictor with these settings"),
         ({"scale": {"floor": 1.0, "mean": float("nan"), "std": 1.0}}, "a label scale must have a finite mean"),
         ({"scale": {"floor": 1.0}}, "must hold the label scale as floor, mean, std"),
@@ -155,6 +156,14 @@ def test_a_file_that_states_something_impossible_is_one_sentence(trained, tmp_pa
     rewritten(path, **changes)
     with pytest.raises(UserError, match=words):
         hypernas.load(path)
+
+
+def test_a_file_with_a_setting_that_is_gone_is_read_where_it_says_what_is_done_today(trained, graphs, tmp_path):
+    path = tmp_path / "p.hypernas"
+    hypernas.save(trained, path)
+    settings = persistence._read(path)[0]["settings"]
+    rewritten(path, settings=settings | {"recompute": True, "regressor": "both"})
+    assert torch.equal(hypernas.load(path).predict(graphs), trained.predict(graphs))
 
 
 def test_a_predictor_in_a_space_of_choices_is_read_where_nobody_knows_the_space(tmp_path, rng):

@@ -1,11 +1,8 @@
 """The views in Chromium without a network: what each control changes, how fast, and on a phone."""
 
-# ruff: noqa: E402
-
 import functools
 import http.server
 import re
-import shutil
 import threading
 
 import numpy as np
@@ -13,7 +10,7 @@ import pandas as pd
 import pytest
 
 pytest.importorskip("anywidget")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -81,25 +78,11 @@ def http_address(folder):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    binary, driver = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("chromium and its driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    blocked = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", blocked):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
 def show(browser, address, width=1000):
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    # Other tests of the same browser look at dark pages without motion.
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     for log in ("browser", "performance"):
         browser.get_log(log)
     browser.get(address)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from test_widgets_browser import HEAD, browser, one, show, text
+from test_widgets_browser import HEAD, one, show, text
 
 from hypernas import spaces
 from hypernas.graph import Cell
@@ -15,7 +15,6 @@ from hypernas.view.widgets import CellBuilder, HowManyLabels
 from hypernas.view.widgets.builder import packed, places
 from hypernas.view.widgets.view import HERE
 
-__all__ = ["browser"]
 By = pytest.importorskip("selenium.webdriver.common.by").By
 pytestmark = pytest.mark.xdist_group("widgets")
 SPACE = spaces.get("nasbench201")

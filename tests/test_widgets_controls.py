@@ -18,7 +18,7 @@ pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from test_widgets_browser import browser, folder, one, page, pointer, show, text  # noqa: F401
+from test_widgets_browser import folder, one, page, pointer, show, text  # noqa: F401
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("controls")]
 PARETO = '.hn[data-kind="pareto"]'

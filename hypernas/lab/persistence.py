@@ -34,6 +34,8 @@ from hypernas.training.predictor import FittedPredictor
 from hypernas.training.training_set import TrainingSet
 
 FORMAT = 1
+# Settings that files of earlier versions have, with the values that mean what is done today.
+RETIRED: dict[str, tuple[Any, ...]] = {"recompute": (False, True), "regressor": ("both",)}
 FIELDS = {
     "format": int,
     "method": str,
@@ -92,7 +94,8 @@ def load(
         operations = ", ".join(map(str, told["ops"]))
         raise UserError(f"{rule}, got {told['space']} with {operations}")
     training_set = TrainingSet(_graphs(path, tensors, told, space), tensors["accuracy"])
-    method, settings = predictors.get(told["method"]), told["settings"]
+    method = predictors.get(told["method"])
+    settings = {name: value for name, value in told["settings"].items() if value not in RETIRED.get(name, ())}
     accepted = inspect.signature(method).parameters
     unknown = sorted({*settings} - {*accepted})
     if unknown:
