@@ -15,7 +15,7 @@ from hypernas.errors import UserError
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("papermill")
 
-from hypernas.lab import notebook_grid  # noqa: E402
+from hypernas.lab import notebook_grid, notebooks  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = """number = 0  # 0..99
@@ -156,11 +156,11 @@ def test_a_changed_source_or_parameter_is_executed_again_and_nothing_else(folder
 
 
 def test_what_a_killed_process_left_of_a_notebook_is_removed_by_the_next_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(notebook_grid, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(notebooks, "gettempdir", lambda: str(tmp_path))
     for number in (999999999, os.getpid()):
-        (tmp_path / f"{notebook_grid.SCRATCH}{number}-x").mkdir()
-    notebook_grid._remove_scratch_of_the_dead()
-    assert [folder.name for folder in tmp_path.iterdir()] == [f"{notebook_grid.SCRATCH}{os.getpid()}-x"]
+        (tmp_path / f"{notebooks.SCRATCH}{number}-x").mkdir()
+    notebooks._remove_scratch_of_the_dead()
+    assert [folder.name for folder in tmp_path.iterdir()] == [f"{notebooks.SCRATCH}{os.getpid()}-x"]
 
 
 @pytest.mark.notebook

@@ -204,15 +204,6 @@ def test_a_notebook_on_a_full_disk_claims_to_keep_nothing(notebook, tmp_path, mo
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next_one(notebook, tmp_path, monkeypatch):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for process in (gone.pid, os.getpid()):
-        (tmp_path / f".other.{process}.ipynb").write_text("")
-    notebooks._remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.glob(".*")) == [f".other.{os.getpid()}.ipynb"]
-
-
 def test_a_method_that_a_notebook_does_not_show_is_refused_before_anything_runs(tmp_path):
     words = ["run", str(ROOT / "notebooks" / "nasbench201.ipynb"), "-p", "method", "trees", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(main, words)
@@ -287,9 +278,8 @@ def test_a_failed_notebook_is_kept_and_named_and_a_good_run_clears_it(notebook, 
 def test_one_notebook_under_two_names_shares_no_cell_id(notebook, tmp_path):
     ids = []
     for name in ("one", "two"):
-        path = shutil.copy(notebook, tmp_path / f"{name}.ipynb")
-        notebooks._rename_cells(path, name)
-        ids += [cell["id"] for cell in nbformat.read(path, as_version=4).cells]
+        text = notebooks._executed(shutil.copy(notebook, tmp_path / f"{name}.ipynb"), notebook)
+        ids += [cell["id"] for cell in json.loads(text)["cells"]]
     assert len(set(ids)) == len(ids) == 4
 
 

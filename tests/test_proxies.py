@@ -14,9 +14,10 @@ from torch import nn
 from hypernas import spaces
 from hypernas.cli import main
 from hypernas.errors import UserError
-from hypernas.lab import provenance
+from hypernas.lab import experiment, provenance, recording
 from hypernas.lab import rows as results
 from hypernas.lab import zero_cost_rows as zero_cost
+from hypernas.lab.journal import Journal
 from hypernas.lab.rows import Results
 from hypernas.lab.runner import Workers
 from hypernas.lab.zero_cost_cells import Cells, benchmarks
@@ -68,6 +69,11 @@ def hypernas(own, capsys):
         return stop.value.code, out.out.splitlines(), out.err.splitlines()
 
     return call
+
+
+def rows_of(recipe, methods, n, seeds, workers=None, force=False):
+    planned = recording.plan(zero_cost.experiments(recipe, methods, n, seeds), force)
+    return [outcome.row for outcome in recording.carry_out(planned, workers, progress=False)]
 
 
 def scored(name, network, images, labels):
@@ -207,7 +213,7 @@ def test_a_new_proxy_is_one_function_and_appears_in_the_table(hypernas, monkeypa
 
     code, out, err = hypernas("--methods", "depth,params", "--seed", "0:2", "--json")
     assert (code, len(err)) == (0, 1)
-    assert re.fullmatch(r"4 of 4 methods and seeds to score on \d+ networks each, on this process \(cpu\)", err[0])
+    assert re.fullmatch(r"(\d+) of \1 rows to compute on this process \(cpu\)", err[0])
     rows = [json.loads(line) for line in out]
     assert {row["method"] for row in rows} == {"depth", "params"}
     for row in rows:
@@ -220,17 +226,16 @@ def test_a_new_proxy_is_one_function_and_appears_in_the_table(hypernas, monkeypa
 def test_a_recorded_row_is_read_and_says_what_it_was_made_with(hypernas, own):
     code, out, _ = hypernas("--methods", "l2norm,gradnorm", "--seed", "0", "--json")
     rows = [json.loads(line) for line in out]
+    assert {row.pop("state") for row in rows} == {"trained"}
     first = rows[0]
     assert code == 0
     assert first["settings"] | TINY == first["settings"]
     assert first["settings"]["images"] == "digits"
     assert "digits" in first["image_source"]
     assert -1 <= first["kendall_tau"] <= 1
-    assert hypernas("--methods", "l2norm,gradnorm", "--seed", "0", "--json") == (
-        0,
-        out,
-        ["2 of 2 methods and seeds are recorded already"],
-    )
+    again = hypernas("--methods", "l2norm,gradnorm", "--seed", "0", "--json")
+    said = f"{len(rows)} of {len(rows)} rows are recorded already"
+    assert again == (0, [line.replace("trained", "recorded") for line in out], [said])
     assert Results(own / "results" / "zero_cost.jsonl").rows() == rows
 
 
@@ -249,47 +254,48 @@ def test_what_a_stopped_run_has_scored_is_not_scored_again(own, monkeypatch):
 
     for _ in range(2):
         try:
-            rows = list(zero_cost.run(recipe, ["fragile"], 4, [0]))
+            rows = rows_of(recipe, ["fragile"], 4, [0])
         except KeyboardInterrupt:
             assert len(calls) == 3
-            (journal,) = (own / "cache" / "hypernas" / "zero_cost").iterdir()
+            (journal,) = (own / "cache" / "hypernas" / "checkpoints").iterdir()
             with journal.open("ab") as file:
                 file.write(b"[12, 0.")
     assert len(calls) == 5
     assert rows[0]["n_test"] == 4
+    assert not journal.exists()
 
 
-def test_a_journal_forgets_a_torn_line_and_what_is_added_after_it_is_not_lost(own):
-    journal = zero_cost.kept_scores("here")
-    journal.add([[-3, None, 0.5], [4, 1.5, 0.25]])
-    journal.path.write_bytes(journal.path.read_bytes() + b"[7, 1.")
-    again = zero_cost.kept_scores("here")
+def test_a_journal_forgets_a_torn_line_and_what_is_added_after_it_is_not_lost(tmp_path):
+    def journal():
+        return Journal(tmp_path / "scores", "here", "choose another")
+
+    first = journal()
+    first.add([[-3, None, 0.5], [4, 1.5, 0.25]])
+    first.path.write_bytes(first.path.read_bytes() + b"[7, 1.")
+    again = journal()
     assert again.records == [[-3, None, 0.5], [4, 1.5, 0.25]]
     again.add([[8, 2.5, 0.5]])
-    assert zero_cost.kept_scores("here").records == [[-3, None, 0.5], [4, 1.5, 0.25], [8, 2.5, 0.5]]
-    assert zero_cost.kept_scores("elsewhere").records == []
+    assert journal().records == [[-3, None, 0.5], [4, 1.5, 0.25], [8, 2.5, 0.5]]
 
 
 def test_scores_are_kept_for_one_version_and_commit_alone(own, monkeypatch):
-    recipe, folder = (
-        zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8, 2, 1),
-        own / "cache" / "hypernas" / "zero_cost",
-    )
-    made = ("abc1234+dirty", "1.0"), ("abc1234", "1.0"), ("abc1234", "1.1"), ("unknown", "1.1")
-    for kept, (commit, version) in enumerate(made):
-        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
-        monkeypatch.setattr(provenance, "version", lambda version=version: version)
-        next(zero_cost.run(recipe, ["params"], 4, [0]))
-        assert len(list(folder.glob("*"))) == kept
-        (own / "results" / "zero_cost.jsonl").unlink()
+    recipe = zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8, 2, 1)
+    asked = [one.resolved() for one in zero_cost.experiments(recipe, ["params"], 4, [0])]
+    places = set()
+    for commit, version in (("abc1234", "1.0"), ("abc1235", "1.0"), ("abc1234", "1.1")):
+        monkeypatch.setattr(experiment, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(experiment, "version", lambda version=version: version)
+        places.add(experiment.checkpoint_for(asked, "cpu").path)
+    assert len(places) == 3
 
 
 def test_several_processes_find_what_one_finds(own):
     recipe = zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8, 2, 1)
-    facts = {"seconds", "seconds_per_architecture", "started", "device"}
-    found = [list(zero_cost.run(recipe, ["zen"], 6, [0], workers=Workers(n), force=True)) for n in (1, 2)]
+    facts = {"seconds", "seconds_per_architecture", "started", "device", "commit"}
+    found = [rows_of(recipe, ["zen", "l2norm"], 6, [0], Workers(n), force=True) for n in (1, 2)]
     one, two = ([{k: v for k, v in row.items() if k not in facts} for row in rows] for rows in found)
-    assert one == two
+    by_place = [sorted(rows, key=lambda row: (row["method"], row["dataset"])) for rows in (one, two)]
+    assert by_place[0] == by_place[1]
 
 
 def test_published_scores_are_compared_by_function_not_by_row(own):
@@ -297,7 +303,7 @@ def test_published_scores_are_compared_by_function_not_by_row(own):
     recipe = zero_cost.UntrainedNetworks("nasbench201", "digits", 8, 8)
     if "params" not in benchmarks("nasbench201")[0].table.columns:
         pytest.skip("no published scores are here")
-    row = next(iter(zero_cost.run(recipe, ["params"], 30, [0])))
+    row = rows_of(recipe, ["params"], 30, [0])[0]
     assert row["n_published"] > 20
     assert row["published_rho"] == row["published_repeat_rho"] == pytest.approx(1)
 

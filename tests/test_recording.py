@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from hypernas import predictors
 from hypernas.cli import main
 from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for
+from hypernas.lab.leases import Leases
 from hypernas.lab.recording import carry_out, plan, run, run_many, training_groups
 from hypernas.lab.rows import Results
 from hypernas.lab.runner import Workers
@@ -107,19 +107,18 @@ def test_what_a_kill_left_after_the_last_row_is_removed_by_the_run_that_finds_al
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked = [replace(ASKED, seed=seed) for seed in (0, 1)]
     list(run_many(asked))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    lease = toy.parent / ".leases" / "work.lease"
-    lease.write_text(json.dumps({"host": socket.gethostname(), "pid": gone.pid}))
-    other = lease.with_name("other.lease")
-    other.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    leases = toy.parent / ".leases"
+    (leases / "work.lease").write_text("gone.holder")
+    (leases / "gone.holder").write_text("")
     resolved = plan(asked).planned
     states = [checkpoint_for([experiment], "cpu").path for experiment in resolved]
     stranger = states[0].with_name("stranger.pt")
     for path in (*states, stranger):
         path.write_text("")
-    assert len(list(run_many(asked))) == 2
-    assert [path.name for path in lease.parent.glob("*.lease")] == ["other.lease"]
+    with Leases(leases) as other:
+        assert other.take(["other"])
+        assert len(list(run_many(asked))) == 2
+        assert len(list(leases.glob("*.lease"))) == len(list(leases.glob("*.holder"))) == 1
     assert [path.name for path in stranger.parent.iterdir()] == ["stranger.pt"]
 
 
@@ -140,10 +139,10 @@ def test_a_failure_is_told_and_the_other_seeds_go_on(toy):
 
 def test_the_cost_is_told_before_the_work(toy):
     asked = [replace(ASKED, seed=seed) for seed in range(4)]
-    assert plan(asked).cost(Workers()) == "4 of 4 rows to train on this process (cpu)"
+    assert plan(asked).cost(Workers()) == "4 of 4 rows to compute on this process (cpu)"
     row = run(asked[0])
     Results(toy).add({**row, "seconds": 240.0}, replace=True)
-    expected = "3 of 4 rows to train on 2 workers (cpu), about 6 min by rows like them; 1 are recorded already"
+    expected = "3 of 4 rows to compute on 2 workers (cpu), about 6 min by rows like them; 1 are recorded already"
     assert plan(asked).cost(Workers(2)) == expected
     list(run_many(asked))
     assert plan(asked).cost(Workers()) == "4 of 4 rows are recorded already"
@@ -153,7 +152,7 @@ def test_the_command_records_the_whole_grid_once(hypernas, toy):
     words = "--methods linear,other --n-train 5,7 --seeds 0:3 --setting epochs=3 --json".split()
     code, out, err = hypernas(*words)
     rows = [json.loads(line) for line in out]
-    assert (code, err) == (0, ["12 of 12 rows to train on this process (cpu)"])
+    assert (code, err) == (0, ["12 of 12 rows to compute on this process (cpu)"])
     assert [(r["method"], r["n_train"], r["seed"]) for r in rows] == [
         (method, n, seed) for method in ("linear", "other") for n in (5, 7) for seed in range(3)
     ]

@@ -1,7 +1,8 @@
 """Claims about the runner: every job is done once and told once, wherever it runs and whatever happens to a worker."""
 
 import os
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,6 @@ def test_the_workers_of_a_running_scheduler_do_the_work(two_workers, tmp_path):
     with Runner(Workers(scheduler=two_workers._client.scheduler.address)) as runner:
         done = told(runner, [(number, str(tmp_path)) for number in (2, 4)])
         assert {number: each.result for number, each in done.items()} == {2: 4, 4: 16}
-    assert two_workers.dashboard() == "" or two_workers.dashboard().startswith("http")
 
 
 def test_jobs_are_drawn_when_there_is_room_for_them(two_workers, tmp_path):
@@ -90,21 +90,24 @@ def test_work_is_taken_by_one_and_free_when_its_holder_gives_it_back_or_is_gone(
     assert list(tmp_path.glob("*.lease")) == []
 
 
-def test_a_lease_that_is_not_renewed_expires_and_one_that_is_does_not(tmp_path):
-    with Leases(tmp_path, expiry_seconds=0.5, renewal_seconds=0.1) as held:
-        assert held.take(["renewed"])
-        with Leases(tmp_path, expiry_seconds=0.5, renewal_seconds=60) as lost:
-            assert lost.take(["lost"])
-            time.sleep(0.8)
-            with Leases(tmp_path, expiry_seconds=0.5) as other:
-                assert not other.take(["renewed"])
-                assert other.take(["lost"])
+TAKE = """
+import sys
+from pathlib import Path
+from hypernas.lab.leases import Leases
+with Leases(Path(sys.argv[1])) as leases:
+    print(leases.take(["work"]), flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_the_lease_of_a_killed_process_is_free_at_once(tmp_path):
-    with Leases(tmp_path) as leases:
-        assert leases.take(["work"])
-        (lease,) = tmp_path.glob("*.lease")
-        lease.write_text(lease.read_text().replace(str(os.getpid()), "999999999"))
-        with Leases(tmp_path) as other:
-            assert other.take(["work"])
+    process = subprocess.Popen([sys.executable, "-c", TAKE, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process, Leases(tmp_path) as other:
+        assert process.stdout.readline() == b"True\n"
+        assert not other.take(["work"])
+        process.kill()
+        process.wait()
+        assert other.take(["work"])
+        other.clean()
+        assert len(list(tmp_path.glob("*.holder"))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -14,7 +14,7 @@ import click
 
 from hypernas.cli import options as shared
 from hypernas.errors import UserError
-from hypernas.lab.formats import whole_numbers
+from hypernas.lab.formats import number, whole_numbers
 
 if TYPE_CHECKING:
     from hypernas.lab.experiment import Experiment
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Options that say how rows are computed, not which.
 HOW = {"workers", "threads", "scheduler", "resources", "retries", "together", "device", "force", "dry_run", "as_json"}
 HOW |= {"extra", "results", "record", "page", "only"}
+# Options of `experiment` that say where it stands; all others are settings.
+PLACE = {"table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol"}
 
 
 def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
@@ -37,16 +39,26 @@ def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
     return found
 
 
-def combinations(extra: dict[str, str], options: dict[str, Any]) -> list[Experiment]:
-    """Return every combination of method, size and seed; a setting applies to the methods that have it."""
-    from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, settings_of
-
-    place = {name: options[name] for name in ("table", "space", "dataset", "profile", "protocol")}
-    listed = ("method", "n_train", "seed")
-    settings = {name: value for name, value in options.items() if name not in (*place, *listed) and value is not None}
+def chosen_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a method, from options of their own and --set. Raise UserError for one given twice."""
+    extra = pairs(options["extra"])
+    settings = {name: value for name, value in options.items() if name not in HOW | PLACE and value is not None}
     if twice := settings.keys() & extra.keys():
         raise UserError(f"a setting must be given once, got {sorted(twice)[0]!r} twice")
-    settings |= extra
+    return settings | extra
+
+
+def combinations(options: dict[str, Any]) -> list[Experiment]:
+    """Return every combination of method, size and seed; a setting applies to the methods that have it."""
+    for name in ("space", "n_train"):
+        if not options[name]:
+            raise UserError(f"--{name.replace('_', '-')} must be given where there is no page")
+    from hypernas.lab.benchmark import Benchmark
+    from hypernas.lab.experiment import OF_AN_EXPERIMENT, Experiment, settings_of
+
+    options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
+    place = {name: options[name] for name in ("table", "space", "dataset", "profile", "protocol")}
+    settings = chosen_settings(options)
     methods = list(dict.fromkeys(options["method"].split(",")))
     accepted = {method: {"graph_form", *OF_AN_EXPERIMENT, *settings_of(method)} for method in methods}
     anywhere = set().union(*accepted.values())
@@ -126,16 +138,16 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of all commands that compute rows."""
+    options = shared.together(shared.device, shared.force, shared.dry_run, shared.as_json)
+    return results_options(runner_options(options(command)))
+
+
 def computing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of all commands that compute rows of experiments."""
-    options = shared.together(
-        click.option("--together", type=click.IntRange(min=1), help="Most models to train at once."),
-        shared.device,
-        shared.force,
-        shared.dry_run,
-        shared.as_json,
-    )
-    return runner_options(results_options(options(command)))
+    """Add the options of all commands that train several models at once."""
+    together = click.option("--together", type=click.IntRange(min=1), help="Most models to train at once.")
+    return row_options(together(command))
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,7 +192,7 @@ def experiment(page: str | None, only: tuple[str, ...], **options: Any) -> None:
     if page:
         compute(grids.grid(page, options["profile"], pairs(only, "--only")), options)
     else:
-        compute(asked_for(options), options)
+        compute(combinations(options), options)
 
 
 @click.command()
@@ -273,36 +285,23 @@ def sweep(**options: Any) -> None:
     source = click.get_current_context().get_parameter_source("seed")
     if source is click.core.ParameterSource.DEFAULT:
         options["seed"] = "0:10"
-    compute(asked_for(options), options)
+    compute(combinations(options), options)
 
 
-def asked_for(options: dict[str, Any]) -> list[Experiment]:
-    """Return the experiments that `place_options` chose."""
-    from hypernas.lab.benchmark import Benchmark
-
-    for name in ("space", "n_train"):
-        if not options[name]:
-            raise UserError(f"--{name.replace('_', '-')} must be given where there is no page")
-    options["dataset"] = options["dataset"] or Benchmark(options["space"]).dataset
-    asked = {name: value for name, value in options.items() if name not in HOW}
-    return combinations(pairs(options["extra"]), asked)
-
-
-def compute(experiments: list[Experiment], options: dict[str, Any]) -> None:
+def compute(experiments: Sequence[Experiment], options: dict[str, Any]) -> None:
     """Print the row of every experiment. Exit with code 1 if one has none."""
     from hypernas.lab import grids, recording
 
     choose_results(options["results"], options["record"])
     workers = workers_of(options)
+    plan = recording.plan(experiments, options["force"], options["device"])
     if options["dry_run"]:
-        recording.plan(experiments, options["force"], options["device"])
         click.echo("\n".join(grids.plan(experiments)))
         return
-    plan = recording.plan(experiments, options["force"], options["device"])
     if len(experiments) > 1:
         shared.tell(plan.cost(workers))
     progress = sys.stderr.isatty() and workers.in_process
-    found = recording.carry_out(plan, workers, progress, options["together"], keep_going=len(experiments) > 1)
+    found = recording.carry_out(plan, workers, progress, options.get("together"), keep_going=len(experiments) > 1)
     failures = []
     for outcome in with_progress(found, len(experiments)):
         if outcome.row is None:
@@ -349,6 +348,8 @@ def in_words(row: dict[str, Any]) -> str:
     """Return a row as one line of text."""
     if "architecture" in row:
         return _found(row)
+    if "n_not_finite" in row:
+        return _scored(row)
     unseen = "–" if row["kendall_tau_unseen"] is None else f"{row['kendall_tau_unseen']:.4f}"
     return (
         f"{row['method']}  {row['space']}/{row['dataset']}  n_train {row['n_train']}  seed {row['seed']}  "
@@ -365,3 +366,12 @@ def _found(row: dict[str, Any]) -> str:
         f"best {row['validation_accuracy']:.2f} %{test}  {row['parameters']:,} parameters  "
         f"{row['multiply_adds']:,} multiply-adds  {row['seconds']:.1f} s  {row['architecture']}"
     )
+
+
+def _scored(row: dict[str, Any]) -> str:
+    parts = [row["method"], f"{row['space']}/{row['dataset']}", f"seed {row['seed']}"]
+    for name in ("kendall_tau", "spearman_rho", "published_rho"):
+        parts.append(f"{name} {number(row[name], digits=3)}")
+    parts.append(f"{row['n_test']} ranked, {row['n_not_finite']} not finite")
+    parts.append(f"{row['seconds_per_architecture']:.3f} s each")
+    return "  ".join(parts)

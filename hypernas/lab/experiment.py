@@ -89,7 +89,7 @@ class Experiment:
     def check(self, device: str = "cpu") -> None:
         """Raise UserError if this resolved experiment cannot run."""
         predictors.get(self.method)(**arguments(self, False, device), seed=self.seed)
-        _benchmark(self.space, self.dataset).split(self.n_train, self.seed)
+        benchmark_of(self.space, self.dataset).split(self.n_train, self.seed)
 
     @property
     def together(self) -> bool:
@@ -113,7 +113,7 @@ class Experiment:
         device: str,
     ) -> Iterator[Row]:
         """Yield the rows of resolved experiments that differ only in the seed."""
-        benchmark = _benchmark(group[0].space, group[0].dataset)
+        benchmark = benchmark_of(group[0].space, group[0].dataset)
         graphs = benchmark.graphs(group[0].settings["graph_form"])
         made = stamp(device)
         start, checkpoint = time.perf_counter(), checkpoint_for(group, device)
@@ -145,21 +145,22 @@ class Experiment:
 
 
 @cache
-def _benchmark(space: str, dataset: str) -> Benchmark:
+def benchmark_of(space: str, dataset: str) -> Benchmark:
+    """Return a benchmark, which is opened once for all experiments of a process."""
     return Benchmark(space, dataset)
 
 
 @cache
 def _table_digest(space: str, dataset: str) -> str | None:
     try:
-        return digest(_benchmark(space, dataset).table)
+        return digest(benchmark_of(space, dataset).table)
     except MissingTable:
         return None
 
 
 def forget_tables() -> None:
     """Reopen every table on its next use, because one may have been written in the meantime."""
-    _benchmark.cache_clear()
+    benchmark_of.cache_clear()
     _table_digest.cache_clear()
 
 
@@ -213,7 +214,7 @@ def _split(experiment: Experiment) -> tuple[Any, Any]:
 
     With `n_test` these are so many of them, drawn by the seed.
     """
-    benchmark = _benchmark(experiment.space, experiment.dataset)
+    benchmark = benchmark_of(experiment.space, experiment.dataset)
     train, test = benchmark.split(experiment.n_train, experiment.seed)
     if experiment.protocol == "pinat":
         test = torch.isfinite(torch.as_tensor(benchmark.test)).nonzero()[:, 0]
@@ -234,7 +235,7 @@ def _train(
 
     The protocol `pinat` puts labels on the scale of all validation labels of the table.
     """
-    first, benchmark = group[0], _benchmark(group[0].space, group[0].dataset)
+    first, benchmark = group[0], benchmark_of(group[0].space, group[0].dataset)
     splits = [_split(each) for each in group]
     sets = [graphs[train] for train, _ in splits]
     labels = [benchmark.validation[train] for train, _ in splits]

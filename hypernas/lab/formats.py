@@ -126,3 +126,22 @@ def in_words(seconds: float) -> str:
     if seconds < 100:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def to_do(
+    n: int,
+    total: int,
+    work: str,
+    where: str,
+    seconds: float | None,
+    basis: str,
+    done: str,
+) -> str:
+    """Return a sentence that says how much of a work is left, where it runs, and for about how long.
+
+    >>> to_do(3, 4, "rows to compute", "2 workers", 400.0, "rows like them", "are recorded already")
+    '3 of 4 rows to compute on 2 workers, about 7 min by rows like them; 1 are recorded already'
+    """
+    duration = "" if seconds is None else f", about {in_words(seconds)} by {basis}"
+    rest = f"; {total - n} {done}" if n < total else ""
+    return f"{n} of {total} {work} on {where}{duration}{rest}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,7 @@ def _place(row: Any) -> tuple[Any, ...]:
     return tuple(row[name] for name in (*PLACES, "profile"))
 
 
-def recorded(experiments: list[Experiment], here: bool = False) -> list[Row | None]:
+def recorded(experiments: Sequence[Experiment], here: bool = False) -> list[Row | None]:
     """Return the recorded row of each experiment, or None.
 
     A page shows rows from any table, and says which. With `here`, only rows from the installed table count, if there is
@@ -174,7 +174,7 @@ def state(name: str) -> str:
     return f"{n} of the {total} standard rows of this page are recorded; {command} computes the others."
 
 
-def plan(experiments: list[Experiment]) -> Iterator[str]:
+def plan(experiments: Sequence[Experiment]) -> Iterator[str]:
     """Yield a line for each group of experiments that differ only in the seed, with how many are recorded."""
     groups: dict[str, list[bool]] = {}
     answers = recorded(experiments, here=True)

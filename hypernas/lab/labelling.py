@@ -20,7 +20,7 @@ from hypernas.data import load_images
 from hypernas.data.labelled import provenance_of, write_labelled
 from hypernas.errors import UserError
 from hypernas.fast.learned_networks import Networks
-from hypernas.lab.formats import in_words
+from hypernas.lab.formats import to_do
 from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import commit, device_name, version
 from hypernas.lab.recipe import Recipe
@@ -117,18 +117,14 @@ def cost(recipe: Labelling, missing: Sequence[str], workers: Workers) -> str:
     If that takes little time compared with the whole, it trains one group for an epoch to estimate this.
     """
     n_groups = math.ceil(len(missing) / GROUP)
-    duration = ""
+    seconds = None
     if n_groups * recipe.epochs >= WORTH_A_TRIAL:
         began = time.perf_counter()
         train_group(replace(recipe, epochs=1), missing[:GROUP])
         seconds = (time.perf_counter() - began) * recipe.epochs * n_groups / workers.workers
-        duration = f", about {in_words(seconds)} by an epoch of the first {min(GROUP, len(missing))}"
-    done = recipe.n - len(missing)
-    rest = f"; {done} are trained already" if done else ""
-    trainings = (
-        f"{len(missing)} of {recipe.n} architectures to train, {recipe.seeds} times each for {recipe.epochs} epochs"
-    )
-    return f"{trainings}, on {workers} (cpu){duration}{rest}"
+    work = f"architectures to train, {recipe.seeds} times each for {recipe.epochs} epochs,"
+    basis = f"an epoch of the first {min(GROUP, len(missing))}"
+    return to_do(len(missing), recipe.n, work, f"{workers} (cpu)", seconds, basis, "are trained already")
 
 
 def _train(job: tuple[Labelling, Sequence[str]]) -> list[Record]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
+from uuid import uuid4
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from hypernas.lab.runner import Done, Runner
-from hypernas.training.files import is_alive, short_digest
+from hypernas.training.files import short_digest
 
-# A lease that nobody has renewed for so many seconds is free: its holder was killed or lost the folder.
-EXPIRY_SECONDS = 180.0
-# Four renewals fit into that time, so that one or two may come late.
-RENEWAL_SECONDS = 40.0
 # Seconds until work that other processes have taken is looked at again.
 LOOK_AGAIN_SECONDS = 1.0
 # Where work was done that this process did not do.
@@ -29,46 +21,47 @@ ELSEWHERE = "another process"
 
 
 class Leases:
-    """Leases in a folder, one small file each, which a thread renews until the context ends and returns them."""
+    """Leases in a folder, one small file each, which names the lock of its holder.
 
-    def __init__(
-        self, folder: Path, expiry_seconds: float = EXPIRY_SECONDS, renewal_seconds: float = RENEWAL_SECONDS
-    ) -> None:
-        self.folder, self.expiry_seconds, self.renewal_seconds = folder, expiry_seconds, renewal_seconds
+    They last as long as that lock is held: until the context ends, or the system frees the lock of a killed process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._held: set[Path] = set()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._holder = folder / f"{uuid4().hex}.holder"
+        self._lock = FileLock(self._holder)
 
     def __enter__(self) -> Leases:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clean()
-        self._thread.start()
+        # Under the lock of the folder, since who cleans takes a holder without a lock for a dead one.
+        with FileLock(self.folder / ".lock"):
+            self._lock.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
+    def __exit__(self, *_: object) -> None:
         self._give_back(list(self._held))
+        self._lock.release()
+        self._holder.unlink(missing_ok=True)
 
     def clean(self) -> None:
-        """Remove the leases whose holders are gone."""
+        """Remove what holders that are gone have left."""
         with FileLock(self.folder / ".lock"):
-            now = self._now()
             for path in self.folder.glob("*.lease"):
-                if not self._taken(path, now):
+                if not self._taken(path):
                     path.unlink(missing_ok=True)
+            for holder in self.folder.glob("*.holder"):
+                _is_held(holder)
 
     def take(self, names: Iterable[str]) -> bool:
         """Take all of the work called `names`, or none of it if another process holds a part."""
         paths = self._paths(names)
         with FileLock(self.folder / ".lock"):
-            now = self._now()
-            if any(path not in self._held and self._taken(path, now) for path in paths):
+            if any(path not in self._held and self._taken(path) for path in paths):
                 return False
             for path in paths:
-                path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8")
+                path.write_text(self._holder.name, encoding="utf-8")
                 self._held.add(path)
         return True
 
@@ -84,29 +77,24 @@ class Leases:
             self._held.discard(path)
             path.unlink(missing_ok=True)
 
-    def _now(self) -> float:
-        """The time by the clock of the folder's file system, the one that dates every lease."""
-        clock = self.folder / ".clock"
-        clock.write_text("", encoding="utf-8")
-        return clock.stat().st_mtime
-
-    def _taken(self, path: Path, now: float) -> bool:
+    def _taken(self, path: Path) -> bool:
         try:
-            holder = json.loads(path.read_text(encoding="utf-8"))
-            age = now - path.stat().st_mtime
-        except (OSError, ValueError):
+            holder = path.read_text(encoding="utf-8")
+        except OSError:
             return False
-        if holder.get("host") == socket.gethostname() and not is_alive(int(holder.get("pid", 0))):
-            return False
-        return age < self.expiry_seconds
+        # A process that was killed while it wrote may have left nothing.
+        return bool(holder) and _is_held(self.folder / holder)
 
-    def _renew(self) -> None:
-        while not self._over.wait(self.renewal_seconds):
-            for path in list(self._held):
-                try:
-                    os.utime(path)
-                except OSError:
-                    continue  # the folder may be away for a moment; the next renewal comes
+
+def _is_held(holder: Path) -> bool:
+    """Whether a process has the lock of this holder; if none has, the file goes."""
+    try:
+        with FileLock(holder, timeout=0):
+            pass
+    except Timeout:
+        return True
+    holder.unlink(missing_ok=True)
+    return False
 
 
 class Named(Protocol):

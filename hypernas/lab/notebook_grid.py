@@ -18,27 +18,24 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 from urllib.parse import quote
 
 from hypernas.errors import UserError
 from hypernas.lab import notebooks
-from hypernas.lab.formats import MISSING, in_words, plain, whole_numbers
+from hypernas.lab.formats import MISSING, plain, to_do, whole_numbers
 from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.markup import Html, markdown_table
 from hypernas.lab.notebooks import NotebookFailed
 from hypernas.lab.runner import Runner, Workers
-from hypernas.training.files import is_alive, replaced, short_digest
+from hypernas.training.files import short_digest
 
 KEYS = {"output", "parameters", "runs"}
 RUN_KEYS = {"notebook", "parameters"}
@@ -51,8 +48,6 @@ STAMP = "hypernas"
 # What a notebook shows may change with any of these files of the package, and with the rows and tables it ships.
 LIBRARY = (".py", ".toml", ".js", ".css", ".svg")
 IMPORTED = ("distributed.nanny", "hypernas.lab.notebook_grid", "papermill", "nbformat", "nbclient")
-# Beginning of a folder in which a notebook is executed; the number of its process follows.
-SCRATCH = f"hypernas-notebook-{platform.node()}-"
 EXECUTED, UNCHANGED, FAILED, NOT_RUN = "executed", "unchanged", "failed", "not run"
 
 
@@ -88,11 +83,7 @@ class Execution:
 
     def stamp(self) -> dict[str, Any]:
         """The record that an existing executed notebook keeps of its execution; empty if there is none."""
-        try:
-            stamp = json.loads(self.done.read_bytes())["metadata"][STAMP]
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
-        return stamp if isinstance(stamp, dict) else {}
+        return notebooks.made(self.done, STAMP)
 
     def seconds(self) -> float | None:
         """How long the last execution took, or None if there was none."""
@@ -141,10 +132,11 @@ class Grid:
             return f"{total} of {total} notebooks are executed already and would not change"
         workers = workers.at_most(n)
         taken = [execution.seconds() for execution in self.missing]
-        known = sum(seconds for seconds in taken if seconds is not None)
-        duration = "" if None in taken else f", about {in_words(known / workers.workers)} by their last runs"
-        rest = f"; {total - n} would not change" if n < total else ""
-        return f"{n} of {total} notebooks to run on {workers}{duration}{rest}"
+        known = [seconds for seconds in taken if seconds is not None]
+        seconds = None
+        if len(known) == n:
+            seconds = sum(known) / workers.workers
+        return to_do(n, total, "notebooks to run", str(workers), seconds, "their last runs", "would not change")
 
 
 @cache
@@ -221,7 +213,8 @@ def _content(path: Path) -> dict[str, Any]:
         wrong = sorted(content.keys() - KEYS)[0] if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{rule}, {path} has {wrong!r}")
     runs = content.get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, dict) and run.keys() <= RUN_KEYS for run in runs):
+    listed = runs if isinstance(runs, list) else [None]
+    if not all(isinstance(run, dict) and run.keys() <= RUN_KEYS for run in listed):
         raise UserError(f"runs must be a list of {' and '.join(sorted(RUN_KEYS))}, {path} has {runs!r}"[:500])
     return content
 
@@ -237,7 +230,10 @@ def _notebooks(base: Path, pattern: Any) -> list[Path]:
     if not isinstance(pattern, str) or not pattern:
         raise UserError(f"the notebook of a run must be a path or a pattern, got {pattern!r}")
     parent = Path(os.path.normpath(base / pattern)).parent
-    found = sorted(parent.glob(Path(pattern).name)) if "*" in pattern else [parent / Path(pattern).name]
+    name = Path(pattern).name
+    found = [parent / name]
+    if "*" in name:
+        found = sorted(parent.glob(name))
     if not found:
         raise UserError(f"the notebook of a run must be there, no file matches {base / pattern}")
     return found
@@ -321,28 +317,7 @@ def _matches(execution: Execution, only: Mapping[str, str]) -> bool:
 
 def execute(job: Execution) -> str:
     """Run a job: return the executed notebook as text. Raise NotebookFailed with what ran until then."""
-    _remove_scratch_of_the_dead()
-    with TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as name:
-        folder = Path(name)
-        source = folder / "source" / job.notebook.name
-        source.parent.mkdir()
-        source.write_text(job.source, encoding="utf-8")
-        try:
-            done = notebooks.run(source, job.changed, folder, job.name, progress=False)
-        except NotebookFailed as failure:
-            kept = folder / job.failed.name
-            if kept.exists():
-                failure.notebook = kept.read_text(encoding="utf-8")
-            raise
-        return done.read_text(encoding="utf-8")
-
-
-def _remove_scratch_of_the_dead() -> None:
-    """A killed process leaves the folder in which it executed a notebook; the next one on this machine removes it."""
-    for folder in Path(gettempdir()).glob(f"{SCRATCH}*-*"):
-        number = folder.name.removeprefix(SCRATCH).partition("-")[0]
-        if number.isdecimal() and not is_alive(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
+    return notebooks.execute(job.notebook, job.source, job.changed, job.name)
 
 
 def carry_out(grid: Grid, workers: Workers | None = None, force: bool = False) -> Iterator[Told]:
@@ -360,7 +335,7 @@ def carry_out(grid: Grid, workers: Workers | None = None, force: bool = False) -
             yield one
     finally:
         lines = [told.get(execution.name) or Told(execution, NOT_RUN) for execution in grid.executions]
-        _write(grid.folder / "report.md", report(grid, lines, str(workers), started))
+        notebooks.write(grid.folder / "report.md", report(grid, lines, str(workers), started))
 
 
 def _outcomes(grid: Grid, workers: Workers, force: bool) -> Iterator[Told]:
@@ -394,31 +369,18 @@ def _unchanged(job: Execution) -> Told:
 def _keep(job: Execution, text: str, seconds: float, where: str) -> None:
     """Write an executed notebook, with a stamp of what it was made of."""
     notebook = json.loads(text)
-    made = {"digest": job.digest(), "seconds": round(seconds, 2), "where": where}
-    notebook["metadata"][STAMP] = made
-    # Where papermill found the copy and left the result is nobody's folder.
-    about = notebook["metadata"].get("papermill", {})
-    about |= {"input_path": job.notebook.name, "output_path": job.done.name}
-    _write(job.done, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    notebook["metadata"][STAMP] = {"digest": job.digest(), "seconds": round(seconds, 2), "where": where}
+    notebooks.write(job.done, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     job.failed.unlink(missing_ok=True)
 
 
 def _failure(job: Execution, error: Exception, seconds: float, where: str) -> Told:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, NotebookFailed):
-        reason = error.reason or reason
+        reason = error.reason
         if error.notebook:
-            _write(job.failed, error.notebook)
-    elif isinstance(error, UserError):
-        reason = str(error)
+            notebooks.write(job.failed, error.notebook)
     return Told(job, FAILED, seconds or None, where, reason)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def report(grid: Grid, told: Sequence[Told], workers: str, started: datetime) -> str:

@@ -6,33 +6,40 @@ import ast
 import json
 import logging
 import os
+import platform
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from typing import IO, Any
 
 from hypernas.errors import UserError
 from hypernas.lab.formats import in_words
-from hypernas.training.files import is_alive, short_digest
+from hypernas.training.files import is_alive, replaced, short_digest
 from hypernas.training.settings import checked, typed
 
 KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 PYTHON_KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 # File systems allow 255 bytes; the temporary name and the ending take the rest.
 LONGEST_NAME = 200
+# Beginning of a folder in which a notebook is executed; the number of its process follows.
+SCRATCH = f"hypernas-notebook-{platform.node()}-"
 NUMBER = r"-?\d+(?:\.\d+)?"
 
 
 class NotebookFailed(RuntimeError):
-    """A cell of a notebook raised an error. The sentence names the file that was kept; `reason` is the error alone."""
+    """A cell of a notebook raised an error, for a `reason`. `notebook` is the text of what ran until then."""
 
-    reason = ""
-    # What ran, where no file was kept.
-    notebook = ""
+    def __init__(self, reason: str, notebook: str = "") -> None:
+        super().__init__(reason, notebook)
+        self.reason, self.notebook = reason, notebook
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def _papermill() -> Any:
@@ -147,14 +154,13 @@ def check_parameters(path: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _rename_cells(path: Path, name: str) -> None:
-    """Give the cells ids of their own: one notebook executed under two names may stand in one book."""
-    import nbformat
-
-    notebook = nbformat.read(path, as_version=4)
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = short_digest(f"{name}/{number}", 8)
-    nbformat.write(notebook, path)
+def made(done: Path, section: str) -> dict[str, Any]:
+    """Return what an executed notebook says of its making in a section of its metadata; empty if it says nothing."""
+    try:
+        about = json.loads(done.read_bytes())["metadata"][section]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def checked_name(name: str) -> str:
@@ -169,21 +175,12 @@ def check_replaces_its_own(done: Path, values: Mapping[str, Any]) -> None:
     """Raise UserError if `done` already exists and was executed with parameters other than `values`."""
     if not done.exists():
         return
-    try:
-        parameters = json.loads(done.read_bytes())["metadata"]["papermill"]["parameters"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"an executed notebook must replace another one, {done} is none: choose --name or -o") from None
+    parameters = made(done, "papermill").get("parameters")
+    if not isinstance(parameters, dict):
+        raise UserError(f"an executed notebook must replace another one, {done} is none: choose --name or -o")
     if parameters != json.loads(json.dumps(values)):
         told = ", ".join(f"{name} {value}" for name, value in parameters.items()) or "no parameters"
         raise UserError(f"{done} was executed with {told}: choose --name or -o, or replace it with --force")
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary notebooks of processes that are gone."""
-    for path in folder.glob(".*.*.ipynb"):
-        number = path.name.removesuffix(".ipynb").rpartition(".")[2]
-        if number.isdigit() and not is_alive(int(number)):
-            path.unlink(missing_ok=True)
 
 
 def _is_no_socket_error(record: logging.LogRecord) -> bool:
@@ -236,13 +233,69 @@ def _pass_on(errors: IO[bytes]) -> None:
             sys.stderr.write(line)
 
 
+def execute(notebook: Path, source: str, values: Mapping[str, Any], name: str, progress: bool = False) -> str:
+    """Execute the text `source` of a notebook under a name. Return what it then is, as text.
+
+    Raise NotebookFailed, with what ran until then, for an error in a cell.
+    """
+    _remove_scratch_of_the_dead()
+    with TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as folder:
+        begun, done = Path(folder) / notebook.name, Path(folder) / "executed" / f"{name}.ipynb"
+        done.parent.mkdir()
+        begun.write_text(source, encoding="utf-8")
+        kernel = _read(begun).metadata["kernelspec"]
+        try:
+            with _without_socket_errors(), _kernel_manager_class() as kernel_manager_class:
+                _papermill().execute_notebook(
+                    str(begun),
+                    str(done),
+                    dict(values),
+                    progress_bar=progress,
+                    kernel_name=kernel["name"],
+                    kernel_manager_class=kernel_manager_class,
+                    language=kernel.get("language", PYTHON_KERNEL["language"]),
+                )
+        except Exception as error:
+            kind, text = getattr(error, "ename", type(error).__name__), str(getattr(error, "evalue", error))
+            raise NotebookFailed(f"{kind}: {text}".splitlines()[0], _executed(done, notebook)) from error
+        return _executed(done, notebook)
+
+
+def _remove_scratch_of_the_dead() -> None:
+    """A killed process leaves the folder in which it executed a notebook; the next one on this machine removes it."""
+    for folder in Path(gettempdir()).glob(f"{SCRATCH}*-*"):
+        number = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if number.isdecimal() and not is_alive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _executed(done: Path, notebook: Path) -> str:
+    """The text of an executed notebook, empty where a full disk left none."""
+    try:
+        content = json.loads(done.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    # Where papermill found the copy and left the result is nobody's folder.
+    about = content["metadata"].get("papermill", {})
+    about |= {"input_path": notebook.name, "output_path": done.name}
+    if done.stem != notebook.stem:
+        # One notebook executed under two names may stand in one book.
+        for number, cell in enumerate(content["cells"]):
+            cell["id"] = short_digest(f"{done.stem}/{number}", 8)
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def cost(done: Path) -> str:
     """Return a sentence that says what is to be run, on what, and for about how long; `done` is its last output."""
-    try:
-        seconds = float(json.loads(done.read_bytes())["metadata"]["papermill"]["duration"])
-        duration = f", about {in_words(seconds)} by its last run"
-    except (OSError, ValueError, KeyError, TypeError):
-        duration = ""
+    seconds = made(done, "papermill").get("duration")
+    duration = f", about {in_words(seconds)} by its last run" if isinstance(seconds, float) else ""
     return f"1 notebook to run in a kernel of this machine{duration}"
 
 
@@ -270,43 +323,15 @@ def run(
     if not force:
         check_replaces_its_own(done, values)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
     if tell is not None:
         tell(cost(done))
-    temporary = folder / f".{stem}.{os.getpid()}.ipynb"
-    kernel = _read(path).metadata["kernelspec"]
     try:
-        with _without_socket_errors(), _kernel_manager_class() as kernel_manager_class:
-            _papermill().execute_notebook(
-                str(path),
-                str(temporary),
-                values,
-                progress_bar=progress,
-                kernel_name=kernel["name"],
-                kernel_manager_class=kernel_manager_class,
-                language=kernel.get("language", PYTHON_KERNEL["language"]),
-            )
-        if stem != path.stem:
-            _rename_cells(temporary, stem)
-        os.replace(temporary, done)
-    except Exception as error:
-        raise _kept_failed(path, error, temporary, failed) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write(done, execute(path, path.read_text(encoding="utf-8"), values, stem, progress))
+    except NotebookFailed as failure:
+        told = f"nothing that ran could be kept in {folder}"
+        if failure.notebook:
+            write(failed, failure.notebook)
+            told = f"what ran is kept as {failed}"
+        raise NotebookFailed(f"{path} failed ({failure.reason}); {told}", failure.notebook) from failure
     failed.unlink(missing_ok=True)
     return done
-
-
-def _kept_failed(path: Path, error: Exception, temporary: Path, failed: Path) -> NotebookFailed:
-    """Keep what ran as `failed`, and say so in a sentence; on a full disk there may be nothing to keep."""
-    kind, text = getattr(error, "ename", type(error).__name__), str(getattr(error, "evalue", error))
-    reason = f"{kind}: {text}".splitlines()[0]
-    told = f"what ran is kept as {failed}"
-    try:
-        json.loads(temporary.read_bytes())
-        os.replace(temporary, failed)
-    except (OSError, ValueError):
-        told = f"nothing that ran could be kept in {failed.parent}"
-    failure = NotebookFailed(f"{path} failed ({reason}); {told}")
-    failure.reason = reason
-    return failure

@@ -230,21 +230,11 @@ def _mean_cell(
     return Html(text or MISSING)
 
 
-Place = tuple[str, str, int]
 # Stands for the number of labels where there is none, as of a proxy that is not trained.
 NO_LABELS = 0
 
 
-def _place(line: Mapping[Any, Any]) -> Place:
-    """Space, dataset and labels of a line of `summary`: the column of a table that it belongs to."""
-    import pandas as pd
-
-    labels = line["n_train"]
-    n_labels = NO_LABELS if pd.isna(labels) else int(labels)
-    return line["space"], line["dataset"], n_labels
-
-
-def _place_names(places: Sequence[Place]) -> list[str]:
+def _place_names(places: Sequence[tuple[str, str, int]]) -> list[str]:
     """The space of each place, with the dataset where a space has several."""
     datasets: dict[str, set[str]] = {}
     for space, dataset, _ in places:
@@ -263,27 +253,32 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
 
     The best is bold, and constant settings are left out.
     """
+    import pandas as pd
+
     mean = f"{metric}_mean"
     means = means[means[mean].notna() | means["paper"].notna()]
     if not means["n_seeds"].any():
         return Html("<p>No rows are recorded yet.</p>")
+    place = ["space", "dataset", "n_train"]
+    means = means.assign(n_train=means["n_train"].fillna(NO_LABELS).astype(int))
     # Sizes that only the paper has are not what a page compares, and would push its own columns out of sight.
-    by_place = [means["space"], means["dataset"], means["n_train"].fillna(NO_LABELS)]
-    seeds = means["n_seeds"].groupby(by_place).transform("max")
-    means = means[seeds > 0]
-    lines = means.to_dict("records")
+    means = means[means.groupby(place)["n_seeds"].transform("max") > 0]
+    # A line of the paper alone has no mean of ours.
+    ours = means[mean].where(means["n_seeds"] > 0)
+    best = means.assign(ours=ours).groupby(place)["ours"].transform("max")
+    is_best = means[mean] == best
     columns = series_columns(means)
-    best: dict[Place, float] = {}
-    for line in lines:
-        if line["n_seeds"]:
-            place = _place(line)
-            best[place] = max(line[mean], best.get(place, line[mean]))
-    cells: dict[str, dict[Place, Html]] = {}
-    for line in lines:
-        place = _place(line)
-        row = cells.setdefault(series_name(line, columns), {})
-        row[place] = _mean_cell(line, metric, line[mean] == best.get(place))
-    places = sorted({_place(line) for line in lines})
+    names = []
+    cells = []
+    for line, bold in zip(means.to_dict("records"), is_best, strict=True):
+        names.append(series_name(line, columns))
+        cells.append(_mean_cell(line, metric, bold))
+    shown = pd.Series(cells, means.index, dtype=object)
+    table = means.assign(series=names, shown=shown)
+    table = table.pivot_table("shown", "series", place, aggfunc="last")
+    # In the order of the summary.
+    table = table.reindex([*dict.fromkeys(names)]).fillna(MISSING)
+    places: list[Any] = table.columns.tolist()
     above = "<th></th>"
     for name, group in groupby(_place_names(places)):
         above += f'<th colspan="{len(list(group))}">{plain(name)}</th>'
@@ -293,9 +288,7 @@ def means_table(means: pd.DataFrame, metric: str = "kendall_tau") -> Html:
     if not any(sizes):
         head = ["", *_place_names(places)]
         above = ""
-    body = []
-    for name, row in cells.items():
-        body.append([name, *(row.get(place, MISSING) for place in places)])
+    body = table.reset_index().to_numpy().tolist()
     caption = f"{plain(display_name(metric))}: mean ± standard deviation (seeds)"
     return html_table(head, body, caption, above and f"<tr>{above}</tr>")
 

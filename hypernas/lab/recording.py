@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
 from hypernas.lab.experiment import Experiment, checkpoint_for, clean_checkpoints, recorded_row
-from hypernas.lab.formats import in_words
+from hypernas.lab.formats import to_do
 from hypernas.lab.leases import ELSEWHERE, Leases, share
 from hypernas.lab.rows import Results, Row, results_directory
 from hypernas.lab.runner import Runner, Workers
@@ -81,9 +81,9 @@ class Plan:
             taken: dict[tuple[object, ...], list[float]] = {}
             for row in Results.of(table).rows():
                 if row.get("seconds"):
-                    taken.setdefault(tuple(row[name] for name in LIKE), []).append(row["seconds"])
+                    taken.setdefault(_kind(row), []).append(row["seconds"])
             typical |= {kind: statistics.median(seconds) for kind, seconds in taken.items()}
-        known = [typical.get(tuple(getattr(experiment, name) for name in LIKE)) for experiment in self.missing]
+        known = [typical.get(_kind(vars(experiment))) for experiment in self.missing]
         return None if None in known else sum(seconds for seconds in known if seconds is not None)
 
     def cost(self, workers: Workers) -> str:
@@ -92,9 +92,15 @@ class Plan:
         if not n:
             return f"{total} of {total} rows are recorded already"
         seconds = self.seconds()
-        time_taken = "" if seconds is None else f", about {in_words(seconds / workers.workers)} by rows like them"
-        recorded = f"; {total - n} are recorded already" if n < total else ""
-        return f"{n} of {total} rows to train on {workers} ({self.device}){time_taken}{recorded}"
+        if seconds is not None:
+            seconds /= workers.workers
+        where = f"{workers} ({self.device})"
+        return to_do(n, total, "rows to compute", where, seconds, "rows like them", "are recorded already")
+
+
+def _kind(place: Mapping[str, Any]) -> tuple[object, ...]:
+    """What a row, or the `vars` of an experiment, has in common with those that take as long; of proxies `n` too."""
+    return (*(place[name] for name in LIKE), place["settings"].get("n"))
 
 
 def plan(experiments: Iterable[Experiment], force: bool = False, device: str = "cpu") -> Plan:
@@ -173,7 +179,7 @@ def _remove_leftovers(plan: Plan, most: int) -> None:
     leases = results_directory() / ".leases"
     # Rows can be read where nothing can be written.
     with suppress(OSError):
-        if any(leases.glob("*.lease")):
+        if any(leases.glob("*.holder")):
             Leases(leases).clean()
         if any((cache_directory() / "checkpoints").glob("*.pt")):
             for group in _groups(plan.planned, most):

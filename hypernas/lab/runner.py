@@ -7,7 +7,6 @@ asked, and only that process records them, so workers need no place to write to.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import logging
 import multiprocessing
 import os
@@ -182,14 +181,6 @@ class Runner:
                 raise UserError(f"the processes must start, got {error}: ask for fewer workers") from error
             self._client = Client(self._cluster, set_as_default=False)
         self._tell_of_missing_resources()
-        if link := self.dashboard():
-            logging.getLogger("hypernas").warning("What runs is shown at %s", link)
-
-    def dashboard(self) -> str:
-        """The address of Dask's status page, or "" if there is none, because its scheduler needs bokeh for it."""
-        if self._client is None or self._client.run_on_scheduler(importlib.util.find_spec, "bokeh") is None:
-            return ""
-        return str(self._client.dashboard_link)
 
     def _tell_of_missing_resources(self) -> None:
         assert self._client is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,10 +121,10 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
 
     rows = _with_who(rows)
     frames = []
-    who: Any
-    for who, runs in rows.groupby(WHO, dropna=False, sort=False):
+    for who, runs in _searches(rows, WHO):
         if runs["seed"].duplicated().any():
-            raise UserError(f"one row a method, predictor, first and seed is needed, got two for {who}: choose one")
+            rule = "one row a method, predictor, first and seed is needed"
+            raise UserError(f"{rule}, got two for {tuple(who.values())}: choose one")
         by_seed = [best_so_far(row) for row in runs.to_dict("records")]
         # A search that ended early keeps its best.
         values = pd.DataFrame(by_seed).ffill(axis=1)
@@ -132,10 +132,8 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
         frame = pd.DataFrame(intervals, columns=["low", "high"])
         frame["queries"] = values.columns
         frame["mean"] = values.mean().to_numpy()
-        for name, value in zip(WHO, who, strict=True):
-            frame[name] = value
-        frame["n_seeds"] = len(runs)
-        first = who[2]
+        frame = frame.assign(**who, n_seeds=len(runs))
+        first = who["first"]
         is_guided = first == first  # a method without a predictor has nan
         frame["n_random"] = n_random(int(first), len(values.columns)) if is_guided else 0
         frames.append(frame)
@@ -149,6 +147,13 @@ def _with_who(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with all columns that tell searches apart; rows of methods without a predictor have not all."""
     missing = [name for name in WHO if name not in rows]
     return rows.reindex(columns=[*rows.columns, *missing])
+
+
+def _searches(rows: pd.DataFrame, by: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Searches that agree in all of `by`: what these are, and their rows."""
+    who: Any
+    for who, runs in rows.groupby(by, dropna=False, sort=False):
+        yield dict(zip(by, who, strict=True)), runs
 
 
 def best_so_far(row: Any) -> dict[int, float]:
@@ -175,10 +180,9 @@ def queries_to_reach(rows: pd.DataFrame, goal: str) -> pd.DataFrame:
     lines = []
     for space, there in _with_who(rows).groupby("space", sort=False):
         level = there.loc[there["method"] == goal, "validation_accuracy"].mean()
-        who: Any
-        for who, runs in there.groupby(WHO, dropna=False, sort=False):
+        for who, runs in _searches(there, WHO):
             needed = [_first_at(best_so_far(row), level) for row in runs.to_dict("records")]
-            line = {"space": space, **dict(zip(WHO, who, strict=True)), "level": level}
+            line = {"space": space, **who, "level": level}
             lines.append(line | {"queries": np.median(needed), "share": np.isfinite(needed).mean()})
     return pd.DataFrame(lines, columns=["space", *WHO, "level", "queries", "share"])
 
@@ -210,10 +214,10 @@ def accuracies(rows: pd.DataFrame, space: str) -> pd.DataFrame:
     lines = _quoted(space)
     for dataset in rows["dataset"].unique():
         searches = rows[rows["dataset"] == dataset]
-        who: Any
-        for who, runs in searches.groupby([*WHO, "n_train"], dropna=False, sort=False):
-            name = ", ".join(str(part) for part in who[:2] if part == part)
-            line = {"method": name, "searched on": dataset, "queries": who[-1], "seeds": str(len(runs))}
+        for who, runs in _searches(searches, [*WHO, "n_train"]):
+            parts = (who["method"], who["predictor"])
+            name = ", ".join(str(part) for part in parts if part == part)
+            line = {"method": name, "searched on": dataset, "queries": who["n_train"], "seeds": str(len(runs))}
             by_seed = pd.DataFrame([_everywhere(row) for row in runs.to_dict("records")])
             for column in by_seed:
                 line[str(column)] = _mean(by_seed[column].to_numpy(float))

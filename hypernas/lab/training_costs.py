@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ import torch
 
 from hypernas import predictors
 from hypernas.graph import GraphBatch
-from hypernas.lab.benchmark import Benchmark
-from hypernas.lab.experiment import Experiment
+from hypernas.lab.experiment import Experiment, benchmark_of
 from hypernas.lab.metrics import kendall_tau
 from hypernas.lab.recording import run
 from hypernas.lab.timing import paired_ratio
@@ -27,17 +26,13 @@ from hypernas.predictors.shared.generating import cross_entropy
 DEVELOPMENT_SEED = 100
 # Enough for the first two, in which a GPU's pass records itself, not to decide the mean.
 EPOCHS_OF_A_RECORD = 20
+TABLE = ("nasbench201", "cifar10")
 LOW = {"target_precision": "bfloat16"}
-
-
-@cache
-def _benchmark() -> Benchmark:
-    return Benchmark("nasbench201", "cifar10")
 
 
 def _training_set(n: int, seed: int = DEVELOPMENT_SEED) -> tuple[GraphBatch, torch.Tensor]:
     """n architectures of NAS-Bench-201 and their labels (n,)."""
-    benchmark = _benchmark()
+    benchmark = benchmark_of(*TABLE)
     train, _ = benchmark.split(n, seed)
     return benchmark.graphs("contracted")[train], benchmark.validation[train]
 
@@ -168,7 +163,7 @@ def _taus_with_the_first(
 ) -> list[float]:
     """Kendall tau between what the first of several trainings of one seed predicts and what each other one does."""
     graphs, labels = _training_set(n)
-    everything = _benchmark().graphs("contracted")
+    everything = benchmark_of(*TABLE).graphs("contracted")
     stride = max(1, len(everything) // n_test)
     test = everything[::stride]
     predictions = []
@@ -184,7 +179,7 @@ def paper_training(device: str, n: int = 156) -> float:
 
     It is an experiment like any other: its row is read if recorded, and recorded otherwise.
     """
-    asked = Experiment("precision", "nasbench201", "cifar10", "hypernas", n, 0, "paper", settings=LOW)
+    asked = Experiment("precision", *TABLE, "hypernas", n, 0, "paper", settings=LOW)
     return float(run(asked, progress=False, device=device)["seconds"])
 
 

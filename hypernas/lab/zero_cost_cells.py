@@ -12,6 +12,7 @@ from hypernas import spaces
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
 from hypernas.lab.benchmark import Benchmark
+from hypernas.lab.experiment import benchmark_of
 from hypernas.lab.metrics import kendall_tau, spearman_rho
 from hypernas.lab.rows import Row
 
@@ -26,7 +27,7 @@ def benchmarks(space: str) -> tuple[Benchmark, ...]:
     present = []
     for dataset in spaces.get(space).datasets:
         try:
-            present.append(Benchmark(space, dataset))
+            present.append(benchmark_of(space, dataset))
         except UserError:
             continue
     # Where there is none, to ask for the first says which file is missing.
@@ -82,6 +83,12 @@ class Cells:
         known = np.isfinite(scores)
         ids = self._all_ids[known].tolist()
         return dict(zip(ids, scores[known].tolist(), strict=True))
+
+
+@cache
+def cells_of(space: str, dataset: str, n: int, graph_form: str) -> Cells:
+    """Return the architectures of an installed dataset that are scored."""
+    return Cells(benchmark_of(space, dataset), n, graph_form)
 
 
 def repeated(chosen: Sequence[Cells], method: str) -> float | None:

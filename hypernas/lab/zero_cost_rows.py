@@ -1,14 +1,14 @@
-"""`hypernas zero-cost`: score untrained networks of a space, compare the ranks with accuracies, record the rows."""
+"""Zero-cost proxies as experiments: score untrained networks of a space, compare the ranks with accuracies."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,27 +18,25 @@ from torch import Tensor
 
 from hypernas import spaces
 from hypernas.data import Images, find, load_images
-from hypernas.data.catalogue import cache_directory
 from hypernas.errors import UserError
 from hypernas.graph import Architecture
-from hypernas.lab.formats import in_words
+from hypernas.lab.experiment import Experiment, checkpoint_for
 from hypernas.lab.journal import Journal
 from hypernas.lab.provenance import stamp
 from hypernas.lab.recipe import Recipe
-from hypernas.lab.rows import Results, Row, canonical_json, frame, row_key
-from hypernas.lab.runner import Runner, Workers
-from hypernas.lab.tables import digest
-from hypernas.lab.zero_cost_cells import Cells, Score, benchmarks, judged, repeated
+from hypernas.lab.recording import run_many
+from hypernas.lab.rows import Row, canonical_json, frame
+from hypernas.lab.zero_cost_cells import Cells, Score, benchmarks, cells_of, judged, repeated
 from hypernas.spaces.programs import map_sizes
 from hypernas.spaces.trainable_network import TrainableNetwork
-from hypernas.training.files import short_digest
-from hypernas.training.settings import check_device, checked
+from hypernas.training.settings import checked
 from hypernas.zero_cost import proxies
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = "zero_cost"
+# Networks between two saves: a kill repeats a few of them.
 GROUP = 4
 N, SEEDS = 1000, (0, 1, 2)
 MEASURED = ("published_rho", "published_repeat_rho", "n_not_finite", "seconds_per_architecture")
@@ -99,115 +97,119 @@ def batch_of(recipe: UntrainedNetworks, seed: int) -> tuple[Tensor, Tensor, Imag
     return shown.expand(-1, 3, -1, -1).contiguous(), images.train_labels[chosen], images
 
 
-def score(
-    recipe: UntrainedNetworks,
-    method: str,
-    seed: int,
-    architectures: Sequence[Architecture],
+def scores_of(
+    asked: Scoring,
+    architectures: Mapping[int, Architecture],
     device: str,
-) -> list[Score]:
-    """Return the score of each untrained network, None if it is not finite, and its seconds.
+    journal: Journal,
+    progress: bool,
+) -> dict[int, Score]:
+    """Return the score of each untrained network, None if it is not finite, and its seconds; by id.
 
-    Channels are stored last.
+    Those in the journal are read, the others are added to it. Channels are stored last.
     """
-    shown, labels, images = batch_of(recipe, seed)
+    from tqdm import tqdm
+
+    recipe = asked.recipe
+    shown, labels, images = batch_of(recipe, asked.seed)
     shown, labels = shown.to(device, memory_format=torch.channels_last), labels.to(device)
-    found: list[Score] = []
-    for architecture in architectures:
-        network = recipe.network(architecture, seed, images.n_classes)
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        start = time.perf_counter()
-        with _unrounded():
-            value = proxies.get(method)(network, shown, labels)
-        found.append((value if value == value else None, time.perf_counter() - start))
-    return found
-
-
-@contextmanager
-def _unrounded() -> Iterator[None]:
-    """Under it a GPU does not round the factors of a convolution, as it else may."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+    known: dict[int, Score] = {identity: (value, seconds) for identity, value, seconds in journal.records}
+    missing = iter([identity for identity in architectures if identity not in known])
+    with tqdm(total=len(architectures), initial=len(known), unit="network", disable=not progress) as bar:
+        while group := list(islice(missing, GROUP)):
+            for identity in group:
+                network = recipe.network(architectures[identity], asked.seed, images.n_classes)
+                network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                start = time.perf_counter()
+                # Else a GPU may round the factors of a convolution.
+                with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                    value = proxies.get(asked.method)(network, shown, labels)
+                known[identity] = value if value == value else None, time.perf_counter() - start
+            journal.add([identity, *known[identity]] for identity in group)
+            bar.update(len(group))
+    return known
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """A job of the runner: some architectures, by id, to be scored by a method after one initialisation."""
+class Scoring(Experiment):
+    """One question: how well does the proxy `method` rank `n` untrained networks that `seed` initialises?
 
-    recipe: UntrainedNetworks
-    method: str
-    seed: int
-    architectures: Mapping[int, Architecture]
-    device: str
-
-
-def score_some(job: Scoring) -> dict[int, Score]:
-    """Run a job and return the scores by id."""
-    scores = score(job.recipe, job.method, job.seed, list(job.architectures.values()), job.device)
-    return dict(zip(job.architectures, scores, strict=True))
-
-
-def kept_scores(identity: Any, keep: bool = True) -> Journal:
-    """Return the journal of scores in the user cache that `identity` names; records are `[id, score, seconds]`."""
-    name = short_digest(canonical_json(identity))
-    path = cache_directory() / "zero_cost" / f"{name}.scores.jsonl" if keep else None
-    return Journal(path, identity, "set $XDG_CACHE_HOME")
-
-
-def run(
-    recipe: UntrainedNetworks, methods: Sequence[str], n: int, seeds: Sequence[int], *, workers: Workers | None = None,
-    device: str = "cpu", force: bool = False, progress: bool = False,
-    tell: Callable[[str], None] | None = None,
-) -> Iterator[Row]:  # fmt: skip
-    """Yield a row for each method, initialisation and dataset, methods outermost.
-
-    Recorded ones are read unless `force`. Scores are saved in the user cache, so that an interrupted call resumes,
-    unless the library has uncommitted changes. Raise UserError before the first score if something cannot run. `tell`
-    is called with the expected cost before it starts.
+    Settings are `n` and the fields of `UntrainedNetworks` except the space. The datasets of a space share the scores.
     """
-    check_device(device)
-    recipe, asked = recipe.resolved(), list(product(methods, seeds))
-    for method, seed in asked:
-        proxies.get(method)
-        batch_of(recipe, checked("seed", seed))
-    chosen = [Cells(benchmark, n, recipe.graph_form) for benchmark in benchmarks(recipe.space)]
-    map_sizes(recipe.network(chosen[0].graphs.architecture(0), 0, 2).program, recipe.side, recipe.side)
-    Results.of(TABLE).require_writable()
-    if tell is not None:
-        missing = asked
-        if not force:
-            missing = [pair for pair in asked if None in _recorded(recipe, chosen, *pair)]
-        tell(cost(recipe, missing, len(asked), _architectures(chosen), workers or Workers(), device))
-    return _rows(recipe, device, workers, asked, chosen, force=force, progress=progress)
+
+    @property
+    def recipe(self) -> UntrainedNetworks:
+        fields = {name: value for name, value in self.settings.items() if name != "n"}
+        return UntrainedNetworks(self.space, **fields)
+
+    @property
+    def cells(self) -> Cells:
+        return cells_of(self.space, self.dataset, self.settings["n"], self.settings["graph_form"])
+
+    def resolved(self) -> Scoring:
+        """Return the same with every size filled in. Raise UserError for a value that breaks a rule."""
+        settings = dataclasses.asdict(self.recipe.resolved()) | {"n": self.settings["n"]}
+        del settings["space"]
+        return replace(self, seed=checked("seed", self.seed), settings=settings)
+
+    def check(self, device: str = "cpu") -> None:
+        """Raise UserError if nothing can be scored."""
+        proxies.get(self.method)
+        recipe = self.recipe
+        batch_of(recipe, self.seed)
+        first = self.cells.graphs.architecture(0)
+        map_sizes(recipe.network(first, 0, 2).program, recipe.side, recipe.side)
+
+    @property
+    def together(self) -> bool:
+        return True
+
+    def family(self) -> str:
+        return canonical_json({**dataclasses.asdict(self), "dataset": ""})
+
+    @staticmethod
+    def measure(
+        group: list[Any],
+        progress: bool,
+        device: str,
+    ) -> Iterator[Row]:
+        """Yield the rows of resolved experiments that differ only in the dataset."""
+        first = group[0]
+        made: Row = stamp(device) | {"image_source": _images(first.recipe.images).source}
+        # It is where the state of a training would be, so that it is removed once the rows are recorded.
+        checkpoint = checkpoint_for(group, device)
+        place = checkpoint.path if checkpoint else None
+        journal = Journal(place, first.key(), "set $XDG_CACHE_HOME")
+        architectures: dict[int, Architecture] = {}
+        for asked in group:
+            architectures |= asked.cells.architectures()
+        scores = scores_of(first, architectures, device, journal, progress)
+        all_cells = [replace(first, dataset=benchmark.dataset).cells for benchmark in benchmarks(first.space)]
+        made["published_repeat_rho"] = repeated(all_cells, first.method)
+        for asked in group:
+            benchmark = asked.cells.benchmark
+            table = {"source": benchmark.table.source, "table_digest": asked.table_digest()}
+            row = dataclasses.asdict(asked) | judged(asked.cells, asked.method, scores) | made | table
+            yield row | {"seconds": round(row["seconds"] / len(group), 3)}
 
 
-def cost(
+def experiments(
     recipe: UntrainedNetworks,
-    missing: Sequence[tuple[str, int]],
-    total: int,
-    architectures: Mapping[int, Architecture],
-    workers: Workers,
-    device: str,
-) -> str:
-    """Return a sentence that says how many networks are to be scored, on what, and for about how long."""
-    if not missing:
-        return f"{total} of {total} methods and seeds are recorded already"
-    taken: dict[str, float] = {}
-    alike = asdict(replace(recipe, space=""))
-    for row in Results.of(TABLE).rows():
-        settings = {name: row["settings"].get(name) for name in alike}
-        if row["space"] == recipe.space and settings | {"space": ""} == alike:
-            taken[row["method"]] = row["seconds_per_architecture"]
-    each = [taken.get(method) for method, _ in missing]
-    seconds = sum(second for second in each if second is not None) * len(architectures) / workers.workers
-    duration = "" if None in each else f", about {in_words(seconds)} by rows like them"
-    rest = f"; {total - len(missing)} are recorded already" if len(missing) < total else ""
-    n = f"{len(missing)} of {total} methods and seeds to score on {len(architectures)} networks each"
-    return f"{n}, on {workers} ({device}){duration}{rest}"
+    methods: Sequence[str],
+    n: int,
+    seeds: Sequence[int],
+) -> list[Scoring]:
+    """Return an experiment for each method, initialisation and installed dataset of the space, methods outermost."""
+    settings = dataclasses.asdict(recipe) | {"n": n}
+    space = settings.pop("space")
+    asked = []
+    for method in methods:
+        for seed in seeds:
+            for benchmark in benchmarks(space):
+                # A proxy has no labels to train on.
+                place = (TABLE, space, benchmark.dataset, method, None, seed)
+                asked.append(Scoring(*place, settings=settings))  # type: ignore[arg-type]
+    return asked
 
 
 def rows() -> pd.DataFrame:
@@ -221,93 +223,7 @@ def record(
     profile: str,
     device: str = "cpu",
 ) -> None:
-    """Compute and record the missing rows of these spaces, one by one; the `quick` profile computes nothing."""
+    """Compute and record the missing rows of these spaces; the `quick` profile computes nothing."""
     for name in names if profile != "quick" else ():
-        for _ in run(UntrainedNetworks(name), proxies.names(), N, SEEDS, device=device):
+        for _ in run_many(experiments(UntrainedNetworks(name), proxies.names(), N, SEEDS), device=device):
             pass
-
-
-def _rows(
-    recipe: UntrainedNetworks,
-    device: str,
-    workers: Workers | None,
-    asked: Sequence[tuple[str, int]],
-    chosen: Sequence[Cells],
-    *,
-    force: bool,
-    progress: bool,
-) -> Iterator[Row]:
-    from tqdm import tqdm
-
-    architectures = _architectures(chosen)
-    with (
-        Runner(workers) as runner,
-        tqdm(total=len(asked) * len(architectures), unit="network", disable=not progress) as bar,
-    ):
-        for method, seed in asked:
-            places = [_place(recipe, cells, method, seed) for cells in chosen]
-            digests = [digest(cells.benchmark.table) for cells in chosen]
-            rows = _recorded(recipe, chosen, method, seed) if not force else [None]
-            if None not in rows:
-                bar.update(len(architectures))
-                yield from rows  # type: ignore[misc]
-                continue
-            facts = _facts(recipe, device) | {"published_repeat_rho": repeated(chosen, method)}
-            made = [facts[name] for name in ("device", "version", "commit")]
-            keeps = not force and not facts["commit"].endswith("+dirty")
-            journal = kept_scores([asdict(recipe), method, seed, *made], keeps)
-            scores: dict[int, Score] = {identity: (value, seconds) for identity, value, seconds in journal.records}
-            todo = [identity for identity in architectures if identity not in scores]
-            bar.update(len(architectures) - len(todo))
-            groups = [todo[start : start + GROUP] for start in range(0, len(todo), GROUP)]
-            jobs = []
-            for ids in groups:
-                some = {identity: architectures[identity] for identity in ids}
-                jobs.append(Scoring(recipe, method, seed, some, device))
-            for answer in runner.map(score_some, jobs):
-                if answer.error is not None:
-                    raise answer.error
-                journal.add([identity, *told] for identity, told in answer.result.items())
-                scores |= answer.result
-                bar.update(len(answer.result))
-            for place, cells, table_digest in zip(places, chosen, digests, strict=True):
-                source = {"source": cells.benchmark.table.source, "table_digest": table_digest}
-                row = place | judged(cells, method, scores) | facts | source
-                yield Results.of(TABLE).add(row, replace=force)
-
-
-def _architectures(chosen: Sequence[Cells]) -> dict[int, Architecture]:
-    """All that are scored, by id: those of several datasets are the same ones."""
-    return {identity: a for cells in chosen for identity, a in cells.architectures().items()}
-
-
-def _recorded(
-    recipe: UntrainedNetworks,
-    chosen: Sequence[Cells],
-    method: str,
-    seed: int,
-) -> list[Row | None]:
-    """The row of each dataset, None where there is none."""
-    found = []
-    for cells in chosen:
-        key = row_key(_place(recipe, cells, method, seed))
-        found.append(Results.of(TABLE).find(key, digest(cells.benchmark.table)))
-    return found
-
-
-def _place(
-    recipe: UntrainedNetworks,
-    cells: Cells,
-    method: str,
-    seed: int,
-) -> Row:
-    """What a row is an answer to."""
-    settings = {"n": len(cells.rows), **asdict(recipe)}
-    del settings["space"]
-    place = {"table": TABLE, "space": recipe.space, "dataset": cells.benchmark.dataset, "method": method}
-    return place | {"n_train": None, "seed": seed, "profile": "standard", "protocol": "clean", "settings": settings}
-
-
-def _facts(recipe: UntrainedNetworks, device: str) -> Row:
-    """With what and when a row is made."""
-    return stamp(device) | {"image_source": _images(recipe.images).source}
