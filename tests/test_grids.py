@@ -79,7 +79,7 @@ def test_every_row_of_a_page_has_the_settings_that_the_page_is_about():
     assert grids.rows("auxiliary_data")[["images", "n_images"]].values.tolist() == [["digits", 0]]
 
 
-def test_the_q_explorer_has_every_run_once():
+def test_the_q_explorer_has_every_run_once_and_where_two_are_recorded_that_of_the_page():
     assert explore.recorded_over_q().empty
     default, other = (grids.grid("preference", only={"q": q, "learn_u": "true"})[0] for q in ("1.5", "1.25"))
     record(default)
@@ -89,7 +89,7 @@ def test_the_q_explorer_has_every_run_once():
     record(Experiment(**here | {"settings": {"q": 2.0, "reading": "text", "learn_u": True}}))
     shown = explore.recorded_over_q()
     runs = sorted(shown[["table", "reading", "q"]].values.tolist())
-    assert runs == [["preference", *run] for run in (("printed", 1.25), ("printed", 1.5), ("text", 2.0))]
+    assert runs == [["few_shot", "printed", 1.5], ["preference", "printed", 1.25], ["preference", "text", 2.0]]
 
 
 def test_the_page_shows_the_rows_of_its_grid_and_no_others():

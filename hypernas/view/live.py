@@ -104,10 +104,11 @@ def ends(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def recorded_over_q() -> pd.DataFrame:
-    """Return the recorded rows of the table `preference` and of its page; rows at q = 1.5 belong to several pages."""
+    """Return the recorded rows of the page on q, and those of the table `preference` that the page does not have."""
     import pandas as pd
 
-    rows = pd.concat([frame("preference"), grids.rows("preference")], ignore_index=True)
+    # The page first: what both have at q = 1.5 was trained twice, and two pages must not differ about it.
+    rows = pd.concat([grids.rows("preference"), frame("preference")], ignore_index=True)
     return rows.drop_duplicates([name for name in RUN if name in rows], ignore_index=True)
 
 
