@@ -107,6 +107,15 @@ def test_learning_curves_draw_the_mean_and_students_band_of_every_series():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["39", "78"]
 
 
+def test_numbers_of_labels_that_would_run_into_each_other_are_not_both_written():
+    from hypernas.view import comparisons
+
+    frame = pd.concat([rows(1).query("n_train == 39").assign(n_train=n) for n in (50, 100, 172, 424, 4236)])
+    (ax,) = comparisons.learning_curves(frame, ["method", "graph_form"]).axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["50", "100", "", "424", "4236"]
+    assert len(ax.get_xticks()) == 5
+
+
 def test_rows_of_two_settings_are_not_averaged():
     from hypernas.view import comparisons
 

@@ -109,6 +109,10 @@ def _series(rows: pd.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], dict
     return styles
 
 
+# Two numbers of labels that are closer, as a part of the axis, would run into each other.
+CLOSEST_LABELS = 0.15
+
+
 def _size_axis(
     ax: Axes,
     sizes: Iterable[float],
@@ -116,10 +120,18 @@ def _size_axis(
 ) -> None:
     """A tick at every size in use and nowhere else; sizes grow by factors, so the axis does too."""
     ticks = sorted({float(size) for size in sizes})
+    places = np.log(ticks) if log else np.array(ticks)
+    labels: list[str] = []
+    last = -np.inf
+    for tick, place in zip(ticks, places, strict=True):
+        fits = place - last >= CLOSEST_LABELS * np.ptp(places)
+        labels.append(f"{tick:g}" if fits else "")
+        if fits:
+            last = place
     if log:
         ax.set_xscale("log")
     ax.minorticks_off()
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=9)
+    ax.set_xticks(ticks, labels, fontsize=9)
 
 
 def learning_curves(
