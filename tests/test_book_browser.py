@@ -97,7 +97,7 @@ def test_no_page_is_heavy():
 VERDICTS = [f"notebooks/{name}.html" for name in wording()["pages"]]
 OUT_OF_SIGHT = """
 return [...document.querySelectorAll('.hn-scroll')]
-  .filter((box) => box.scrollWidth > box.clientWidth + 2)
+  .filter((box) => !box.closest('details') && box.scrollWidth > box.clientWidth + 2)
   .map((box) => box.textContent.slice(0, 60))
 """
 OPEN_CODE = "return document.querySelectorAll('div.cell.tag_hide-input > details[open]').length"
