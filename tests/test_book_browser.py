@@ -96,8 +96,8 @@ def test_no_page_is_heavy():
 # Pages whose question is answered by a verdict; on the others the lesson or the view is the answer.
 VERDICTS = [f"notebooks/{name}.html" for name in wording()["pages"]]
 OUT_OF_SIGHT = """
-return [...document.querySelectorAll('.hn-scroll')]
-  .filter((box) => !box.closest('details') && box.scrollWidth > box.clientWidth + 2)
+return [...document.querySelectorAll('.hn-scroll:has(> table)')]
+  .filter((box) => box.scrollWidth > box.clientWidth + 2)
   .map((box) => box.textContent.slice(0, 60))
 """
 OPEN_CODE = "return document.querySelectorAll('div.cell.tag_hide-input > details[open]').length"
