@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hypernas import data
+from hypernas import data, spaces
 from hypernas.errors import UserError
 from hypernas.lab.summary import best_rivals
 
@@ -102,3 +102,14 @@ def test_the_best_rival_is_the_best_setting_of_all_that_share_five_seeds():
     assert line["difference"] == pytest.approx(0.03 + 2 * np.mean(noise[:5]))
     assert line["low"] < line["difference"] < line["high"]
     assert best_rivals(rows[rows["method"] != "a"], "ours").empty
+
+
+def test_a_fetched_table_whose_columns_differ_in_length_is_one_sentence(tmp_path, monkeypatch):
+    columns = {name: np.zeros(4, np.uint8) for name in ("n_vertices", "adj_bits", "trainable_parameters")}
+    columns |= {"test_correct_sum3": np.zeros(4, np.uint16), "val_index": np.arange(4), "val_correct": np.zeros((4, 4))}
+    path = tmp_path / "nasbench101" / "nasbench101_official.npz"
+    path.parent.mkdir()
+    path.write_bytes(npz_bytes(ops=np.zeros((3, 5), np.uint8), **columns))
+    monkeypatch.setenv("HYPERNAS_DATA", str(tmp_path))
+    with pytest.raises(UserError, match="must have a row for each cell, got columns that differ: fetch it again"):
+        spaces.get("nasbench101").table("cifar10")

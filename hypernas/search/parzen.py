@@ -23,7 +23,7 @@ Assignment = Mapping[str, Any]
 
 
 def suggest(task: Task, trials: Trials) -> Candidate:
-    """Return the architecture that TPE suggests given all answers, or a random one if that is outside the limits."""
+    """Return the new architecture that TPE suggests given all answers, or a random one if none is within the limits."""
     try:
         import optuna
     except ImportError as error:

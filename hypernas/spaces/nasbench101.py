@@ -463,6 +463,10 @@ class NASBench101(SearchSpace):
             "val_correct",
         )
         arrays = load_npz(path, encodings + accuracies)
+        rows = {len(arrays[name]) for name in (*encodings, "test_correct_sum3")}
+        # The table that `fetch` makes has no known checksum.
+        if len(rows) > 1 or arrays["val_correct"].shape != (len(arrays["val_index"]), 4):
+            raise UserError(f"{path} must have a row for each cell, got columns that differ: fetch it again")
         # The sum of three runs, and one run at 4, 12, 36 and 108 epochs.
         test = arrays["test_correct_sum3"] / (3 * TEST_IMAGES) * 100
         validation = np.full(len(test), np.nan)
