@@ -103,7 +103,7 @@ function cellGraph(drawing, position, room, tell) {
     for (const name of ["pointerleave", "blur"]) node.addEventListener(name, show(false));
     svg.append(node);
   });
-  svg.style.minWidth = `${0.74 * width}px`;
+  svg.style.minWidth = `${0.7 * width}px`;
   return svg;
 }
 
