@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from kernels import ForkedKernel
+from forked import ForkedKernel
 
 from hypernas.cli import main
 from hypernas.errors import UserError
