@@ -6,12 +6,11 @@ import re
 import shlex
 import signal
 import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels import IMPORTED
+from forked import forked
 
 import hypernas as hypernas_library
 from hypernas import spaces
@@ -360,13 +359,10 @@ def worker(path, name, queries, settings):
 
 def killed_ten_times(path, queries, settings, helper_after):
     """The lines of a journal on which `shaky` was killed ten times; `steady` helped after some of the kills."""
-    context, rng = get_context("forkserver"), np.random.default_rng(0)
-    context.set_forkserver_preload(IMPORTED)
+    rng = np.random.default_rng(0)
 
     def started(name):
-        process = context.Process(target=worker, args=(path, name, queries, settings))
-        process.start()
-        return process
+        return forked(worker, path, name, queries, settings)
 
     shaky, helpers = started("shaky"), []
     while not path.exists():

@@ -1,11 +1,8 @@
 """Claims about experiments and recorded rows, with a tiny benchmark and predictor for the real ones."""
 
 import json
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from doubles import TwinBenchmark, toy_world
+from forked import forked
 
 from hypernas import predictors
 from hypernas.errors import UserError
@@ -195,45 +193,42 @@ def test_commit_is_that_of_the_checkout_and_unknown_outside_git(monkeypatch, tmp
 # The store.
 
 ROW = {**dict.fromkeys(results.KEY, "x"), "n_train": 2, "seed": 0, "settings": {"q": 1.5}, "kendall_tau": 0.5}
-WRITER = """
-import sys
-from hypernas.lab.rows import Results
-store, first, count = Results(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-row = dict.fromkeys(("table", "space", "dataset", "method", "profile", "protocol"), "x")
-for seed in range(first, first + count):
-    store.add({**row, "n_train": 2, "seed": seed, "settings": {"filling": "y" * 5000}})
-    print(seed, flush=True)
-"""
 
 
-def writer(path, first, count):
-    command = [sys.executable, "-c", WRITER, str(path), str(first), str(count)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def write(path, first, count, confirmed):
+    """Add rows with so many seeds from `first` on, and note each in the file `confirmed` once it is recorded."""
+    store = Results(path)
+    with confirmed.open("w") as file:
+        for seed in range(first, first + count):
+            store.add({**ROW, "seed": seed, "settings": {"filling": "y" * 5000}})
+            print(seed, file=file, flush=True)
 
 
 def test_two_processes_writing_at_once_lose_no_row(tmp_path):
     path = tmp_path / "rows.jsonl"
-    both = [writer(path, first, 50) for first in (0, 1000)]
+    both = [forked(write, path, first, 50, tmp_path / str(first)) for first in (0, 1000)]
     for process in both:
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+        process.join(timeout=60)
+        assert process.exitcode == 0
     assert sorted(row["seed"] for row in recorded(path)) == [*range(50), *range(1000, 1050)]
 
 
 def test_killed_at_any_moment_the_file_parses_and_holds_every_confirmed_row(tmp_path):
     path, draw, first = tmp_path / "rows.jsonl", random.Random(0), 0
-    for _ in range(6):
-        process = writer(path, first, 100_000)
-        assert int(process.stdout.readline()) == first
+    for number in range(6):
+        confirmed = tmp_path / str(number)
+        process = forked(write, path, first, 100_000, confirmed)
+        while not (confirmed.exists() and confirmed.read_text()):
+            assert process.is_alive()
+            time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.15))
-        os.kill(process.pid, signal.SIGKILL)
-        confirmed = [first, *map(int, process.stdout.read().split())]
-        process.wait()
-        process.stdout.close()
+        process.kill()
+        process.join()
+        last = int(confirmed.read_text().split()[-1])
         seeds = [row["seed"] for row in recorded(path)]
         assert path.read_bytes().endswith(b"\n")
         assert seeds == list(range(len(seeds)))
-        assert len(seeds) in (confirmed[-1] + 1, confirmed[-1] + 2)
+        assert len(seeds) in (last + 1, last + 2)
         first = len(seeds)
 
 

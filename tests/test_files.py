@@ -2,11 +2,14 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 
 import pytest
+from forked import forked
 
+from hypernas.data.labelled import write_labelled
 from hypernas.training.files import is_alive, replaced
 
 
@@ -56,20 +59,16 @@ def test_a_process_of_this_machine_is_alive_until_it_ends(gone):
     assert not is_alive(gone)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from hypernas.data.labelled import write_labelled
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-write_labelled(Path(sys.argv[1]), {"notation": ["x"]}, {})
-"""
+def killed_while_writing(path):
+    os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    write_labelled(path, {"notation": ["x"]}, {})
 
 
 def test_a_table_whose_writer_is_killed_leaves_nothing_after_the_next_one(tmp_path):
-    from hypernas.data.labelled import write_labelled
-
     path = tmp_path / "table.parquet"
-    assert subprocess.run([sys.executable, "-c", KILLED, str(path)]).returncode == -9
+    process = forked(killed_while_writing, path)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".table.parquet.")
     write_labelled(path, {"notation": ["x"]}, {})

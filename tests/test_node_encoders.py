@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import predictors
+from hypernas import predictors, spaces
 from hypernas.errors import UserError
 from hypernas.fast.encoder import encoder_pass
 from hypernas.fast.scoring import score
@@ -14,9 +14,10 @@ from hypernas.method.encoder import GlobalEncoder
 from hypernas.method.hypernas import ArchitecturePredictor
 from hypernas.predictors.shared.node_encoders import (
     ENCODERS,
-    NETWORKS,
+    POOLINGS,
     GatedGNN,
     NetworkEncoder,
+    PrintedGCN,
     edges_of_union,
     encoder_class,
     shortest_paths,
@@ -25,7 +26,7 @@ from hypernas.predictors.shared.node_encoders import (
 )
 
 pytestmark = pytest.mark.usefixtures("double")
-OTHERS = sorted(NETWORKS)
+OTHERS = sorted({*ENCODERS} - {"gcn"})
 
 
 @pytest.fixture(params=[*OTHERS, "whole", "whole, virtual edges"])
@@ -209,6 +210,39 @@ def test_scores_are_those_of_the_plain_model(name, context, several):
     model = ArchitecturePredictor(5, 2, 8, context, encoder_class(name))
     batch = collate([*several, several[0]])
     assert torch.allclose(score(model, batch), model(batch)[0])
+
+
+def test_the_printed_layers_sum_over_the_edges_of_a_node_and_not_over_itself():
+    torch.manual_seed(0)
+    network = PrintedGCN(2, 1)
+    x = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]]])
+    adjacency = torch.tensor([[[0, 1, 2], [0, 0, 0], [0, 0, 0]]])
+    along, against = network.layers[0].weight
+    fed = torch.stack([x[0, 1] + 2 * x[0, 2], 0 * x[0, 1], 0 * x[0, 2]])
+    feeding = torch.stack([0 * x[0, 0], x[0, 0], 2 * x[0, 0]])
+    expected = 0.5 * (fed @ along).relu() + 0.5 * (feeding @ against).relu()
+    assert torch.allclose(network(x, adjacency, torch.ones(1, 3, dtype=torch.bool))[0], expected)
+
+
+def test_other_poolings_take_the_largest_value_or_the_output_node():
+    x = torch.tensor([[[1.0, 5.0], [3.0, 2.0], [0.0, 0.0]]])
+    mask = torch.tensor([[True, True, False]])
+    pooled = {name: encoder_class(name)(5, 2, 2, "sum").pool(x, mask)[0].tolist() for name in POOLINGS}
+    assert pooled == {"gcn-max": [3, 5], "gcn-output": [3, 2]}
+
+
+@pytest.mark.parametrize(("name", "value"), [("regressor_width", 3), ("head_bias", 0.0)])
+def test_a_width_and_a_spread_reach_the_model_of_both_engines(name, value):
+    space = spaces.get("nasbench201")
+    graphs = collate([space.sample(np.random.default_rng(0))], space)
+    for engine in ("fast", "plain"):
+        predictor = predictors.get("hypernas")(engine=engine, n_layers=1, width=8, channels=2, **{name: value})
+        model = predictor.new_model(graphs)
+        found = {
+            "regressor_width": model.predictor.regressor.hidden.out_features,
+            "head_bias": model.hypernetwork.heads["3"].bias.abs().max().item(),
+        }
+        assert found[name] == value
 
 
 def test_the_default_encoder_is_the_directed_gcn_and_the_rule_names_all():

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from kernels import ForkedKernel
+from forked import ForkedKernel
 
 from hypernas.cli import main
 from hypernas.errors import UserError
@@ -52,10 +52,20 @@ def notebook(tmp_path):
     return path
 
 
-def hypernas_run(*words, **changed):
-    """`hypernas run` in a process of its own: Jupyter's warnings are not ours."""
-    command = [sys.executable, "-m", "hypernas", "run", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=550, env={**os.environ, **changed})
+@pytest.fixture
+def forked_kernels(monkeypatch):
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", ForkedKernel)
+
+
+def executes(test):
+    """Mark a test that executes notebooks in this process, where Jupyter's warnings are not ours."""
+    for mark in (pytest.mark.notebook, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("forked_kernels")):
+        test = mark(test)
+    return test
+
+
+def hypernas_run(*words):
+    return CliRunner().invoke(main, ["run", *map(str, words)])
 
 
 def printed(path):
@@ -138,11 +148,11 @@ def test_a_folder_that_is_a_file_is_one_sentence(notebook, capsys):
     assert capsys.readouterr().err.startswith(f"Error: a file or folder must be one that can be used, got {notebook} ")
 
 
-@pytest.mark.notebook
+@executes
 def test_a_notebook_runs_with_its_parameters_and_leaves_one_file(notebook, tmp_path):
     out = tmp_path / "out"
     result = hypernas_run(notebook, "-p", "n_train", 156, "-p", "q", 2, "--profile", "standard", "-o", out)
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert result.stdout.strip() == str(out / "small.ipynb")
     assert printed(out / "small.ipynb") == "standard 156 2.0 [39, 78] None\n"
     assert [path.name for path in out.iterdir()] == ["small.ipynb"]
@@ -251,27 +261,27 @@ def test_what_a_kernel_says_outside_its_cells_is_passed_on_unless_it_was_interru
     assert capfd.readouterr().err == told
 
 
-@pytest.mark.notebook
+@executes
 def test_a_notebook_without_a_kernel_runs(tmp_path):
     cells = [nbformat.v4.new_code_cell("n = 1  # 1..3", metadata={"tags": ["parameters"]})]
     path = tmp_path / "bare.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell("print(n)")]), path)
     result = hypernas_run(path, "-p", "n", 2, "-o", tmp_path / "out")
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert printed(tmp_path / "out" / "bare.ipynb") == "2\n"
 
 
-@pytest.mark.notebook
+@executes
 def test_a_failed_notebook_is_kept_and_named_and_a_good_run_clears_it(notebook, tmp_path):
     out = tmp_path / "out"
     result = hypernas_run(notebook, "-p", "fails", "true", "-o", out)
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert f"AssertionError: as asked); what ran is kept as {out / 'small.failed.ipynb'}" in result.stderr
     assert "Traceback" not in result.stderr
     assert printed(out / "small.failed.ipynb").startswith("quick 78 1.5")
     assert [path.name for path in out.iterdir()] == ["small.failed.ipynb"]
     result = hypernas_run(notebook, "-o", out)
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert [path.name for path in out.iterdir()] == ["small.ipynb"]
 
 
@@ -331,13 +341,11 @@ def book():
     return notebook_grid.read(ROOT / "book" / "grid.yml")
 
 
-@pytest.mark.notebook
-@pytest.mark.filterwarnings("ignore")  # Jupyter's warnings are not ours.
+@executes
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
 def test_every_notebook_runs_in_the_quick_profile(book, name, monkeypatch):
     """One execution serves tests and book: what `make book` has executed is not run again, nor the other way."""
     monkeypatch.delenv("HYPERNAS_LAYERED")
-    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", ForkedKernel)
     (execution,) = (one for one in book.executions if one.name == name)
     (told,) = notebook_grid.carry_out(replace(book, executions=[execution], missing=[execution]))
     assert told.state in (notebook_grid.EXECUTED, notebook_grid.UNCHANGED), told.reason

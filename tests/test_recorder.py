@@ -15,6 +15,7 @@ from hypernas.training.loop import Schedule, train
 from hypernas.training.recorder import Recorder
 
 SMALL = {"n_layers": 2, "width": 16, "hyper_width": 16, "image_batch": 8, "n_blocks": 1, "epochs": 3}
+SMALL |= {"hidden": 8, "channels": 4, "cells_per_stage": 1}
 METHODS = ["hypernas", "hypernas-p", "hypernas-h"]
 TRAINED = [name for name in predictors.names() if predictors.can_fit_many(name)]
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 from doubles import ToyBenchmark, toy_world
+from forked import forked
 
 from hypernas import predictors
 from hypernas.cli import main
@@ -251,30 +253,23 @@ def test_processes_record_while_one_is_stuck_and_all_end_with_the_one_that_start
     assert sorted(row["seed"] for row in Results(tmp_path / "few_shot.jsonl").rows()) == [0, 1]
 
 
-TWICE = """
-import sys
-from hypernas.lab.experiment import Experiment
-from hypernas.lab.recording import carry_out, plan
-
-asked = [Experiment("few_shot", "nasbench201", "cifar10", "graph-features", 20, seed, settings={"n_trees": 2})
-         for seed in range(100, 120)]
-planned = plan(asked)
-print("ready", flush=True)
-sys.stdin.readline()
-print(sum(outcome.trained for outcome in carry_out(planned)), flush=True)
-"""
+def carry_out_twenty(folder, both_ready, trained):
+    """Plan twenty rows, wait until the other process has planned them too, and say how many are trained here."""
+    os.environ["HYPERNAS_RESULTS"] = str(folder)
+    place = ("few_shot", "nasbench201", "cifar10")
+    asked = [Experiment(*place, "graph-features", 20, seed, settings={"n_trees": 2}) for seed in range(100, 120)]
+    planned = plan(asked)
+    both_ready.wait(timeout=120)
+    trained.put(sum(outcome.trained for outcome in carry_out(planned)))
 
 
 def test_two_processes_with_one_sweep_of_twenty_rows_train_each_row_once(tmp_path):
-    environment = {**os.environ, "HYPERNAS_RESULTS": str(tmp_path)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    both = [subprocess.Popen([sys.executable, "-c", TWICE], **pipes) for _ in range(2)]
-    assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+    context = get_context("forkserver")
+    both_ready, trained = context.Barrier(2), context.Queue()
+    both = [forked(carry_out_twenty, tmp_path, both_ready, trained) for _ in range(2)]
+    assert sum(trained.get(timeout=120) for _ in both) == 20
     for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    trained = [int(process.communicate(timeout=120)[0]) for process in both]
-    assert sum(trained) == 20
+        process.join()
     assert len(Results(tmp_path / "few_shot.jsonl").rows()) == 20
     assert list((tmp_path / ".leases").glob("*.lease")) == []
 

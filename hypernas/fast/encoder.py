@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from hypernas.fast.stacked_models import rows_by_model
 from hypernas.graph import GraphBatch
-from hypernas.method.encoder import DirectedGCNLayer, propagation
+from hypernas.method.encoder import GlobalEncoder, propagation
 
 # Name -> the parameters (S, ...) of all S models.
 Parameters = Mapping[str, Tensor]
@@ -248,8 +248,8 @@ def encoder_pass(
 
 
 def is_directed_gcn(encoder: nn.Module) -> bool:
-    """Return whether the encoder's layers are those of Eq. 1."""
-    return any(isinstance(module, DirectedGCNLayer) for module in encoder.modules())
+    """Return whether the encoder is that of Eq. 1, not another one with some of its parts."""
+    return type(encoder) is GlobalEncoder
 
 
 def _both_directions(propagate: Tensor) -> Tensor:

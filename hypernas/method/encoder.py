@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,6 +57,11 @@ class DirectedGCNLayer(nn.Module):
         return F.relu(forward) + F.relu(backward)
 
 
+def mean_of_nodes(x: Tensor, mask: Tensor) -> Tensor:
+    """Node features x (B, N, D), zero where the mask (B, N) has no node -> features of each cell (B, D)."""
+    return x.sum(1) / mask.sum(1, keepdim=True)
+
+
 class GlobalEncoder(nn.Module):
     """Encode the cells of a network in sequence; each cell sees the pooled features of the one before it.
 
@@ -81,6 +88,7 @@ class GlobalEncoder(nn.Module):
         self.context = context
         self.width = width
         self.n_layers = n_layers
+        self.pool: Callable[[Tensor, Tensor], Tensor] = mean_of_nodes
         self.embedding = nn.Embedding(n_ops, width)
         # Two stacks of layers, found by the kind of a cell.
         self.gcn = nn.ModuleList()
@@ -95,8 +103,7 @@ class GlobalEncoder(nn.Module):
         """B architectures of C cells -> embedding h (B, D), the mean of z(i), and node features (B, C, N, D)."""
         # Together with a number of a unique cell for each row it picks the cell of every network at once.
         rows = torch.arange(len(batch), device=batch.ops.device)
-        z = self.embedding.weight.new_zeros(len(batch), self.width)  # z(0) = 0
-        total = torch.zeros_like(z)
+        z = total = self.embedding.weight.new_zeros(len(batch), self.width)  # z(0) = 0
         nodes = []
         for i in range(batch.sequence.shape[1]):
             # Networks differ in length: past its end a network keeps its z and adds nothing to the sum.
@@ -108,7 +115,7 @@ class GlobalEncoder(nn.Module):
             x = self._cell(v, batch.adjacency[cell], mask, batch.kind[cell])  # V~(i) = G(E(i), V(i))
             # Padded nodes must not enter the mean.
             x = x * mask[..., None]
-            pooled = x.sum(1) / mask.sum(1, keepdim=True)  # z(i) = pool(V~(i))
+            pooled = self.pool(x, mask)  # z(i) = pool(V~(i))
             z = torch.where(present, pooled, z)
             total = total + z * present
             nodes.append(x)

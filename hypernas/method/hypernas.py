@@ -38,11 +38,15 @@ TEST_IMAGES = 256
 
 @dataclass(frozen=True)
 class EncoderSize:
-    """Size of the GCN: 6 layers of width 72, but 3 x 144 for DARTS and 3 x 256 for ViT (Supplement 7)."""
+    """Size of the GCN: 6 layers of width 72, but 3 x 144 for DARTS and 3 x 256 for ViT (Supplement 7).
+
+    The regressor's hidden layer has `regressor_width` features, as many as the GCN where that is 0.
+    """
 
     n_layers: int = 6
     width: int = 72
     context: str = "sum"
+    regressor_width: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ class HypernetworkSize:
     """Size of the hypernetwork: 3 layers of width 96, but 2 x 128 for DARTS and 4 x 128 for ViT (Supplement 7).
 
     If `c_max` is not 0, it limits the channels of every head, and larger weights are tiled from the head's output.
+    `head_bias` is the spread of a head's bias at the start.
     """
 
     hyper_layers: int = 3
     hyper_width: int = 96
     c_max: int = 0
+    head_bias: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,11 @@ class Regressor(nn.Module):
     embedding is already the output of a deep network and a few dozen labels support no more.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden: int = 0) -> None:
         super().__init__()
-        self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, 1)
+        hidden = hidden or width
+        self.hidden = nn.Linear(width, hidden)
+        self.out = nn.Linear(hidden, 1)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.out(F.relu(self.hidden(h)))[..., 0]
@@ -121,10 +128,11 @@ class ArchitecturePredictor(nn.Module):
         width: int,
         context: str,
         encoder: Callable[..., GlobalEncoder] = GlobalEncoder,
+        regressor_width: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder(n_ops, n_layers, width, context)
-        self.regressor = Regressor(width)
+        self.regressor = Regressor(width, regressor_width)
 
     def forward(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
         """B architectures -> standardised accuracy (B,), node features (B, C, N, D)."""
@@ -233,7 +241,8 @@ class HyperNASP:
         """Return an untrained encoder and regressor for the space of `graphs`."""
         n_ops = int(graphs.ops.max()) + 1 if graphs.space is None else len(graphs.space.ops)
         size = self.encoder
-        return ArchitecturePredictor(n_ops, size.n_layers, size.width, size.context, self.encoder_class)
+        widths = size.n_layers, size.width
+        return ArchitecturePredictor(n_ops, *widths, size.context, self.encoder_class, size.regressor_width)
 
     def programs(self, graphs: GraphBatch) -> list[Program]:
         """Return the target network of each architecture: none, because HyperNAS-P runs no networks."""
@@ -373,7 +382,7 @@ def new_generator(
     """
     if size.c_max:
         heads = [(kernel, min(c_out, size.c_max), min(c_in, size.c_max)) for kernel, c_out, c_in in heads]
-    hypernetwork = Hypernetwork(width, size.hyper_width, size.hyper_layers, heads=heads)
+    hypernetwork = Hypernetwork(width, size.hyper_width, size.hyper_layers, heads=heads, head_bias=size.head_bias)
     c_image = images.train_images.shape[1]
     head = TargetHead(c_image, program.channels, program.c_last, images.n_classes, program.stem_stride)
     return hypernetwork, head

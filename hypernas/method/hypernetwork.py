@@ -36,6 +36,7 @@ class Hypernetwork(nn.Module):
         n_layers: int = 3,
         c_max: int = 32,
         heads: Sequence[tuple[int, int, int]] = (),
+        head_bias: float = 1.0,
     ) -> None:
         super().__init__()
         # The kernels of the paper's spaces; a space with others passes its own heads.
@@ -50,7 +51,7 @@ class Hypernetwork(nn.Module):
             self.heads[str(kernel)] = nn.Linear(widths[-1], c_out * c_in * kernel * kernel)
         for head in self.heads.values():
             nn.init.normal_(head.weight, std=width**-0.5)  # type: ignore[union-attr, arg-type]
-            nn.init.normal_(head.bias)  # type: ignore[union-attr, arg-type]
+            nn.init.normal_(head.bias, std=head_bias)  # type: ignore[union-attr, arg-type]
 
     def features(self, nodes: Tensor) -> Tensor:
         """nodes (..., D) -> hidden features (..., width)."""

@@ -1,6 +1,7 @@
 """Graph networks that can replace the directed GCN: those of GHN and GHN-2, and three from PyTorch Geometric.
 
 Everything around them stays that of `method.encoder.GlobalEncoder`: global encoding, width, embedding of operations.
+Three more are the directed GCN itself with one choice made differently, where the paper does not say which is meant.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypernas.graph import GraphBatch
-from hypernas.method.encoder import KINDS, GlobalEncoder
+from hypernas.method.encoder import KINDS, DirectedGCNLayer, GlobalEncoder
 
 # GHN-2 gives no virtual edge to nodes that are further apart than this many edges.
 LONGEST_PATH = 50
@@ -171,6 +172,27 @@ def shortest_paths(adjacency: Tensor) -> Tensor:
     return paths
 
 
+class PrintedGCN(nn.Module):
+    """Layers of Eq. 1 as printed: E is the adjacency alone, without self-loops and without a division by its sums."""
+
+    def __init__(self, width: int, n_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DirectedGCNLayer(width) for _ in range(n_layers))
+
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+        mask: Tensor,
+    ) -> Tensor:
+        """x (B, N, D), adjacency (B, N, N) edge counts, mask (B, N) -> (B, N, D)."""
+        edges = adjacency.to(x.dtype)
+        propagate = 0.5 * torch.stack([edges, edges.mT])
+        for layer in self.layers:
+            x = layer(x, propagate)
+        return x
+
+
 # Name -> graph network of (width, n_layers); GHN's are one pass, whatever the number of layers.
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "gatedgnn": lambda width, n_layers: GatedGNN(width),
@@ -178,8 +200,38 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "gin": partial(MessagePassing, layer="gin"),
     "gat": partial(MessagePassing, layer="gat"),
     "transformer": partial(MessagePassing, layer="transformer"),
+    "gcn-printed": PrintedGCN,
 }
-ENCODERS = ("gcn", *NETWORKS)
+
+
+class PooledEncoder(GlobalEncoder):
+    """The global encoder with another pooling of node features x (B, N, D) and mask (B, N) into z (B, D)."""
+
+    def __init__(
+        self,
+        n_ops: int,
+        n_layers: int,
+        width: int,
+        context: str,
+        pool: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__(n_ops, n_layers, width, context)
+        self.pool = pool
+
+
+def largest(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the largest value of each feature; features are at least 0, so padding never counts."""
+    return x.amax(1)
+
+
+def output_node(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the features of the last node, a cell's output."""
+    last = mask.sum(1) - 1
+    return x[torch.arange(len(x), device=x.device), last]
+
+
+POOLINGS = {"gcn-max": largest, "gcn-output": output_node}
+ENCODERS = ("gcn", *NETWORKS, *POOLINGS)
 
 
 class NodeEncoder(GlobalEncoder):
@@ -218,6 +270,8 @@ class NodeEncoder(GlobalEncoder):
 
 def encoder_class(name: str) -> Callable[..., GlobalEncoder]:
     """Return the class that builds an encoder from (n_ops, n_layers, width, context); `name` is one of `ENCODERS`."""
+    if name in POOLINGS:
+        return partial(PooledEncoder, pool=POOLINGS[name])
     return GlobalEncoder if name == "gcn" else partial(NodeEncoder, network=name)
 
 

@@ -1,4 +1,4 @@
-"""Kernels that are copies of a process which has imported the library: they start in a tenth of the time."""
+"""Processes that are copies of one which has imported the library: they start in a tenth of the time."""
 
 import os
 import signal
@@ -7,9 +7,18 @@ from multiprocessing import get_context
 from multiprocessing.reduction import DupFd
 
 # Not Matplotlib, which asks for its backend when it is imported, and a kernel says which.
-# A process of tests has one such parent, whichever of them asks first, so the list serves searches too.
-IMPORTED = ["kernels", "hypernas.lab.pages", "pandas", "scipy.stats", "ipykernel.kernelapp"]
+# A process of tests has one such parent, whichever of them asks first, so the list serves all of them.
+IMPORTED = ["forked", "hypernas.lab.pages", "pandas", "scipy.stats", "ipykernel.kernelapp"]
 IMPORTED += ["hypernas.search.ask_tell", "hypernas.spaces.nasbench201", "sklearn.linear_model"]
+
+
+def forked(work, *arguments):
+    """A started process of its own that does `work`."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    process = context.Process(target=work, args=arguments)
+    process.start()
+    return process
 
 
 def run_kernel(arguments, environment, errors):
@@ -29,11 +38,8 @@ class ForkedKernel:
     stdin = stdout = stderr = None
 
     def __init__(self, command, env, stderr, **_):
-        context = get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
         arguments = command[command.index("-f") :]
-        self.process = context.Process(target=run_kernel, args=(arguments, env, DupFd(stderr.fileno())))
-        self.process.start()
+        self.process = forked(run_kernel, arguments, env, DupFd(stderr.fileno()))
         self.pid = self.process.pid
         # Until it leads a group of its own, a signal to its group would reach the tests.
         while self.poll() is None and os.getpgid(self.pid) != self.pid:
