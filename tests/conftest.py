@@ -1,8 +1,10 @@
 """Random architectures of any size, and their isomorphic twins."""
 
+import gc
 import os
 import shutil
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -14,9 +16,18 @@ from hypernas.lab.benchmark import Benchmark
 
 # Rows are those of $HYPERNAS_RESULTS alone, or the shipped ones: what a user of this machine recorded is no part of it.
 os.environ["HYPERNAS_LAYERED"] = "0"
+# Only jsonschema wants it, for a check that no notebook needs, and the grammar that it builds takes seconds.
+sys.modules.setdefault("rfc3987_syntax", None)
+# What is imported and collected stays to the end; to look through it for garbage took a third of the collection.
+gc.disable()
 # A shell starts what it runs in the background with Ctrl-C ignored, and tests that press it would wait for nothing.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def random_cell(rng, n_nodes, n_ops=5, kind=0):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,9 @@ def pages(request):
     return sorted(page for page in folder.rglob("*.html") if "_static" not in page.parts)
 
 
+@cache
 def assets(page):
+    """What a page asks for: scripts, style sheets, images."""
     from bs4 import BeautifulSoup
 
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")

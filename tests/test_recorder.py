@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hypernas import predictors
+from hypernas import predictors, spaces
+from hypernas.graph import collate
 from hypernas.predictors.shared import generating
 from hypernas.training import predictor as fitting
 from hypernas.training.loop import Schedule, train
@@ -57,15 +58,17 @@ def played(monkeypatch):
     return install
 
 
-def few(benchmark, n, seed):
-    train_set, _ = benchmark.split(n, seed)
-    return benchmark.graphs("contracted")[train_set], benchmark.validation[train_set].double()
+def few(n, seed):
+    """Networks of eight cells of a few nodes, and labels: a step of GHN visits one node after another."""
+    space, rng = spaces.get("nasbenchmacro"), np.random.default_rng(seed)
+    graphs = collate([space.canonical(space.sample(rng)) for _ in range(n)], space, "contracted")
+    return graphs, torch.from_numpy(rng.normal(90, 2, n))
 
 
 @pytest.mark.parametrize("method", TRAINED)
-def test_a_recorded_training_ends_as_one_that_is_not(method, nasbench201, double, played):
+def test_a_recorded_training_ends_as_one_that_is_not(method, double, played):
     """14 architectures make two kinds of steps, full ones and the last."""
-    sets, labels = zip(*(few(nasbench201, 14, seed) for seed in (0, 1)), strict=True)
+    sets, labels = zip(*(few(14, seed) for seed in (0, 1)), strict=True)
     plain = predictors.fit_many(method, settings(method), sets, labels, [5, 6])
     made = played()
     recorded = predictors.fit_many(method, settings(method), sets, labels, [5, 6])
@@ -76,11 +79,11 @@ def test_a_recorded_training_ends_as_one_that_is_not(method, nasbench201, double
     assert [len(recorder.recorded) for recorder in made] == [2]
 
 
-def test_a_step_that_cannot_be_recorded_is_run(nasbench201, double, played, monkeypatch):
+def test_a_step_that_cannot_be_recorded_is_run(double, played, monkeypatch):
     def refused(self, optimizer, kind):
         raise RuntimeError("operation not permitted")
 
-    graphs, labels = few(nasbench201, 14, 0)
+    graphs, labels = few(14, 0)
     plain = predictors.get("hypernas")(**settings("hypernas")).fit(graphs, labels)
     played()
     monkeypatch.setattr(Played, "_record", refused)
@@ -90,21 +93,21 @@ def test_a_step_that_cannot_be_recorded_is_run(nasbench201, double, played, monk
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
-def test_the_plain_loop_is_never_recorded(nasbench201, played):
+def test_the_plain_loop_is_never_recorded(played):
     made = played()
-    predictors.get("hypernas")(**SMALL_PLAIN).fit(*few(nasbench201, 4, 0))
+    predictors.get("hypernas")(**SMALL_PLAIN).fit(*few(4, 0))
     assert not made
 
 
 SMALL_PLAIN = {"n_layers": 1, "width": 8, "image_batch": 4, "epochs": 1, "engine": "plain"}
 
 
-def test_large_networks_are_recorded_step_by_step(nasbench201, played, monkeypatch):
+def test_large_networks_are_recorded_step_by_step(played, monkeypatch):
     monkeypatch.setattr(generating, "LARGEST_SHARED", 1)
     made, method = played(), predictors.get("hypernas")(**settings("hypernas", accumulate=5))
     assert method.large
     assert not method.schedule().regroup
-    method.fit(*few(nasbench201, 14, 0))
+    method.fit(*few(14, 0))
     assert len(made[0].recorded) == len({*made[0].recorded}) == 3
 
 
@@ -138,9 +141,9 @@ def test_a_recorder_without_a_gpu_does_what_a_loss_does():
 
 
 @pytest.mark.parametrize("method", [*METHODS, "ghn", "ghn2"])
-def test_a_step_to_record_looks_at_no_value(method, nasbench201, monkeypatch):
+def test_a_step_to_record_looks_at_no_value(method, monkeypatch):
     """On the device without memory every such look is an error."""
-    sets, _ = zip(*(few(nasbench201, 6, seed) for seed in (0, 1)), strict=True)
+    sets, _ = zip(*(few(6, seed) for seed in (0, 1)), strict=True)
     own = settings(method)
     here, away = (predictors.get(method)(device=to, **own) for to in ("cpu", "meta"))
     run = away.new_pass([here.new_model(graphs) for graphs in sets], sets)
@@ -157,8 +160,8 @@ def test_a_step_to_record_looks_at_no_value(method, nasbench201, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="records are made by a GPU, and this machine has none")
 @pytest.mark.parametrize("method", TRAINED)
-def test_a_gpu_plays_what_it_recorded(method, nasbench201):
-    graphs, labels = few(nasbench201, 14, 0)
+def test_a_gpu_plays_what_it_recorded(method):
+    graphs, labels = few(14, 0)
     own = settings(method)
     on_cpu, on_gpu = (predictors.get(method)(device=to, **own).fit(graphs, labels) for to in ("cpu", "cuda"))
     assert on_gpu.history[-1] == pytest.approx(on_cpu.history[-1], rel=1e-2)

@@ -20,7 +20,9 @@ from hypernas.lab.recording import carry_out, plan, run
 from hypernas.lab.rows import Results, row_key
 
 RESULTS = Path(__file__).parents[1] / "data" / "results"
-ASKED = Experiment("few_shot", "nasbench201", "cifar10", "graph-features", 20, 100, settings={"n_trees": 2})
+# A table of a few hundred architectures.
+PLACE = ("nasbench201_depth", "digits")
+ASKED = Experiment("few_shot", *PLACE, "graph-features", 20, 100, settings={"n_trees": 2})
 
 
 @pytest.fixture
@@ -34,13 +36,13 @@ def results_folder(monkeypatch, tmp_path):
 @pytest.fixture
 def shuffle(monkeypatch):
     """Call it, and the benchmark has its labels in another order from then on."""
-    opened = Benchmark("nasbench201", "cifar10")
+    opened = Benchmark(*PLACE)
 
     def labels_shuffled():
         order = np.random.default_rng(0).permutation(len(opened))
         old = opened.table
         table = Table("the same table shuffled", old.kind, old.columns, old.validation[order], old.test[order])
-        changed = Benchmark("nasbench201", "cifar10")
+        changed = Benchmark(*PLACE)
         changed.table, changed.validation, changed.test = table, opened.validation[order], opened.test[order]
         monkeypatch.setattr(experiments, "Benchmark", lambda space, dataset: changed)
         experiments.forget_tables()
@@ -92,13 +94,13 @@ def test_a_row_without_a_digest_answers_for_the_table_that_its_source_names(resu
 
 
 def test_the_command_says_trained_or_recorded_and_from_which_table(results_folder, capsys):
-    words = "experiment --space nasbench201 --dataset cifar10 --method graph-features --n-train 20 --seed 100"
+    words = "experiment --space nasbench201_depth --dataset digits --method graph-features --n-train 20 --seed 100"
     said = []
     for form in ([], [], ["--json"]):
         with pytest.raises(SystemExit):
             main([*words.split(), "--set", "n_trees=2", *form], prog_name="hypernas")
         said.append(capsys.readouterr().out)
-    source = Benchmark("nasbench201", "cifar10").table.source
+    source = Benchmark(*PLACE).table.source
     assert said[0].endswith(f"trained, from {source}\n")
     assert said[1].endswith(f"recorded, from {source}\n")
     assert json.loads(said[2])["state"] == "recorded"
