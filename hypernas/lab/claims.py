@@ -100,8 +100,9 @@ def _partners(rows: pd.DataFrame, claim: Claim, metric: str) -> pd.DataFrame:
     if claim.paper:
         figures = paper_figures(claim.paper["table"], metric)
         other = figures[figures["method"] == claim.paper["method"]].rename(columns={"paper": metric})
-        # A quoted figure has no seed and no settings: it is the partner of every seed at its place.
-        shared = [name for name in PLACE if name != "method"]
+        # A quoted figure has no seed and no settings: it is the partner of every seed at its place, and of every size
+        # where the paper does not say of how many labels it is.
+        shared = [name for name in PLACE if name != "method" and other[name].notna().all()]
         kept = ["seed", *settings]
     else:
         other = _side(rows, claim.other, metric)

@@ -149,11 +149,14 @@ def rows(name: str) -> pd.DataFrame:
     keys = set().union(*_blocks()[name])
     asked = keys - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
     completed = []
+    known: set[str] = set()
     for profile in RECORDED_PROFILES:
         experiments = every_seed(grid(name, profile))
         for experiment, row in zip(experiments, recorded(experiments), strict=True):
-            if row is None:
+            # Two blocks may ask one question where a profile's own setting is what one of them asks for.
+            if row is None or row_key(row) in known:
                 continue
+            known.add(row_key(row))
             accepted = experiment.accepted()
             # A row holds the settings of its own table; a default of its method tells it apart from the others here.
             defaults = {key: value for key, value in accepted.items() if key in asked}

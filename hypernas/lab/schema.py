@@ -45,6 +45,7 @@ MEASURED = {
     "n_parameters": "trainable parameters of the predictor or network",
     "target_accuracy": "training images that generated networks get right, percent",
     "target_test_accuracy": "held-out images that generated networks get right, percent",
+    "chosen_q": "preference q that a cross-validation chose",
     "history": "losses and weights of both tasks at some epochs",
     # searches
     "validation_accuracy": "validation accuracy of the best architecture, percent",

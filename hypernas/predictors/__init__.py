@@ -60,7 +60,10 @@ def settings_of_each(name: str) -> tuple[str, ...]:
 
 def _trained(name: str) -> type[TrainedPredictor] | None:
     method = class_of(name)
-    return method if isinstance(method, type) and issubclass(method, TrainedPredictor) else None
+    if not isinstance(method, type) or not issubclass(method, TrainedPredictor):
+        return None
+    # A method with a fit of its own does more than one training, and does it alone.
+    return method if method.fit is TrainedPredictor.fit else None
 
 
 def class_of(name: str) -> Any:

@@ -261,6 +261,8 @@ def told_of_networks(
     facts: dict[str, Any] = {}
     history = getattr(predictor, "history", None) or [{}]
     last = history[-1]
+    if getattr(predictor, "chosen_q", None):
+        facts["chosen_q"] = predictor.chosen_q
     if last.get("target_accuracy") is not None:
         facts["target_accuracy"] = last["target_accuracy"]
     if getattr(predictor, "generates_weights", False):
