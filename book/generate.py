@@ -161,11 +161,17 @@ def rows_page(rows: pd.DataFrame) -> str:
     settings = [differing(part) for _, part in rows.groupby("table", sort=False)]
     rows = rows.assign(settings=pd.concat(settings) if settings else "")
     columns = [name for name in (*SHOWN, "settings") if name in rows]
-    lines = [
-        [_value(name, value) for name, value in zip(columns, line, strict=True)]
-        for line in rows[columns].astype(object).itertuples(index=False, name=None)
-    ]
-    data = inline_json({"columns": columns, "rows": lines})
+    # A column of text is a list of its different words, and a row holds the place of its own: half the page.
+    words: list[list[str] | None] = []
+    shown = {}
+    for name in columns:
+        values = [_value(name, value) for value in rows[name].astype(object)]
+        known = list(dict.fromkeys(value for value in values if isinstance(value, str)))
+        places = {value: place for place, value in enumerate(known)}
+        words.append(known or None)
+        shown[name] = [places.get(value, value) for value in values]
+    lines = list(zip(*shown.values(), strict=True))
+    data = inline_json({"columns": columns, "words": words, "rows": lines})
     return (
         f"{GENERATED}# All recorded runs\n\n"
         f"{len(rows):,} runs. Filter them here, or take them all with every setting as a "

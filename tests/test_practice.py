@@ -114,7 +114,7 @@ def test_auto_tries_the_methods_without_epochs_first_and_begins_none_after_its_s
     quick = [name for name in candidates if "epochs" not in settings_of(name)]
     assert candidates[: len(quick)] == quick
     assert {"ridge", "trees", "graph-features"} <= {*quick}
-    need_images = {"ghn", "ghn2", "hypernas", "hypernas-h", "hypernas-sharing", "parzc"}
+    need_images = {"ghn", "ghn2", "hypernas", "hypernas-cv", "hypernas-h", "hypernas-sharing", "parzc"}
     assert {*candidates} == {*predictors.names()} - need_images
     assert [estimate.method for estimate in here.estimates("auto", seconds=0)] == ["ridge"]
     code, told = command("fit", "--space", "nasbench201", "--labels", labels, "-o", "p.hypernas", "--seconds", 0)

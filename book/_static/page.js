@@ -72,7 +72,8 @@
 
   /* The page of all rows: a choice for each of a few columns, and the first rows that fit. Values are set as text. */
   function browse(place) {
-    const { columns, rows } = JSON.parse(document.getElementById("hn-rows-data").textContent);
+    const { columns, words, rows: coded } = JSON.parse(document.getElementById("hn-rows-data").textContent);
+    const rows = coded.map((row) => row.map((value, i) => words[i]?.[value] ?? value));
     const chosen = {};
     const make = (name, text, parent) => {
       const element = document.createElement(name);
