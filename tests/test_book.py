@@ -279,6 +279,18 @@ def test_all_rows_are_data_on_their_page_and_never_markup():
     assert page.count("</script>") == 1
 
 
+def test_the_words_of_all_rows_are_those_of_the_rows():
+    rows = pd.DataFrame({"table": ["b", "a", "b"], "method": ["x", "x", None], "seed": [0, 1, 2]})
+    page = generate.rows_page(rows.assign(graph_form=["", "raw", ""], seconds=[1.0, float("nan"), 0.26]))
+    data = json.loads(re.search(r'id="hn-rows-data">(.*?)</script>', page)[1])
+    shown = []
+    for row in data["rows"]:
+        pairs = zip(row, data["words"], strict=True)
+        shown.append([words[value] if words and value is not None else value for value, words in pairs])
+    assert data["columns"] == ["table", "method", "seed", "graph_form", "seconds", "settings"]
+    assert shown == [["b", "x", 0, "", 1.0, ""], ["a", "x", 1, "raw", None, ""], ["b", None, 2, "", 0.3, ""]]
+
+
 def test_the_code_of_the_page_on_spaces_of_your_own_runs(tmp_path, monkeypatch, capsys):
     """With one epoch in place of many, and a training that is none; the third block needs the official table."""
     page = (BOOK / "own_space.md").read_text(encoding="utf-8")

@@ -52,6 +52,8 @@ def grid(name: str, profile: str = "standard", only: Mapping[str, str] | None = 
     for block in _blocks()[name]:
         given = {**UNLESS_SAID, **block}
         n_seeds = given.pop("seeds")
+        if given.pop("profile", profile) != profile:
+            continue
         for values in _combinations(given):
             if _matches(values, only):
                 first = _experiment(values, profile)
@@ -147,16 +149,13 @@ def every_seed(experiments: list[Experiment]) -> list[Experiment]:
 def rows(name: str) -> pd.DataFrame:
     """Return the recorded rows of a page, each with all settings that the page is about."""
     keys = set().union(*_blocks()[name])
-    asked = keys - {*PLACES, *OF_AN_EXPERIMENT, "seeds"}
+    asked = keys - {*PLACES, *OF_AN_EXPERIMENT, "seeds", "profile"}
     completed = []
-    known: set[str] = set()
     for profile in RECORDED_PROFILES:
         experiments = every_seed(grid(name, profile))
         for experiment, row in zip(experiments, recorded(experiments), strict=True):
-            # Two blocks may ask one question where a profile's own setting is what one of them asks for.
-            if row is None or row_key(row) in known:
+            if row is None:
                 continue
-            known.add(row_key(row))
             accepted = experiment.accepted()
             # A row holds the settings of its own table; a default of its method tells it apart from the others here.
             defaults = {key: value for key, value in accepted.items() if key in asked}

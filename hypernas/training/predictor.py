@@ -22,7 +22,7 @@ from hypernas.training.settings import checked, not_too_large, present_device, t
 from hypernas.training.training_set import TrainingSet, accuracies
 
 # Settings whose range is a rule of its own; all other whole numbers just count something.
-RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch", "unlabelled")
+RULED = ("seed", "learning_rate", "weight_decay", "subsample", "image_batch", "unlabelled", "head_bias")
 # What `predict` takes; text is the notation of an architecture.
 Architectures = GraphBatch | Architecture | str | Sequence[Architecture | str]
 # They change nothing of the result, or, as the seed, are told apart elsewhere.
