@@ -157,7 +157,7 @@ def run(
 @click.option(
     "--part", type=click.Choice(["training", "evaluation", "scoring"]), help="Measure only this part.  [default: all]"
 )
-@click.option("--record", is_flag=True, help="Record the result as the row of this machine.")
+@click.option("--record", is_flag=True, help="Record the result in your results as the row of this machine.")
 def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> None:
     """Measure the speed ratios of the book's efficiency pages.
 
