@@ -24,6 +24,7 @@ def test_kendall_tau_equals_counting_every_pair():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 12, 60), rng.integers(0, 9, 60)
     assert metrics.kendall_tau(a, b) == pytest.approx(slow_tau_b(a, b), abs=1e-12)
+    assert (metrics.kendall_tau([1, 2], [3, 4]), metrics.kendall_tau([1, 2], [4, 3])) == (1, -1)
 
 
 @pytest.mark.parametrize("measure", [metrics.kendall_tau, metrics.spearman_rho])

@@ -61,8 +61,9 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     first, second = _pair(a, b)
     if _constant(first) or _constant(second):
         return 0.0
-    # The exact p-value, which nobody reads here, would take O(n^2).
-    result = scipy.stats.kendalltau(first, second, variant="b", method="asymptotic")
+    # Nobody reads the p-value here. The exact one takes O(n^2), and the other divides by zero where n is 2.
+    method = "exact" if len(first) == 2 else "asymptotic"
+    result = scipy.stats.kendalltau(first, second, variant="b", method=method)
     return float(result.statistic)
 
 
