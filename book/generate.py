@@ -104,9 +104,10 @@ def notes_page(open_points: list[Note]) -> str:
     page = GENERATED + "# What the paper leaves open\n\n"
     page += (
         "The paper does not say everything that a program must decide. Each such place carries a tag in the "
-        f"code, and this page lists all {len(open_points)} of them. Three are measured in this book: the "
-        "[form of the graph](notebooks/graph_form.ipynb), the [reading of q](notebooks/preference.ipynb) and the "
-        "[context](notebooks/context.ipynb).\n"
+        f"code, and this page lists all {len(open_points)} of them. These are measured in this book: the "
+        "[form of the graph](notebooks/graph_form.ipynb), the [reading of q](notebooks/preference.ipynb), the "
+        "[cubed error](notebooks/task_sharing.ipynb), and [E, the epoch, pooling, the regressor's width, the heads' "
+        "start and the stem](notebooks/sensitivity.ipynb).\n"
     )
     for name in TOPICS:
         page += f"\n## {name}\n\n| The paper | We | Because |\n| --- | --- | --- |\n"
@@ -208,8 +209,9 @@ def hero() -> str:
     curves = learning_curves(rows, ["method", "graph_form"], paper=paper, width=6.2)
     right = Picture(
         curves,
-        "NAS-Bench-201: the graph moves the curve, the method does not. Hollow marks are the paper's figures; dashed "
-        "lines the graph as the benchmark writes it. Nearly all hypernetwork runs use 8 × 8 digits and small networks.",
+        "NAS-Bench-201: the graph moves the curve, HyperNAS instead of NP hardly does. Hollow marks are the paper's "
+        "figures; dashed lines the graph as the benchmark writes it. Nearly all hypernetwork runs use 8 × 8 digits and "
+        "small networks.",
     )
     return f'<div class="hn-hero">{left._repr_html_()}{right._repr_html_()}</div>'
 

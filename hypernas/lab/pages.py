@@ -330,7 +330,7 @@ def proxies_verdict(rows: pd.DataFrame) -> Html:
     n_draws = leads["n_seeds"].min()
     claim = "The best proxy ranks better than the number of parameters or multiply-adds"
     about = f"difference in Kendall tau, {n_draws} draws, 95 % interval"
-    meaning = "Count the parameters first: a proxy costs seconds a network and has to rank better than that."
+    meaning = "Count the parameters first: a proxy costs seconds per network and has to rank better than that."
     return _box(badge, claim, "our question", "; ".join(parts), about, meaning)
 
 

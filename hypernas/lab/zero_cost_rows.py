@@ -47,8 +47,9 @@ class UntrainedNetworks(Recipe):
     """The networks to score and the images they see. None means the space's own size, "" the images that are installed.
 
     NOTE[PAPER]: paper follows ParZC's set-up without saying on which networks; we score the network that the space
-    builds (NAS-Bench-201's is the table's, of NAS-Bench-101 it has 16 channels, not 128) without operations that reach
-    no output, on 64 images; because the published scores are of that batch, and the whole of NAS-Bench-101 takes a GPU.
+    builds, without operations that reach no output, on 64 images: for NAS-Bench-201 the network of the table, for
+    NAS-Bench-101 one with 16 channels instead of 128; because the published scores have that batch, and 128 channels
+    need a GPU.
     """
 
     space: str

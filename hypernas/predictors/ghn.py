@@ -46,9 +46,9 @@ class GHN(GeneratingPredictor):
     and train on the labelled architectures with HyperNAS's schedule, target network and width of the decoder; because
     the methods then differ in what they learn from, not in how much they see.
 
-    NOTE[PAPER]: paper says nothing of the decoder, which in GHN makes a tensor of 64 x 64 x 11 x 11 a node; we make one
-    as large as the largest weight of the target network at hand, a smaller kernel is its middle; because all else would
-    never be used.
+    NOTE[PAPER]: paper says nothing of the decoder, which in GHN makes a tensor of 64 x 64 x 11 x 11 per node; we make
+    one as large as the largest weight of the target network at hand and take the middle of it for a smaller kernel;
+    because the rest would never be used.
 
     As for HyperNAS, batch normalisation and biases are not generated and gradients are not clipped.
     """

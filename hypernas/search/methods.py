@@ -366,8 +366,8 @@ def guided(
     In a table, all rows are predicted. In a whole space, evolution on predictions looks for the best for `generations`
     rounds, starting from the best labelled architectures and as many random ones.
 
-    NOTE[PAPER]: paper says how many queries a search takes and not what it does with them; we train anew every `step`
-    queries, and all sizes are ours; because a predictor errs most where no label is yet, at the top.
+    NOTE[PAPER]: paper says how many queries a search takes and not what it does with them; we retrain every `step`
+    queries, with sizes of our own; because a predictor errs most where it has no labels yet, at the top.
     """
     if drawn := task.start(trials, n_random(first, task.queries)):
         return drawn

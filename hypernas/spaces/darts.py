@@ -303,9 +303,9 @@ class CellWriter:
     ) -> None:
         """Write one cell with c channels per node, after bringing its two inputs to c channels.
 
-        NOTE[PAPER]: paper says one weight a node, and a separable convolution has four; we make those of its first
+        NOTE[PAPER]: paper says one weight per node, and a separable convolution has four; we make those of its first
         convolution from the mean of the node and of what it reads, those of its last from the mean of the node and of
-        what it feeds, those between from the node; because then no two are equal and the graph keeps one node an
+        what it feeds, those between from the node; because then no two are equal and the graph keeps one node per
         operation.
         """
         reduces = cell.kind == REDUCTION

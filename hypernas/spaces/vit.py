@@ -98,8 +98,8 @@ def layer_cell(
 
     A node sums its inputs: the MLP reads the input and the projection, and the output reads both and the MLP.
 
-    NOTE[PAPER]: paper says nothing of the nodes; we make every linear layer a node, its operation names the choice, and
-    the input's the embedding dimension; because it is chosen once and all layers depend on it.
+    NOTE[PAPER]: paper says nothing of the nodes; we make every linear layer a node whose operation names the choice,
+    and let the input's operation name the embedding dimension; because that is chosen once and all layers depend on it.
     """
     embed = EMBED + EMBED_DIMS.index(embed_dim)
     attend = ATTEND + HEADS.index(heads)
