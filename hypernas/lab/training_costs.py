@@ -61,47 +61,20 @@ def epoch(
 def training_ratio(
     n: int = 156,
     pairs: int = 3,
+    method: str = "hypernas",
+    n_seeds: int = 1,
     **settings: Any,
-) -> dict[str, float]:
-    """Return the time of the plain loop over that of the fast pass.
+) -> float:
+    """Return the time of the plain loop, seed by seed, over that of the fast pass, all `n_seeds` together.
 
-    Both train HyperNAS for one epoch over n architectures on the digits.
+    Both train the method for one epoch over n architectures on the digits. On a GPU the fast pass takes
+    `EPOCHS_OF_A_RECORD`, since it records itself in the first two.
     """
-    ratio = _plain_over_fast("hypernas", n, 1, pairs, settings)
-    milliseconds = 1000 * ratio["fast_seconds"]
-    return ratio | {"milliseconds_per_architecture": milliseconds / n}
-
-
-def seeds_ratio(
-    n_seeds: int = 10,
-    n: int = 156,
-    pairs: int = 3,
-    **settings: Any,
-) -> dict[str, float]:
-    """Return the time of the plain loop, seed by seed, over that of `n_seeds` seeds together.
-
-    Both train HyperNAS-P for one epoch over n architectures.
-    """
-    return _plain_over_fast("hypernas-p", n, n_seeds, pairs, settings)
-
-
-def _plain_over_fast(
-    method: str,
-    n: int,
-    n_seeds: int,
-    pairs: int,
-    settings: dict[str, Any],
-) -> dict[str, float]:
-    """Both an epoch; on a GPU the fast pass takes `EPOCHS_OF_A_RECORD`, since it records itself in the first two."""
     epochs = 1 if settings.get("device", "cpu") == "cpu" else EPOCHS_OF_A_RECORD
     plain = epoch(method, n, n_seeds, engine="plain", **settings)
     fast = epoch(method, n, n_seeds, engine="fast", epochs=epochs, **settings)
-    ratio = paired_ratio(plain, fast, pairs)
-    # One plain epoch was measured against several fast ones.
-    for name in ("ratio", "low", "high"):
-        ratio[name] *= epochs
-    ratio["fast_seconds"] /= epochs
-    return ratio
+    # One plain epoch is measured against several fast ones.
+    return epochs * paired_ratio(plain, fast, pairs)
 
 
 @dataclass(kw_only=True, eq=False)
