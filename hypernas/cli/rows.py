@@ -71,13 +71,12 @@ def combinations(options: dict[str, Any]) -> list[Experiment]:
     return experiments
 
 
-def runner_options(command: Callable[..., Any], workers: int = 1, also: Sequence[str] = ()) -> Callable[..., Any]:
-    """Add the options that say where a command's work runs; `also` are older names of `--workers`."""
+def runner_options(command: Callable[..., Any], workers: int = 1) -> Callable[..., Any]:
+    """Add the options that say where a command's work runs."""
     default = "one a core" if workers > 1 else True
     processes = click.IntRange(1, 1024)
     options = shared.together(
-        click.option("--workers", *also, "workers", type=processes, default=workers, show_default=default,
-                     help="Number of processes."),
+        click.option("--workers", type=processes, default=workers, show_default=default, help="Number of processes."),
         shared.threads,
         click.option("--scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers do the work."),
         click.option("--resources", default="", metavar="NAME=N", help="Resources per worker, such as GPU=1."),
@@ -273,19 +272,6 @@ def begin_to_start(options: dict[str, Any]) -> None:
 
         workers = runner.Workers(options["workers"], options["threads"] or 0, options["scheduler"])
         runner.begin_to_start(workers)
-
-
-@click.command(hidden=True)
-@click.argument("table")
-@place_options
-@computing_options
-def sweep(**options: Any) -> None:
-    """Same as `hypernas experiment --table TABLE`, but with ten seeds by default."""
-    begin_to_start(options)
-    source = click.get_current_context().get_parameter_source("seed")
-    if source is click.core.ParameterSource.DEFAULT:
-        options["seed"] = "0:10"
-    compute(combinations(options), options)
 
 
 def compute(experiments: Sequence[Experiment], options: dict[str, Any]) -> None:
