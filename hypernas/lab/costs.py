@@ -139,15 +139,11 @@ def _processor_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def full_training(
-    space: str,
-    epochs: int = 10,
-    images: str = "digits",
-) -> float:
+def full_training(space: str) -> float:
     """Return the seconds to train one random architecture with its own weights, as `hypernas label` does."""
     rng = np.random.default_rng(DEVELOPMENT_SEED)
     notation = spaces.get(space).sample(rng).notation
-    recipe = Labelling(space, images, epochs=epochs, seeds=1, cells_per_stage=1)
+    recipe = Labelling(space, seeds=1, cells_per_stage=1)
     return seconds_of(partial(train_group, recipe, [notation]))
 
 

@@ -465,10 +465,9 @@ def quoted(
     name: str,
     space: str,
     methods: Sequence[str] = (),
-    metric: str = "kendall_tau",
 ) -> pd.DataFrame:
-    """Return the paper's figures of a table for one space, restricted to `methods` if given."""
-    figures = paper_figures(name, metric)
+    """Return the paper's Kendall taus of a table for one space, restricted to `methods` if given."""
+    figures = paper_figures(name)
     figures = figures[figures["space"] == space]
     if not methods:
         return figures

@@ -31,6 +31,8 @@ Layers = tuple[tuple[int, float], ...]
 HEAD_WIDTH = 64
 # Learned vectors for distances of -14 to 14 patches, and one for the class token.
 RELATIVE_POSITIONS = 30
+# Side of a patch in pixels, and classes of ImageNet.
+PATCH, CLASSES = 16, 1000
 # Layers of the deepest network of any supernet.
 LONGEST = 16
 
@@ -279,10 +281,9 @@ class ViT(SearchSpace):
         self,
         architecture: Architecture,
         image: int = 224,
-        patch: int = 16,
     ) -> tuple[int, int]:
         """Return trainable parameters and multiply-adds of AutoFormer's ImageNet network with relative positions."""
-        return count_transformer(*self.choices(architecture), image, patch)
+        return count_transformer(*self.choices(architecture), image)
 
     def table(self, dataset: str) -> Table:
         """Return the AutoFormer-Tiny records. The single accuracy of an architecture is both label and truth.
@@ -351,22 +352,20 @@ def count_transformer(
     embed_dim: int,
     layers: Sequence[tuple[int, float]],
     image: int = 224,
-    patch: int = 16,
-    classes: int = 1000,
 ) -> tuple[int, int]:
     """Return parameters and multiply-adds of the whole network on one square image, as AutoFormer builds it.
 
     It has a class token, learned positions, queries, keys and values of 64 channels a head in each layer, and learned
     relative positions for keys and values, 30 vertical and 30 horizontal ones.
     """
-    if image % patch:
-        raise UserError(f"image size must be a multiple of the patch size {patch}, got {image}")
-    d, patches = embed_dim, (image // patch) ** 2
+    if image % PATCH:
+        raise UserError(f"image size must be a multiple of the patch size {PATCH}, got {image}")
+    d, patches = embed_dim, (image // PATCH) ** 2
     tokens = patches + 1
     # Patch embedding with bias, class token, positions, last normalisation, classifier.
-    parameters = 3 * patch**2 * d + d
-    parameters += d + tokens * d + 2 * d + (d + 1) * classes
-    adds = patches * 3 * patch**2 * d + d * classes
+    parameters = 3 * PATCH**2 * d + d
+    parameters += d + tokens * d + 2 * d + (d + 1) * CLASSES
+    adds = patches * 3 * PATCH**2 * d + d * CLASSES
     for heads, ratio in layers:
         c, hidden = heads * HEAD_WIDTH, int(d * ratio)
         weights = 3 * d * c + c * d + 2 * d * hidden
