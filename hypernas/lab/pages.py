@@ -134,7 +134,15 @@ def _sizes(lines: pd.DataFrame) -> str:
     return " and ".join(dict.fromkeys(ranges))
 
 
-def _box(badge: str, claim: str, source: str, numbers: str, about: str, meaning: str, within: str = "") -> Html:
+def _box(
+    badge: str,
+    claim: str,
+    source: str,
+    numbers: str,
+    about: str,
+    meaning: str,
+    within: str = "",
+) -> Html:
     return Html(
         f'<div class="hn-verdict hn-{plain(badge)}">'
         f"<p>{badge_html(badge)} <strong>{plain(claim)}</strong>{within} "
