@@ -36,7 +36,7 @@ COMMANDS = {
     ],
     "grid": ["grid", "peers", "--only", "method=trees", "--only", "space=nasbench201", "--only", "n_train=78"],
     "label": [
-        "label", "--space", "nasbench201", "--images", "digits", "--n", "4", "--epochs", "1", "--seeds", "1",
+        "label", "--space", "nasbench201", "--images", "digits", "--n", "4", "--epochs", "1", "--seed", "0",
         "--channels", "4", "--cells-per-stage", "1", "--out", "table.parquet",
     ],
     "search": [

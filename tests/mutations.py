@@ -96,7 +96,7 @@ COMMANDS: dict[str, list[tuple[str, str]]] = {
         ("--oracle", "table"), ("--max-params", "1e9"), ("--profile", "quick"), ("--device", "cpu"), ("--threads", "1"),
     ],
     "zero-cost": [("--space", "nasbench201_depth"), ("--method", "params"), ("--n", "3"), ("--seed", "100")],
-    "label": [("--space", "nasbench201"), ("--n", "2"), ("--epochs", "1"), ("--seeds", "1"), ("--images", "nosuch"),
+    "label": [("--space", "nasbench201"), ("--n", "2"), ("--epochs", "1"), ("--seed", "0"), ("--images", "nosuch"),
               ("--out", "table.parquet")],
     "train": [("--arch", "missing.txt"), ("--space", "darts"), ("--epochs", "1"), ("--channels", "4"), ("--seed", "0")],
     "table": [("", "few_shot"), ("--format", "csv")],

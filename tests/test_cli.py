@@ -147,7 +147,7 @@ def test_a_setting_reaches_the_methods_that_have_it(hypernas):
 def test_a_setting_has_the_same_two_names_in_every_command_that_trains(hypernas, option):
     code, out, _ = hypernas(*EXPERIMENT, "--n-train", 5, option, "epochs=3", "--json")
     assert (code, json.loads(out[0])["settings"]["epochs"]) == (0, 3)
-    words = "sweep few_shot --space toy --dataset toyset --methods linear --n-train 5 --seeds 0 --profile quick --json"
+    words = "experiment --space toy --dataset toyset --methods linear --n-train 5 --seeds 0 --profile quick --json"
     code, out, _ = hypernas(*words.split(), option, "epochs=3")
     assert (code, json.loads(out[0])["state"]) == (0, "recorded")
 

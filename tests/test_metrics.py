@@ -96,5 +96,3 @@ def test_bad_numbers_are_a_user_error(measure, a, b, words):
 def test_regret_and_intervals_name_the_bad_setting():
     with pytest.raises(UserError, match="k must be from 1 to 2, the number of architectures, got 3"):
         metrics.regret([1, 2], [1, 2], k=3)
-    with pytest.raises(UserError, match="level must be between 0 and 1, got 95"):
-        metrics.student_interval([1, 2], level=95)

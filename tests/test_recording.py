@@ -25,7 +25,7 @@ from hypernas.lab.rows import Results
 from hypernas.lab.runner import Workers
 
 ASKED = Experiment("few_shot", "toy", "toyset", "linear", n_train=5, seed=0, profile="quick")
-TOY = "sweep few_shot --space toy --dataset toyset --profile quick".split()
+TOY = "experiment --space toy --dataset toyset --profile quick".split()
 
 
 class Fragile:
@@ -63,7 +63,7 @@ def results_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def hypernas(toy, capsys):
-    """Call `hypernas sweep few_shot ...` in this process -> exit code, lines of stdout, lines of stderr."""
+    """Call `hypernas experiment ...` in this process -> exit code, lines of stdout, lines of stderr."""
 
     def call(*words):
         with pytest.raises(SystemExit) as stop:
@@ -263,7 +263,7 @@ def carry_out_twenty(folder, both_ready, trained):
     trained.put(sum(outcome.trained for outcome in carry_out(planned)))
 
 
-def test_two_processes_with_one_sweep_of_twenty_rows_train_each_row_once(tmp_path):
+def test_two_processes_with_the_same_twenty_rows_train_each_row_once(tmp_path):
     context = get_context("forkserver")
     both_ready, trained = context.Barrier(2), context.Queue()
     both = [forked(carry_out_twenty, tmp_path, both_ready, trained) for _ in range(2)]

@@ -16,7 +16,7 @@ from hypernas.cli.book import book
 from hypernas.cli.data import data, label
 from hypernas.cli.practice import fit, predict, rank, sample
 from hypernas.cli.predictions import predictions_command
-from hypernas.cli.rows import experiment, grid, sweep
+from hypernas.cli.rows import experiment, grid
 from hypernas.cli.search import search
 from hypernas.cli.space import check, new
 from hypernas.cli.train import train
@@ -173,6 +173,6 @@ def bench(n: int, pairs: int, device: str, part: str | None, record: bool) -> No
 
 for command in (
     ask_command, book, check, data, experiment, grid, label, new, fit, predict, predictions_command, rank, sample,
-    search, sweep, tell_command, train, trials_command, zero_cost,
+    search, tell_command, train, trials_command, zero_cost,
 ):  # fmt: skip
     main.add_command(command)

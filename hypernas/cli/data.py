@@ -84,11 +84,10 @@ def check(space: str, dataset: str | None) -> None:
     ("stem-stride", 2, "Stride of the stem."),
     ("learning-rate", 1e-2, "Adam's learning rate in the first half."),
 )
-@click.option("--seeds", type=click.IntRange(1), hidden=True, help="Number of seeds (older spelling).")
 @click.option("--out", type=options.PATH, help="Table to write.  [default: data/benchmarks/SPACE.parquet]")
-@partial(runner_options, workers=cores(), also=("--processes",))
+@partial(runner_options, workers=cores())
 @click.option("--force", is_flag=True, help="Replace a table made with other settings.")
-def label(out: Path | None, seed: str, seeds: int | None, force: bool, **recipe: Any) -> None:
+def label(out: Path | None, seed: str, force: bool, **recipe: Any) -> None:
     """Create a benchmark table by training sampled architectures.
 
     The table records how it was made. Every result is saved as soon as it is there, so you can stop the command at any
@@ -98,7 +97,7 @@ def label(out: Path | None, seed: str, seeds: int | None, force: bool, **recipe:
     from hypernas.data import labelled
     from hypernas.lab import labelling
 
-    numbers = whole_numbers("seed", seed) if seeds is None else list(range(seeds))
+    numbers = whole_numbers("seed", seed)
     if numbers != list(range(len(numbers))):
         raise UserError(f"seed must be the first ones, 0:{len(numbers)} for {len(numbers)}, got {seed!r}")
     workers = workers_of(recipe)

@@ -14,7 +14,7 @@ import click
 
 from hypernas.cli import options as shared
 from hypernas.errors import UserError
-from hypernas.lab.formats import number, whole_numbers
+from hypernas.lab.formats import whole_numbers
 
 if TYPE_CHECKING:
     from hypernas.lab.experiment import Experiment
@@ -26,6 +26,27 @@ HOW = {"workers", "threads", "scheduler", "resources", "retries", "together", "d
 HOW |= {"extra", "results", "record", "page", "only"}
 # Options of `experiment` that say where it stands; all others are settings.
 PLACE = {"table", "space", "dataset", "method", "n_train", "seed", "profile", "protocol"}
+# How a line of text tells what a row has.
+WORDS = {
+    "predictor": "predictor {}",
+    "n_train": "n_train {}",
+    "seed": "seed {}",
+    "graph_form": "{}",
+    "kendall_tau": "kendall_tau {:.4f}",
+    "kendall_tau_unseen": "unseen {:.4f}",
+    "spearman_rho": "spearman_rho {:.4f}",
+    "published_rho": "published_rho {:.4f}",
+    "n_test": "{} ranked",
+    "n_not_finite": "{} not finite",
+    "seconds_per_architecture": "{:.3f} s each",
+    "queries": "{} queries",
+    "validation_accuracy": "best {:.2f} %",
+    "test_accuracy": "test {:.2f} %",
+    "parameters": "{:,} parameters",
+    "multiply_adds": "{:,} multiply-adds",
+    "seconds": "{:.1f} s",
+    "architecture": "{}",
+}
 
 
 def pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
@@ -71,13 +92,12 @@ def combinations(options: dict[str, Any]) -> list[Experiment]:
     return experiments
 
 
-def runner_options(command: Callable[..., Any], workers: int = 1, also: Sequence[str] = ()) -> Callable[..., Any]:
-    """Add the options that say where a command's work runs; `also` are older names of `--workers`."""
+def runner_options(command: Callable[..., Any], workers: int = 1) -> Callable[..., Any]:
+    """Add the options that say where a command's work runs."""
     default = "one a core" if workers > 1 else True
     processes = click.IntRange(1, 1024)
     options = shared.together(
-        click.option("--workers", *also, "workers", type=processes, default=workers, show_default=default,
-                     help="Number of processes."),
+        click.option("--workers", type=processes, default=workers, show_default=default, help="Number of processes."),
         shared.threads,
         click.option("--scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers do the work."),
         click.option("--resources", default="", metavar="NAME=N", help="Resources per worker, such as GPU=1."),
@@ -275,19 +295,6 @@ def begin_to_start(options: dict[str, Any]) -> None:
         runner.begin_to_start(workers)
 
 
-@click.command(hidden=True)
-@click.argument("table")
-@place_options
-@computing_options
-def sweep(**options: Any) -> None:
-    """Same as `hypernas experiment --table TABLE`, but with ten seeds by default."""
-    begin_to_start(options)
-    source = click.get_current_context().get_parameter_source("seed")
-    if source is click.core.ParameterSource.DEFAULT:
-        options["seed"] = "0:10"
-    compute(combinations(options), options)
-
-
 def compute(experiments: Sequence[Experiment], options: dict[str, Any]) -> None:
     """Print the row of every experiment. Exit with code 1 if one has none."""
     from hypernas.lab import grids, recording
@@ -345,33 +352,10 @@ def told(outcome: Outcome, as_json: bool) -> str:
 
 
 def in_words(row: dict[str, Any]) -> str:
-    """Return a row as one line of text."""
-    if "architecture" in row:
-        return _found(row)
-    if "n_not_finite" in row:
-        return _scored(row)
-    unseen = "–" if row["kendall_tau_unseen"] is None else f"{row['kendall_tau_unseen']:.4f}"
-    return (
-        f"{row['method']}  {row['space']}/{row['dataset']}  n_train {row['n_train']}  seed {row['seed']}  "
-        f"{row['settings']['graph_form']}  kendall_tau {row['kendall_tau']:.4f}  unseen {unseen}  "
-        f"spearman_rho {row['spearman_rho']:.4f}  {row['seconds']:.1f} s"
-    )
-
-
-def _found(row: dict[str, Any]) -> str:
-    method = ", ".join(str(each) for each in (row["method"], row["settings"].get("predictor")) if each)
-    test = "" if row["test_accuracy"] is None else f"  test {row['test_accuracy']:.2f} %"
-    return (
-        f"{method}  {row['space']}/{row['dataset']}  seed {row['seed']}  {row['queries']} queries  "
-        f"best {row['validation_accuracy']:.2f} %{test}  {row['parameters']:,} parameters  "
-        f"{row['multiply_adds']:,} multiply-adds  {row['seconds']:.1f} s  {row['architecture']}"
-    )
-
-
-def _scored(row: dict[str, Any]) -> str:
-    parts = [row["method"], f"{row['space']}/{row['dataset']}", f"seed {row['seed']}"]
-    for name in ("kendall_tau", "spearman_rho", "published_rho"):
-        parts.append(f"{name} {number(row[name], digits=3)}")
-    parts.append(f"{row['n_test']} ranked, {row['n_not_finite']} not finite")
-    parts.append(f"{row['seconds_per_architecture']:.3f} s each")
-    return "  ".join(parts)
+    """Return a row as one line of text: what was asked, then each number that the row has."""
+    asked = {**row["settings"], **row}
+    # The queries of a search are its labels.
+    if "queries" in row:
+        del asked["n_train"]
+    found = [text.format(asked[name]) for name, text in WORDS.items() if asked.get(name) is not None]
+    return "  ".join([row["method"], f"{row['space']}/{row['dataset']}", *found])

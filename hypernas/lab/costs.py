@@ -28,7 +28,6 @@ from hypernas.lab.training_costs import (
     DEVELOPMENT_SEED,
     agreement,
     paper_training,
-    seeds_ratio,
     training_ratio,
 )
 from hypernas.method.hypernas import ArchitecturePredictor
@@ -140,15 +139,11 @@ def _processor_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def full_training(
-    space: str,
-    epochs: int = 10,
-    images: str = "digits",
-) -> float:
+def full_training(space: str) -> float:
     """Return the seconds to train one random architecture with its own weights, as `hypernas label` does."""
     rng = np.random.default_rng(DEVELOPMENT_SEED)
     notation = spaces.get(space).sample(rng).notation
-    recipe = Labelling(space, images, epochs=epochs, seeds=1, cells_per_stage=1)
+    recipe = Labelling(space, seeds=1, cells_per_stage=1)
     return seconds_of(partial(train_group, recipe, [notation]))
 
 
@@ -178,11 +173,9 @@ def _bench_training(
 ) -> dict[str, float]:
     """On a GPU the ten seeds have a quarter of the architectures, for the plain loop takes minutes there."""
     few = n if device == "cpu" else max(2, n // 4)
-    one = training_ratio(n, pairs, device=device)
-    ten = seeds_ratio(10, few, 1, device=device)
     ratios = {
-        "training_fast_over_plain": one["ratio"],
-        "ten_seeds_together_over_one_by_one": ten["ratio"],
+        "training_fast_over_plain": training_ratio(n, pairs, device=device),
+        "ten_seeds_together_over_one_by_one": training_ratio(few, 1, "hypernas-p", 10, device=device),
     }
     if device == "cpu":
         for name, tau in agreement(max(2, n // 2)).items():

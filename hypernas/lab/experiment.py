@@ -196,7 +196,7 @@ def clean_checkpoints() -> None:
 
 def arguments(
     experiment: Experiment,
-    progress: bool,
+    progress: Any,
     device: str,
     checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def regret(
     return float(truth.max() - best)
 
 
-def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Return Student's t interval (low, high) for the mean of `values` (m,), in their units.
+def student_interval(values: ArrayLike) -> tuple[float, float]:
+    """Return Student's 95 % t interval (low, high) for the mean of `values` (m,), in their units.
 
     It is exact for any number of normal values; a percentile bootstrap of three to ten values is too narrow. NaN if
     there is no spread: for fewer than two values, and for equal values.
@@ -108,8 +108,6 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
     >>> round(low, 3), round(high, 3)
     (-0.005, 0.045)
     """
-    if not 0 < level < 1:
-        raise UserError(f"level must be between 0 and 1, got {level}: 0.95 is usual")
     if len(np.atleast_1d(values)) < 2:
         return np.nan, np.nan
     sample = _values(values, "values")
@@ -118,12 +116,8 @@ def student_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, flo
     smallest_spread = ROUNDING * max(1.0, largest)
     if np.ptp(sample) <= smallest_spread:
         return np.nan, np.nan
-    n = len(sample)
-    upper = (1 + level) / 2
-    quantile = scipy.stats.t.ppf(upper, n - 1)
-    half = float(quantile * sample.std(ddof=1) / np.sqrt(n))
-    middle = float(sample.mean())
-    return middle - half, middle + half
+    low, high = scipy.stats.t.interval(0.95, len(sample) - 1, sample.mean(), scipy.stats.sem(sample))
+    return float(low), float(high)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> tuple[float, float, float]:

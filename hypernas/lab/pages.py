@@ -134,7 +134,15 @@ def _sizes(lines: pd.DataFrame) -> str:
     return " and ".join(dict.fromkeys(ranges))
 
 
-def _box(badge: str, claim: str, source: str, numbers: str, about: str, meaning: str, within: str = "") -> Html:
+def _box(
+    badge: str,
+    claim: str,
+    source: str,
+    numbers: str,
+    about: str,
+    meaning: str,
+    within: str = "",
+) -> Html:
     return Html(
         f'<div class="hn-verdict hn-{plain(badge)}">'
         f"<p>{badge_html(badge)} <strong>{plain(claim)}</strong>{within} "
@@ -465,10 +473,9 @@ def quoted(
     name: str,
     space: str,
     methods: Sequence[str] = (),
-    metric: str = "kendall_tau",
 ) -> pd.DataFrame:
-    """Return the paper's figures of a table for one space, restricted to `methods` if given."""
-    figures = paper_figures(name, metric)
+    """Return the paper's Kendall taus of a table for one space, restricted to `methods` if given."""
+    figures = paper_figures(name)
     figures = figures[figures["space"] == space]
     if not methods:
         return figures

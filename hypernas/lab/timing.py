@@ -29,23 +29,14 @@ def paired_ratio(
     slow: Callable[[], Any],
     fast: Callable[[], Any],
     pairs: int = 3,
-) -> dict[str, float]:
-    """Return the time of `slow` over `fast`: median ratio of `pairs` pairs, its range, the median seconds of both.
+) -> float:
+    """Return the time of `slow` over that of `fast`, the median of `pairs` pairs.
 
     The two alternate, A B A B, so that drifts in the machine's speed cancel.
     """
     if pairs < 1:
         raise UserError(f"pairs must be at least 1, got {pairs}")
-    times = [(seconds_of(slow), seconds_of(fast)) for _ in range(pairs)]
-    ratios = [a / b for a, b in times]
-    slow_seconds, fast_seconds = (statistics.median(side) for side in zip(*times, strict=True))
-    return {
-        "ratio": statistics.median(ratios),
-        "low": min(ratios),
-        "high": max(ratios),
-        "slow_seconds": slow_seconds,
-        "fast_seconds": fast_seconds,
-    }
+    return statistics.median(seconds_of(slow) / seconds_of(fast) for _ in range(pairs))
 
 
 def sgemm_rate(device: str = "cpu") -> float:

@@ -28,6 +28,8 @@ DEVELOPMENT_SEED = 100
 EPOCHS_OF_A_RECORD = 20
 TABLE = ("nasbench201", "cifar10")
 LOW = {"target_precision": "bfloat16"}
+# About so many architectures are ranked by two trainings that are compared.
+N_TEST = 3000
 
 
 def _training_set(n: int, seed: int = DEVELOPMENT_SEED) -> tuple[GraphBatch, torch.Tensor]:
@@ -61,47 +63,20 @@ def epoch(
 def training_ratio(
     n: int = 156,
     pairs: int = 3,
+    method: str = "hypernas",
+    n_seeds: int = 1,
     **settings: Any,
-) -> dict[str, float]:
-    """Return the time of the plain loop over that of the fast pass.
+) -> float:
+    """Return the time of the plain loop, seed by seed, over that of the fast pass, all `n_seeds` together.
 
-    Both train HyperNAS for one epoch over n architectures on the digits.
+    Both train the method for one epoch over n architectures on the digits. On a GPU the fast pass takes
+    `EPOCHS_OF_A_RECORD`, since it records itself in the first two.
     """
-    ratio = _plain_over_fast("hypernas", n, 1, pairs, settings)
-    milliseconds = 1000 * ratio["fast_seconds"]
-    return ratio | {"milliseconds_per_architecture": milliseconds / n}
-
-
-def seeds_ratio(
-    n_seeds: int = 10,
-    n: int = 156,
-    pairs: int = 3,
-    **settings: Any,
-) -> dict[str, float]:
-    """Return the time of the plain loop, seed by seed, over that of `n_seeds` seeds together.
-
-    Both train HyperNAS-P for one epoch over n architectures.
-    """
-    return _plain_over_fast("hypernas-p", n, n_seeds, pairs, settings)
-
-
-def _plain_over_fast(
-    method: str,
-    n: int,
-    n_seeds: int,
-    pairs: int,
-    settings: dict[str, Any],
-) -> dict[str, float]:
-    """Both an epoch; on a GPU the fast pass takes `EPOCHS_OF_A_RECORD`, since it records itself in the first two."""
     epochs = 1 if settings.get("device", "cpu") == "cpu" else EPOCHS_OF_A_RECORD
     plain = epoch(method, n, n_seeds, engine="plain", **settings)
     fast = epoch(method, n, n_seeds, engine="fast", epochs=epochs, **settings)
-    ratio = paired_ratio(plain, fast, pairs)
-    # One plain epoch was measured against several fast ones.
-    for name in ("ratio", "low", "high"):
-        ratio[name] *= epochs
-    ratio["fast_seconds"] /= epochs
-    return ratio
+    # One plain epoch is measured against several fast ones.
+    return epochs * paired_ratio(plain, fast, pairs)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -125,8 +100,6 @@ def agreement(
     n: int = 78,
     epochs: int = 8,
     nudges: int = 5,
-    n_test: int = 3000,
-    device: str = "cpu",
 ) -> dict[str, float]:
     """Return Kendall tau between the predictions of two trainings of HyperNAS with the same seed on NAS-Bench-201.
 
@@ -139,11 +112,11 @@ def agreement(
         partial(HyperNAS, engine="plain"),
         *(partial(Nudged, nudge=i) for i in range(nudges)),
     ]
-    plain, *nudged = _taus_with_the_first(kinds, n, epochs, n_test, device)
+    plain, *nudged = _taus_with_the_first(kinds, n, epochs)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        (exact,) = _taus_with_the_first(kinds[:2], n, epochs, n_test, device)
+        (exact,) = _taus_with_the_first(kinds[:2], n, epochs)
     finally:
         torch.set_default_dtype(before)
     return {
@@ -158,28 +131,25 @@ def _taus_with_the_first(
     kinds: Sequence[Callable[..., HyperNAS]],
     n: int,
     epochs: int,
-    n_test: int,
-    device: str,
 ) -> list[float]:
     """Kendall tau between what the first of several trainings of one seed predicts and what each other one does."""
     graphs, labels = _training_set(n)
     everything = benchmark_of(*TABLE).graphs("contracted")
-    stride = max(1, len(everything) // n_test)
-    test = everything[::stride]
+    test = everything[:: max(1, len(everything) // N_TEST)]
     predictions = []
     for kind in kinds:
-        fitted = kind(epochs=epochs, seed=DEVELOPMENT_SEED, device=device).fit(graphs, labels)
+        fitted = kind(epochs=epochs, seed=DEVELOPMENT_SEED).fit(graphs, labels)
         predictions.append(np.asarray(fitted.predict(test)))
     first, *others = predictions
     return [kendall_tau(first, other) for other in others]
 
 
-def paper_training(device: str, n: int = 156) -> float:
+def paper_training(device: str) -> float:
     """Return the seconds of a whole training at the paper's settings, on CIFAR-10 images, with bfloat16 networks.
 
     It is an experiment like any other: its row is read if recorded, and recorded otherwise.
     """
-    asked = Experiment("precision", *TABLE, "hypernas", n, 0, "paper", settings=LOW)
+    asked = Experiment("precision", *TABLE, "hypernas", 156, 0, "paper", settings=LOW)
     return float(run(asked, progress=False, device=device)["seconds"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from hypernas.errors import UserError
 from hypernas.method.target_network import Layer, Program, WeightKey
@@ -166,23 +167,17 @@ def count(
     Every batch normalisation has a scale and a shift. Multiply-adds are those of convolutions and classifier.
     """
     c, h, w = image
-    h = -(-h // program.stem_stride)
-    w = -(-w // program.stem_stride)
-    stem = 9 * c * program.channels
-    # Its batch normalisation has a scale and a shift a channel.
-    parameters = stem + 2 * program.channels
-    adds = stem * h * w
-    sizes = [(h, w)]
-    for layer in program.layers:
-        h, w = sizes[layer.inputs[0]]
-        h = 1 if layer.op == "mean" else -(-h // layer.stride)
-        w = 1 if layer.op == "mean" else -(-w // layer.stride)
-        sizes.append((h, w))
+    stem, *sizes = map_sizes(program, h, w)
+    weights = 9 * c * program.channels
+    # Every batch normalisation has a scale and a shift a channel.
+    parameters = weights + 2 * program.channels
+    # Every weight is used once at each pixel of the output.
+    adds = weights * prod(stem)
+    for layer, size in zip(program.layers, sizes, strict=True):
         if layer.op == "conv":
-            # Every weight is used once at each pixel of the output.
-            weights = layer.c_out * layer.c_in // layer.groups * layer.kernel**2
+            weights = prod(layer.weight_shape)
             parameters += weights + 2 * layer.c_out * layer.norm
-            adds += weights * h * w
+            adds += weights * prod(size)
     if program.norm_last:
         parameters += 2 * program.c_last
     parameters += (program.c_last + 1) * n_classes

@@ -21,7 +21,9 @@ from hypernas.spaces.base import (
     SearchSpace,
     check_cells_per_stage,
     check_operation,
+    numbers,
     other_choice,
+    whole_numbers,
 )
 from hypernas.spaces.programs import ProgramWriter
 
@@ -31,6 +33,8 @@ Layers = tuple[tuple[int, float], ...]
 HEAD_WIDTH = 64
 # Learned vectors for distances of -14 to 14 patches, and one for the class token.
 RELATIVE_POSITIONS = 30
+# Side of a patch in pixels, and classes of ImageNet.
+PATCH, CLASSES = 16, 1000
 # Layers of the deepest network of any supernet.
 LONGEST = 16
 
@@ -164,28 +168,30 @@ class ViT(SearchSpace):
 
     def from_autoformer(
         self,
-        embed_dim: int | Sequence[int],
-        depth: int,
-        mlp_ratio: Sequence[float],
-        num_heads: Sequence[int],
+        embed_dim: Any,
+        depth: Any,
+        mlp_ratio: Any,
+        num_heads: Any,
         qkv_dim: int | None = None,
     ) -> Architecture:
-        """Return the architecture in AutoFormer's lists; the embedding dimension may be repeated once per layer.
+        """Return the architecture in AutoFormer's lists; one number stands for all layers.
 
         Raise UserError if a list is not `depth` long, if the heads do not divide a given `qkv_dim` into parts of 64, or
         if a choice is outside the supernet.
         """
-        depth = _integer("depth", depth)
-        heads = [_integer("num_heads", value) for value in _list("num_heads", num_heads)]
-        ratios = [_number("mlp_ratio", value) for value in _list("mlp_ratio", mlp_ratio)]
-        for what, values in (("mlp ratios", ratios), ("numbers of heads", heads)):
-            if len(values) != depth:
-                raise UserError(f"there must be as many {what} as layers, got {len(values)} for a depth of {depth}")
+        (depth,) = whole_numbers("depth", depth, 1)
+        if not 1 <= depth <= LONGEST:
+            raise UserError(f"depth must be from 1 to {LONGEST}, got {depth}")
+        heads = whole_numbers("num_heads", num_heads, depth)
+        ratios = numbers("mlp_ratio", mlp_ratio, depth)
+        embed_dim, *others = dict.fromkeys(whole_numbers("embed_dim", embed_dim, depth))
+        if others:
+            raise UserError(f"embed_dim must be the same for all layers, got {embed_dim} and {others[0]}")
         for i, number in enumerate(heads, 1):
             if qkv_dim is not None and qkv_dim != number * HEAD_WIDTH:
                 rule = f"heads must divide the Q-K-V dimension into parts of {HEAD_WIDTH}"
                 raise UserError(f"{rule}, got {number} heads for {qkv_dim} in layer {i}")
-        return self.architecture(_embed_dim(embed_dim), tuple(zip(heads, ratios, strict=True)))
+        return self.architecture(embed_dim, tuple(zip(heads, ratios, strict=True)))
 
     def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
         """`192|h3r3.5|h4r4|...` -> the Architecture: the embedding dimension, then heads and MLP ratio of each layer.
@@ -279,10 +285,9 @@ class ViT(SearchSpace):
         self,
         architecture: Architecture,
         image: int = 224,
-        patch: int = 16,
     ) -> tuple[int, int]:
         """Return trainable parameters and multiply-adds of AutoFormer's ImageNet network with relative positions."""
-        return count_transformer(*self.choices(architecture), image, patch)
+        return count_transformer(*self.choices(architecture), image)
 
     def table(self, dataset: str) -> Table:
         """Return the AutoFormer-Tiny records. The single accuracy of an architecture is both label and truth.
@@ -301,34 +306,6 @@ class ViT(SearchSpace):
         how += f"; {DOUBT}" if dataset == "imagenet" else ""
         source = f"{len(accuracy)} AutoFormer-Tiny architectures ({how})"
         return Table(source, "measured", columns, accuracy, accuracy)
-
-
-def _list(name: str, values: Any) -> list[Any]:
-    if not isinstance(values, (list, tuple, np.ndarray)):
-        raise UserError(f"{name} must be a list with a value for each layer, got {repr(values)[:80]}")
-    return list(values)
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise UserError(f"{name} must be a number, got {repr(value)[:80]}")
-    return float(value)
-
-
-def _integer(name: str, value: Any) -> int:
-    number = _number(name, value)
-    if not number.is_integer():
-        raise UserError(f"{name} must be a whole number, got {value}")
-    return int(number)
-
-
-def _embed_dim(value: Any) -> int:
-    """One embedding dimension, which AutoFormer's code writes once for each layer."""
-    dimensions = {_integer("embed_dim", part) for part in np.ravel(np.array(value, dtype=object))}
-    if len(dimensions) != 1:
-        rule = "embed_dim must be one number, the same for all layers"
-        raise UserError(f"{rule}, got {', '.join(map(str, sorted(dimensions))) or 'none'}")
-    return dimensions.pop()
 
 
 def check_layers(embed_dim: int, layers: Sequence[tuple[int, float]]) -> Supernet:
@@ -351,22 +328,20 @@ def count_transformer(
     embed_dim: int,
     layers: Sequence[tuple[int, float]],
     image: int = 224,
-    patch: int = 16,
-    classes: int = 1000,
 ) -> tuple[int, int]:
     """Return parameters and multiply-adds of the whole network on one square image, as AutoFormer builds it.
 
     It has a class token, learned positions, queries, keys and values of 64 channels a head in each layer, and learned
     relative positions for keys and values, 30 vertical and 30 horizontal ones.
     """
-    if image % patch:
-        raise UserError(f"image size must be a multiple of the patch size {patch}, got {image}")
-    d, patches = embed_dim, (image // patch) ** 2
+    if image % PATCH:
+        raise UserError(f"image size must be a multiple of the patch size {PATCH}, got {image}")
+    d, patches = embed_dim, (image // PATCH) ** 2
     tokens = patches + 1
     # Patch embedding with bias, class token, positions, last normalisation, classifier.
-    parameters = 3 * patch**2 * d + d
-    parameters += d + tokens * d + 2 * d + (d + 1) * classes
-    adds = patches * 3 * patch**2 * d + d * classes
+    parameters = 3 * PATCH**2 * d + d
+    parameters += d + tokens * d + 2 * d + (d + 1) * CLASSES
+    adds = patches * 3 * PATCH**2 * d + d * CLASSES
     for heads, ratio in layers:
         c, hidden = heads * HEAD_WIDTH, int(d * ratio)
         weights = 3 * d * c + c * d + 2 * d * hidden

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hypernas import predictors
 from hypernas.lab import grids
-from hypernas.lab.benchmark import Benchmark
-from hypernas.lab.experiment import Experiment
+from hypernas.lab.experiment import Experiment, arguments, benchmark_of
 from hypernas.lab.metrics import kendall_tau
 from hypernas.lab.rows import Row, frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Opening a table takes longer than a small training.
-_benchmark = cache(Benchmark)
+# Networks whose accuracy on test images is averaged.
+JUDGED = 32
 # What tells the runs over q apart that are averaged over seeds.
 ENDS_OF = ("n_train", "reading", "q")
 # What tells any two recorded runs over q apart.
@@ -36,46 +33,31 @@ def train_once(
     dataset: str = "cifar10",
     seed: int = 0,
     n_test: int = 1000,
-    n_networks: int = 32,
     progress: bool | Callable[[int, int], None] = False,
     **settings: Any,
 ) -> Row:
     """Train once and return a row of the profile `live` with its training curves as `history`. It is not recorded.
 
     Settings default to those of the quick profile. Kendall tau is over `n_test` architectures drawn from those not
-    trained on. The accuracy of generated networks on test images is averaged over the first `n_networks` of them.
+    trained on. The accuracy of generated networks on test images is averaged over the first 32 of them.
     `progress(done, total)` is called after every epoch. Raise UserError for a setting out of range.
     """
     asked = Experiment("live", space, dataset, method, n_train, seed, "quick", settings=settings).resolved()
-    arguments = dict(asked.settings)
-    benchmark = _benchmark(space, dataset)
-    graphs = benchmark.graphs(arguments.pop("graph_form"))
+    benchmark = benchmark_of(space, dataset)
+    graphs = benchmark.graphs(asked.settings["graph_form"])
     train, test = benchmark.split(n_train, seed)
     # To rank the whole table would take longer than to train.
     shown = np.random.default_rng(seed).permutation(len(test))[:n_test]
     test = test[shown]
     start = time.perf_counter()
-    new = predictors.get(method)
-    # A method without epochs has no progress to tell of.
-    if "progress" in inspect.signature(new).parameters:
-        arguments["progress"] = progress
-    predictor = new(**arguments, seed=seed)
+    predictor = predictors.get(method)(**arguments(asked, progress, "cpu"), seed=seed)
     predictor.fit(graphs[train], benchmark.validation[train])
-    row = {
-        "space": space,
-        "dataset": dataset,
-        "method": method,
-        "n_train": n_train,
-        "seed": seed,
-        "profile": "live",
-        **asked.settings,
-    }
+    row = {**vars(asked), **asked.settings, "profile": "live"}
     row["kendall_tau"] = kendall_tau(predictor.predict(graphs[test]), benchmark.test[test])
     last = predictor.history[-1] if predictor.history else {}
     if "target_accuracy" in last:
-        networks = graphs[test[:n_networks]]
         row["target_accuracy"] = last["target_accuracy"]
-        row["target_test_accuracy"] = float(predictor.target_accuracies(networks).mean())
+        row["target_test_accuracy"] = float(predictor.target_accuracies(graphs[test[:JUDGED]]).mean())
     row["n_test"] = len(test)
     row["n_parameters"] = int(predictor.n_parameters)
     row["history"] = predictor.history
