@@ -145,6 +145,7 @@ def rewritten(path, **changes):
         ({"settings": {"width": 16}}, "weights must be those of a NeuralPredictor with these settings"),
         ({"scale": {"floor": 1.0, "mean": float("nan"), "std": 1.0}}, "a label scale must have a finite mean"),
         ({"format": 99}, "must be of format 1, got 99: use the version that saved it"),
+        ({"history": "long"}, "is not or is damaged"),
     ],
 )
 def test_a_file_that_states_something_impossible_is_one_sentence(trained, tmp_path, changes, words):

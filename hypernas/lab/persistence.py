@@ -1,9 +1,9 @@
-"""Save trained predictors to files, and read them without running anything that is in them.
+"""Save trained predictors to files, and read them without trusting them.
 
 A saved predictor is one safetensors file. Its tensors are the training set, `graphs.ops` to `graphs.sequence` and
 `accuracy`, and the weights, `weights.<name>`. Predictors without weights are fitted to the training set again. The
-metadata are `hypernas`, a JSON object that says what the predictor is and how it was trained, and `digest`, the SHA-256
-of that text and of all tensors.
+metadata are `hypernas`, a JSON object with the fields of `FIELDS`, and `digest`, the SHA-256 of that text and of all
+tensors.
 """
 
 from __future__ import annotations
@@ -35,6 +35,20 @@ from hypernas.training.training_set import TrainingSet
 FORMAT = 1
 # Settings that files of earlier versions have, with the values that mean what is done today.
 RETIRED: dict[str, tuple[Any, ...]] = {"recompute": (False, True), "regressor": ("both",)}
+FIELDS = {
+    "format": int,
+    "method": str,
+    "settings": dict,
+    "space": str,
+    "ops": list,
+    "graph_form": str,
+    "source": str,
+    "scale": dict,
+    "history": list,
+    "version": str,
+}
+# A space of choices is in the file, all others are known by their name.
+OPTIONAL = {"choices": dict}
 GRAPHS, WEIGHTS = "graphs.", "weights."
 # What belongs to a run of `fit`, not to the predictor.
 LEFT_OUT = ("checkpoint", "progress", "device")
@@ -133,7 +147,6 @@ def _content(predictor: Any) -> bytes:
         "history": predictor.history,
         "version": version(),
     }
-    # A space of choices is in the file, all others are known by their name.
     if choices := known.graphs.space.written():
         told["choices"] = choices
     tensors = {"accuracy": known.accuracy}
@@ -214,6 +227,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if metadata.get("digest") != _digest(text, tensors):
         raise UserError(f"{refused}: fit and save it again")
     told = json.loads(text)
+    kinds = {name: type(value) for name, value in told.items()} if isinstance(told, dict) else {}
+    if OPTIONAL | kinds != OPTIONAL | FIELDS:
+        raise UserError(f"{refused}: fit and save it again")
     if told["format"] != FORMAT:
         raise UserError(f"{path} must be of format {FORMAT}, got {told['format']}: use the version that saved it")
     return told, tensors
