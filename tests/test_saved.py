@@ -144,6 +144,8 @@ def rewritten(path, **changes):
         ({"settings": {"regressor": "forest"}}, "a setting of np must be one that it has, got 'regressor'"),
         ({"settings": {"width": 16}}, "weights must be those of a NeuralPredictor with these settings"),
         ({"scale": {"floor": 1.0, "mean": float("nan"), "std": 1.0}}, "a label scale must have a finite mean"),
+        ({"scale": {"floor": 1.0}}, "must hold the label scale as floor, mean, std"),
+        ({"graph_form": "round"}, "must hold the training set of its predictor"),
         ({"format": 99}, "must be of format 1, got 99: use the version that saved it"),
         ({"history": "long"}, "is not or is damaged"),
     ],

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from hypernas import predictors, spaces
+from hypernas.canonical import GRAPH_FORMS
 from hypernas.errors import UserError
 from hypernas.graph import TENSORS, GraphBatch
 from hypernas.lab.provenance import version
@@ -55,6 +56,7 @@ LEFT_OUT = ("checkpoint", "progress", "device")
 # So many architectures of the training set are predicted again from the file before `save` is done.
 COMPARED = 8
 ZIP = b"PK\x03\x04"
+DTYPES = {"adjacency": torch.uint8, "mask": torch.bool}
 
 
 def save(predictor: Any, path: str | Path) -> None:
@@ -91,10 +93,7 @@ def load(
         rule = f"{path} must be of the space {space.name} with the operations {', '.join(space.ops)}"
         operations = ", ".join(map(str, told["ops"]))
         raise UserError(f"{rule}, got {told['space']} with {operations}")
-    # These are the bits that `save` wrote, by their digest, so that tensors are not checked one by one.
-    parts = {name: tensors[GRAPHS + name] for name in TENSORS}
-    graphs = GraphBatch(**parts, space=space, graph_form=told["graph_form"], source=told["source"])
-    training_set = TrainingSet(graphs, tensors["accuracy"])
+    training_set = TrainingSet(_graphs(path, tensors, told, space), tensors["accuracy"])
     method = predictors.get(told["method"])
     settings = {name: value for name, value in told["settings"].items() if value not in RETIRED.get(name, ())}
     accepted = inspect.signature(method).parameters
@@ -108,7 +107,7 @@ def load(
     for name, tensor in tensors.items():
         if name.startswith(WEIGHTS):
             weights[name.removeprefix(WEIGHTS)] = tensor
-    predictor.restore(training_set, LabelScale(**told["scale"]), weights)
+    predictor.restore(training_set, _scale(path, told["scale"]), weights)
     predictor.history = told["history"]
     return predictor
 
@@ -233,3 +232,36 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if told["format"] != FORMAT:
         raise UserError(f"{path} must be of format {FORMAT}, got {told['format']}: use the version that saved it")
     return told, tensors
+
+
+def _graphs(
+    path: Path,
+    tensors: dict[str, Tensor],
+    told: dict[str, Any],
+    space: SearchSpace,
+) -> GraphBatch:
+    """The training graphs of a file. Raises UserError for tensors that are none."""
+    refused = UserError(f"{path} must hold the training set of its predictor, got other tensors: fit and save it again")
+    parts = {name: tensors.get(GRAPHS + name, torch.empty(0)) for name in TENSORS}
+    accuracy = tensors.get("accuracy", torch.empty(0))
+    if parts["ops"].ndim != 3 or parts["sequence"].ndim != 2 or told["graph_form"] not in ("", *GRAPH_FORMS):
+        raise refused
+    b, u, n = parts["ops"].shape
+    c = parts["sequence"].shape[1]
+    shapes = {"ops": (b, u, n), "adjacency": (b, u, n, n), "mask": (b, u, n), "kind": (b, u), "sequence": (b, c)}
+    for name, part in parts.items():
+        if part.shape != shapes[name] or part.dtype != DTYPES.get(name, torch.int64):
+            raise refused
+    if accuracy.shape != (b,) or accuracy.dtype != torch.float64 or 0 in (b, u, n, c):
+        raise refused
+    ops, sequence = parts["ops"], parts["sequence"]
+    if ops.min() < 0 or ops.max() >= len(space.ops) or sequence.min() < -1 or sequence.max() >= u:
+        raise refused
+    return GraphBatch(**parts, space=space, graph_form=told["graph_form"], source=told["source"])
+
+
+def _scale(path: Path, told: dict[str, Any]) -> LabelScale:
+    names = ("floor", "mean", "std")
+    if {*told} != {*names} or not all(isinstance(value, float) for value in told.values()):
+        raise UserError(f"{path} must hold the label scale as {', '.join(names)}, got {told}: fit and save it again")
+    return LabelScale(**told)
