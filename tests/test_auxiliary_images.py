@@ -94,9 +94,20 @@ def test_fashion_mnist_in_part_names_the_commands_that_bring_the_rest(folder, mo
         load_images("fashion-mnist")
 
 
-def test_a_damaged_file_of_fashion_mnist_is_one_sentence(folder, monkeypatch):
-    fashion(folder, monkeypatch, fashion_mnist=idx(np.zeros((20, 28, 28)))[:-9])
-    with pytest.raises(UserError, match="must be a whole gzip file"):
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"fashion_mnist": gzip.compress(b"\0\0\x08\x03")}, "must be a whole IDX file of bytes with 3 axes"),
+        ({"fashion_mnist": gzip.compress(b"\0\0")}, "must be a whole IDX file of bytes with 3 axes, got 2 bytes"),
+        ({"fashion_mnist": idx(np.zeros((20, 28, 28)))[:-9]}, "must be a whole gzip file"),
+        ({"fashion_mnist": idx(np.zeros((20, 27, 28)))}, "fashion-mnist must hold images of 28 x 28"),
+        ({"fashion_mnist_test_labels": idx(np.zeros(9))}, "a label each, got .*9"),
+        ({"fashion_mnist_labels": idx(np.zeros((20, 2)))}, "IDX file of bytes with 1 axes"),
+    ],
+)
+def test_a_damaged_file_of_fashion_mnist_is_one_sentence(folder, monkeypatch, changed, words):
+    fashion(folder, monkeypatch, **changed)
+    with pytest.raises(UserError, match=words):
         load_images("fashion-mnist")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -177,7 +178,11 @@ def _fashion_mnist() -> Images:
     if missing:
         commands = ", ".join(missing)
         raise _missing("fashion-mnist", f"{commands}, install Debian's dataset-fashion-mnist")
-    parts = [_idx(name, path) for name, path in found.items() if path is not None]
+    parts = [_idx(name, path, 1 if "labels" in name else 3) for name, path in found.items() if path is not None]
+    for name, shown, labels in zip(FASHION_MNIST[::2], parts[::2], parts[1::2], strict=True):
+        if shown.shape[1:] != (28, 28) or labels.shape != shown.shape[:1]:
+            got = f"{shown.shape} and {labels.shape}"
+            raise UserError(f"{name} must hold images of 28 x 28 and a label each, got {got}: replace its files")
     # 28 x 28 pixels become 32 x 32, which can be halved to the end.
     margin = (2, 2)
     images = [np.pad(part, ((0, 0), margin, margin))[:, None] for part in parts[::2]]
@@ -186,16 +191,24 @@ def _fashion_mnist() -> Images:
     return _standardised("fashion-mnist", source, (images[0], parts[1]), (images[1], parts[3]))
 
 
-def _idx(name: str, path: Path) -> np.ndarray:
+def _idx(
+    name: str,
+    path: Path,
+    n_axes: int,
+) -> np.ndarray:
     """The array of a gzipped IDX file: 0, 0, 8, number of axes, each length in four bytes, the values."""
+    mend = remedy(get_source(name), path)
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} must be a whole gzip file, got {error}: {remedy(get_source(name), path)}") from error
-    # Its checksum has been compared, or gzip's own in a package of the system, so that nothing is checked again.
-    n_axes = content[3]
-    shape = np.frombuffer(content, ">u4", n_axes, 4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(shape)
+        raise UserError(f"{path} must be a whole gzip file, got {error}: {mend}") from error
+    start = 4 + 4 * n_axes
+    begun = content.startswith(bytes([0, 0, 8, n_axes])) and len(content) > start
+    shape = np.frombuffer(content, ">u4", n_axes, 4).tolist() if begun else []
+    if not begun or len(content) - start != math.prod(shape):
+        rule = f"{path} must be a whole IDX file of bytes with {n_axes} axes"
+        raise UserError(f"{rule}, got {len(content):,} bytes of another form: {mend}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def _digits_random_labels() -> Images:
