@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Networks whose accuracy on test images is averaged.
-JUDGED = 32
+N_NETWORKS = 32
 # What tells the runs over q apart that are averaged over seeds.
 ENDS_OF = ("n_train", "reading", "q")
 # What tells any two recorded runs over q apart.
@@ -57,7 +57,7 @@ def train_once(
     last = predictor.history[-1] if predictor.history else {}
     if "target_accuracy" in last:
         row["target_accuracy"] = last["target_accuracy"]
-        row["target_test_accuracy"] = float(predictor.target_accuracies(graphs[test[:JUDGED]]).mean())
+        row["target_test_accuracy"] = float(predictor.target_accuracies(graphs[test[:N_NETWORKS]]).mean())
     row["n_test"] = len(test)
     row["n_parameters"] = int(predictor.n_parameters)
     row["history"] = predictor.history
