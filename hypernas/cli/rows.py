@@ -354,8 +354,8 @@ def told(outcome: Outcome, as_json: bool) -> str:
 def in_words(row: dict[str, Any]) -> str:
     """Return a row as one line of text: what was asked, then each number that the row has."""
     asked = {**row["settings"], **row}
-    # The queries of a search are its labels.
+    # The queries of a search are its labels, and many methods read no graph.
     if "queries" in row:
-        del asked["n_train"]
+        del asked["n_train"], asked["graph_form"]
     found = [text.format(asked[name]) for name, text in WORDS.items() if asked.get(name) is not None]
     return "  ".join([row["method"], f"{row['space']}/{row['dataset']}", *found])
