@@ -168,10 +168,10 @@ class ViT(SearchSpace):
 
     def from_autoformer(
         self,
-        embed_dim: Any,
-        depth: Any,
-        mlp_ratio: Any,
-        num_heads: Any,
+        embed_dim: int | Sequence[int],
+        depth: int,
+        mlp_ratio: float | Sequence[float],
+        num_heads: int | Sequence[int],
         qkv_dim: int | None = None,
     ) -> Architecture:
         """Return the architecture in AutoFormer's lists; one number stands for all layers.
