@@ -213,10 +213,10 @@ axe.run(document, options).then((found) => done(found.violations.map((rule) =>
 """
 
 
-# Each colour of letters with the ground behind it, and whether the letters are so large that less contrast will do.
+# Each colour of letters with the grounds behind it and how opaque it is, and whether the letters are so large that less
+# contrast will do.
 LETTERS = """
 const seen = new Set();
-const opaque = (colour) => !/^rgba\\(.*, 0\\)$/.test(colour);
 const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 for (let node; (node = walk.nextNode());) {
   const element = node.parentElement;
@@ -225,9 +225,12 @@ for (let node; (node = walk.nextNode());) {
   const { color, fill, fontSize, fontWeight } = getComputedStyle(element);
   const pixels = parseFloat(fontSize);
   const large = pixels >= 24 || (pixels >= 18.66 && fontWeight >= 700);
-  let ground = element;
-  while (ground.parentElement && !opaque(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
-  seen.add([color, fill, getComputedStyle(ground).backgroundColor, large].join(' '));
+  const behind = new Set();
+  for (let box = element; box; box = box.parentElement) {
+    const { backgroundColor, opacity } = getComputedStyle(box);
+    behind.add(`${backgroundColor} ${opacity}`);
+  }
+  seen.add([color, fill, large, ...behind].join(' '));
 }
 return [...seen]
 """

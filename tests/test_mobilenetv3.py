@@ -219,8 +219,8 @@ def test_padding_may_be_none_or_no_number():
     [
         (FULL | {"wid": 1.2}, r"wid must be 1\.0, .* got 1\.2"),
         (FULL | {"ks": 7.5}, r"ks must list whole numbers, got 7\.5"),
-        (FULL | {"ks": "seven"}, r"ks must list numbers, got 'seven'"),
-        (FULL | {"ks": ["x"] * 20}, r"ks must list numbers, got 'x'"),
+        (FULL | {"ks": "seven"}, r"ks must list 20 numbers, got 1"),
+        (FULL | {"ks": ["x"] * 20}, r"ks must list whole numbers, got 'x'"),
         (FULL | {"d": None}, r"d must list 5 numbers, got None"),
         (FULL | {"r": [224, 224]}, r"r must list 1 numbers, got 2"),
         (FULL | {"ks": float("inf")}, r"ks must list whole numbers, got inf"),

@@ -62,7 +62,7 @@ def test_table_12_s_base_network_is_built_as_printed():
 def test_table_12_s_small_network_prints_a_ratio_too_few_and_is_counted_with_each():
     depth, embed_dim, heads, ratios = printed("hypernas-s")
     space = spaces.get("vit")
-    with pytest.raises(UserError, match="mlp_ratio must list 13 numbers, got 12"):
+    with pytest.raises(UserError, match="as many mlp ratios as layers, got 12 for a depth of 13"):
         space.from_autoformer(embed_dim, depth, ratios, list(map(int, heads)))
     lines = VIT.loc["hypernas-s"]
     built = [space.from_autoformer(embed_dim, depth, [*ratios, r], list(map(int, heads))) for r in (3.0, 3.5, 4.0)]

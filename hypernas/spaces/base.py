@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
@@ -236,48 +234,6 @@ def check_operation(operation: Any, operations: Collection[Any]) -> None:
     """Raise UserError if `operation` is not one of `operations`."""
     if operation not in operations:
         raise UserError(f"operation must be one of {', '.join(map(str, operations))}, got {operation!r}")
-
-
-def numbers(
-    name: str,
-    values: Any,
-    n: int,
-) -> list[float]:
-    """Return `n` numbers from a list, from one number for all, or from their text; None and NaN become 0.
-
-    Raise UserError for anything else.
-
-    >>> numbers("mlp_ratio", "[3.5, 4]", 2), numbers("ks", 7, 3), numbers("e", [4, None], 2)
-    ([3.5, 4.0], [7.0, 7.0, 7.0], [4.0, 0.0])
-    """
-    if isinstance(values, str):
-        values = re.findall(r"[^\s,;\[\]()]+", values)
-    if isinstance(values, (int, float, np.number)):
-        values = [values]
-    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) not in (1, n):
-        told = len(values) if isinstance(values, (list, tuple, np.ndarray)) else repr(values)[:80]
-        raise UserError(f"{name} must list {n} numbers, got {told}")
-    found = []
-    for value in values:
-        try:
-            number = 0.0 if value is None or value == "None" else float(value)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{name} must list numbers, got {repr(value)[:80]}") from error
-        found.append(0.0 if math.isnan(number) else number)
-    return found if len(found) == n else found * n
-
-
-def whole_numbers(
-    name: str,
-    values: Any,
-    n: int,
-) -> list[int]:
-    """Return the same as whole numbers. Raise UserError if one of them is none."""
-    found = numbers(name, values, n)
-    for number in found:
-        if not number.is_integer():
-            raise UserError(f"{name} must list whole numbers, got {number:g}")
-    return [int(number) for number in found]
 
 
 def other_choice(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
@@ -19,7 +21,7 @@ from hypernas.data.catalogue import required
 from hypernas.errors import UserError
 from hypernas.graph import Architecture, Cell, GraphBatch, collate
 from hypernas.method.target_network import Program
-from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation, whole_numbers
+from hypernas.spaces.base import SearchSpace, check_cells_per_stage, check_operation
 from hypernas.spaces.mbconv import (
     HARD_SWISH,
     RELU,
@@ -325,6 +327,38 @@ class MobileNetV3(SearchSpace):
     def oracle(self) -> AccuracyPredictor:
         """Return the official accuracy predictor, a surrogate with `predict(architectures)` in percent."""
         return AccuracyPredictor(required("ofa-predictor", "mobilenetv3 surrogate"), self.to_ofa)
+
+
+def whole_numbers(
+    name: str,
+    values: Any,
+    n: int,
+) -> list[int]:
+    """Return `n` whole numbers from a list, from one number for all, or from their text; None and NaN become 0.
+
+    >>> whole_numbers("d", "[2, 3.0]", 2), whole_numbers("ks", 7, 3), whole_numbers("e", [4.0, None], 2)
+    ([2, 3], [7, 7, 7], [4, 0])
+    """
+    if isinstance(values, str):
+        values = re.findall(r"[^\s,;\[\]()]+", values)
+    if isinstance(values, (int, float, np.number)):
+        values = [values] * n
+    if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != n:
+        told = len(values) if isinstance(values, (list, tuple, np.ndarray)) else repr(values)[:80]
+        raise UserError(f"{name} must list {n} numbers, got {told}")
+    return [_whole_number(name, value) for value in values]
+
+
+def _whole_number(name: str, value: Any) -> int:
+    try:
+        number = 0.0 if value is None or value == "None" else float(value)
+    except (TypeError, ValueError):
+        number = math.inf
+    if math.isnan(number):
+        return 0
+    if not number.is_integer():
+        raise UserError(f"{name} must list whole numbers, got {repr(value)[:80]}")
+    return int(number)
 
 
 def _check_layers(

@@ -21,9 +21,7 @@ from hypernas.spaces.base import (
     SearchSpace,
     check_cells_per_stage,
     check_operation,
-    numbers,
     other_choice,
-    whole_numbers,
 )
 from hypernas.spaces.programs import ProgramWriter
 
@@ -170,28 +168,26 @@ class ViT(SearchSpace):
         self,
         embed_dim: int | Sequence[int],
         depth: int,
-        mlp_ratio: float | Sequence[float],
-        num_heads: int | Sequence[int],
+        mlp_ratio: Sequence[float],
+        num_heads: Sequence[int],
         qkv_dim: int | None = None,
     ) -> Architecture:
-        """Return the architecture in AutoFormer's lists; one number stands for all layers.
+        """Return the architecture in AutoFormer's lists; the embedding dimension may be repeated once per layer.
 
         Raise UserError if a list is not `depth` long, if the heads do not divide a given `qkv_dim` into parts of 64, or
         if a choice is outside the supernet.
         """
-        (depth,) = whole_numbers("depth", depth, 1)
-        if not 1 <= depth <= LONGEST:
-            raise UserError(f"depth must be from 1 to {LONGEST}, got {depth}")
-        heads = whole_numbers("num_heads", num_heads, depth)
-        ratios = numbers("mlp_ratio", mlp_ratio, depth)
-        embed_dim, *others = dict.fromkeys(whole_numbers("embed_dim", embed_dim, depth))
-        if others:
-            raise UserError(f"embed_dim must be the same for all layers, got {embed_dim} and {others[0]}")
+        depth = _integer("depth", depth)
+        heads = [_integer("num_heads", value) for value in _list("num_heads", num_heads)]
+        ratios = [_number("mlp_ratio", value) for value in _list("mlp_ratio", mlp_ratio)]
+        for what, values in (("mlp ratios", ratios), ("numbers of heads", heads)):
+            if len(values) != depth:
+                raise UserError(f"there must be as many {what} as layers, got {len(values)} for a depth of {depth}")
         for i, number in enumerate(heads, 1):
             if qkv_dim is not None and qkv_dim != number * HEAD_WIDTH:
                 rule = f"heads must divide the Q-K-V dimension into parts of {HEAD_WIDTH}"
                 raise UserError(f"{rule}, got {number} heads for {qkv_dim} in layer {i}")
-        return self.architecture(embed_dim, tuple(zip(heads, ratios, strict=True)))
+        return self.architecture(_embed_dim(embed_dim), tuple(zip(heads, ratios, strict=True)))
 
     def parse(self, notation: str | Mapping[str, Any]) -> Architecture:
         """`192|h3r3.5|h4r4|...` -> the Architecture: the embedding dimension, then heads and MLP ratio of each layer.
@@ -306,6 +302,34 @@ class ViT(SearchSpace):
         how += f"; {DOUBT}" if dataset == "imagenet" else ""
         source = f"{len(accuracy)} AutoFormer-Tiny architectures ({how})"
         return Table(source, "measured", columns, accuracy, accuracy)
+
+
+def _list(name: str, values: Any) -> list[Any]:
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        raise UserError(f"{name} must be a list with a value for each layer, got {repr(values)[:80]}")
+    return list(values)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise UserError(f"{name} must be a number, got {repr(value)[:80]}")
+    return float(value)
+
+
+def _integer(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if not number.is_integer():
+        raise UserError(f"{name} must be a whole number, got {value}")
+    return int(number)
+
+
+def _embed_dim(value: Any) -> int:
+    """One embedding dimension, which AutoFormer's code writes once for each layer."""
+    dimensions = {_integer("embed_dim", part) for part in np.ravel(np.array(value, dtype=object))}
+    if len(dimensions) != 1:
+        rule = "embed_dim must be one number, the same for all layers"
+        raise UserError(f"{rule}, got {', '.join(map(str, sorted(dimensions))) or 'none'}")
+    return dimensions.pop()
 
 
 def check_layers(embed_dim: int, layers: Sequence[tuple[int, float]]) -> Supernet:
